@@ -1,0 +1,41 @@
+"""What a metric is: additive statistics of single images, and figures computed from their sum.
+
+Because statistics add, a metric is pooled over the whole set by construction, merges over any
+sharding, and is bootstrapped over images without a second pass.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Metric(ABC):
+    """One or more figures of a task. Metrics hold settings only, no state."""
+
+    @abstractmethod
+    def statistics(self, decoded: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """Additive statistics of each image.
+
+        Args:
+            decoded: `(B, …)` what `Task.decode` returned.
+            target: `(B, H, W)` or `(B, C, H, W)` (dense), `(B, …)` (global), as for `Task.loss`.
+            valid: `(B, H, W) bool` (dense) or `(B,) bool` (global): where the target counts.
+
+        Returns:
+            `(B, K) float64`. An image without a valid pixel must contribute zeros.
+        """
+
+    @abstractmethod
+    def compute(self, total: Tensor) -> dict[str, float]:
+        """Figures from a sum of statistics over images.
+
+        Args:
+            total: `(K,) float64`.
+
+        Returns:
+            Name of a `MetricRef` of the task → value; NaN where nothing was counted.
+        """

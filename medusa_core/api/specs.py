@@ -1,0 +1,184 @@
+"""The descriptions plugins hand to the host: frozen, JSON-able, importable in milliseconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from medusa_core.api.hooks import API_VERSION
+
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,40}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+ImportString = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+ApiVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+RGB = tuple[int, int, int]
+
+
+class Spec(BaseModel):
+    """Base of every description: immutable and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LabelSchema(Spec):
+    """The classes of a label map, in order.
+
+    ignore_index marks pixels that do not count. palette is one RGB triple a class. swap_pairs are
+    the class pairs that change places when an image is flipped (left and right hand).
+    """
+
+    names: tuple[str, ...] = Field(min_length=1)
+    ignore_index: int = 255
+    palette: tuple[RGB, ...] | None = None
+    swap_pairs: tuple[tuple[int, int], ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LabelSchema:
+        count = len(self.names)
+        if len(set(self.names)) != count:
+            raise ValueError("label names must be unique")
+        if 0 <= self.ignore_index < count:
+            raise ValueError(f"ignore_index {self.ignore_index} is also the index of a class")
+        if self.palette is not None and len(self.palette) != count:
+            raise ValueError(f"palette has {len(self.palette)} colours for {count} classes")
+        if any(not 0 <= i < count for pair in self.swap_pairs for i in pair):
+            raise ValueError("swap_pairs name a class that does not exist")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Short hash of what decides the meaning of a class number (names and their order)."""
+        return hashlib.sha256(json.dumps(self.names).encode()).hexdigest()[:16]
+
+
+class OutputSpec(Spec):
+    """What a head of this task predicts.
+
+    channels="labels" means one channel a class. `activation` turns raw predictions into values in
+    `unit` and `range`. Raw predictions are brought to the size of the image bilinearly.
+    """
+
+    kind: Literal["dense", "global"] = "dense"
+    channels: Annotated[int, Field(ge=1)] | Literal["labels"]
+    activation: Literal["none", "sigmoid", "exp", "normalise", "argmax"] = "none"
+    unit: str | None = None
+    range: tuple[float | None, float | None] = (None, None)
+
+
+class TargetSpec(Spec):
+    """How the targets of this task look and how they follow the geometry of the image.
+
+    name: key in `Sample.targets`; None: the name of the task.
+    source: "image": computed from the image by `Task.encode_target`, no data set needs it.
+    channels: None for `(H, W)` maps, C for `(H, W, C)`.
+    invalid: the value (in every channel) where nothing was measured; label maps use the schema's
+        ignore index instead.
+    axes: meaning of the channels, for vectors.
+    flip: what a horizontal flip does besides mirroring. zoom: what enlarging by k does to values.
+    Target maps are resampled to the nearest neighbour, never interpolated.
+    """
+
+    name: Name | None = None
+    source: Literal["data", "image"] = "data"
+    dtype: Literal["float32", "int64"] = "float32"
+    channels: Annotated[int, Field(ge=1)] | None = None
+    unit: str | None = None
+    axes: str | None = None
+    invalid: float | None = None
+    flip: Literal["none", "negate_x", "swap_pairs"] = "none"
+    zoom: Literal["none", "divide"] = "none"
+
+
+class MetricRef(Spec):
+    """One figure a task reports."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    unit: str | None = None
+    higher_is_better: bool
+    primary: bool = False
+
+
+class HeadRef(Spec):
+    """The head architecture a task asks for, and settings that differ from its defaults."""
+
+    name: Name
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class TaskSpec(Spec):
+    """A task: what is predicted, from which targets, how it is judged.
+
+    loss_weight: weight of this task's loss where several tasks train one backbone.
+    """
+
+    name: Name
+    api_version: ApiVersion = API_VERSION
+    title: str
+    description: str = ""
+    references: tuple[str, ...] = ()
+    implementation: ImportString
+    output: OutputSpec
+    target: TargetSpec
+    labels: LabelSchema | None = None
+    metrics: tuple[MetricRef, ...] = Field(min_length=1)
+    default_head: HeadRef = HeadRef(name="medusa")
+    loss_weight: Annotated[float, Field(gt=0)] = 1.0
+    config_model: ImportString | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TaskSpec:
+        if sum(m.primary for m in self.metrics) != 1:
+            raise ValueError("exactly one metric must be primary")
+        if len({m.name for m in self.metrics}) != len(self.metrics):
+            raise ValueError("metric names must be unique")
+        if self.output.channels == "labels" and self.target.dtype != "int64":
+            raise ValueError('channels="labels" needs target.dtype="int64"')
+        return self
+
+    @property
+    def target_name(self) -> str:
+        """Key of this task's target in a sample."""
+        return self.target.name or self.name
+
+    @property
+    def primary_metric(self) -> MetricRef:
+        """The metric that decides which weights are kept."""
+        return next(m for m in self.metrics if m.primary)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the output has one channel a class."""
+        return self.output.channels == "labels"
+
+
+class HeadSpec(Spec):
+    """A head architecture: `implementation(features: FeatureInfo, out_channels: int, config)`.
+
+    `config` is an instance of the pydantic model named by `config_model`.
+    """
+
+    name: Name
+    api_version: ApiVersion = API_VERSION
+    title: str
+    description: str = ""
+    implementation: ImportString
+    config_model: ImportString
+
+
+class DatasetSpec(Spec):
+    """A data set: `implementation(location: str | None, split: str) -> Dataset`.
+
+    `location` is what follows the colon in `--data NAME:LOCATION`.
+    """
+
+    name: Name
+    api_version: ApiVersion = API_VERSION
+    title: str
+    description: str = ""
+    licence: str = ""
+    implementation: ImportString
+    location: Literal["required", "optional", "none"] = "required"
+    targets: tuple[Name, ...] = ()

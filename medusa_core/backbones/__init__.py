@@ -1,0 +1,1 @@
+"""Backbones: building them, wrapping them, and telling one from another."""

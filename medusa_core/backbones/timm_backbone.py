@@ -1,0 +1,322 @@
+"""Any timm model as a frozen, multi-scale feature extractor. The only file that imports timm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medusa_core.api import FeatureInfo
+from medusa_core.errors import UnknownNameError, UsageError, WeightsError
+
+LEVEL_STRIDES = (4, 8, 16, 32)
+KWARGS_ALLOWED = {"feature_location", "dynamic_img_size"}
+_DRY_RUN = 128
+
+
+@dataclass(frozen=True)
+class BackboneDescription:
+    """What rebuilds a backbone without its weights. `kwargs` go to `timm.create_model`."""
+
+    name: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    out_indices: tuple[int, ...] = ()
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def identity(self) -> dict[str, Any]:
+        """The part of the fingerprint that is not weights."""
+        return {
+            "name": self.name,
+            "kwargs": dict(self.kwargs),
+            "out_indices": list(self.out_indices),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "input_range": [0.0, 1.0],
+        }
+
+
+class Backbone(nn.Module):
+    """Feature levels at strides 4, 8, 16 and 32 of an image in [0, 1].
+
+    A frozen backbone has no gradients and stays in evaluation mode whatever `.train()` is called
+    on it or around it, so neither weights nor BatchNorm statistics can move.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, description: BackboneDescription, net: nn.Module) -> None:
+        super().__init__()
+        self.description = description
+        self.net = net
+        self.frozen = False
+        patch = set(net.feature_info.reduction())  # type: ignore[union-attr, operator]
+        self.patch = patch.pop() if len(patch) == 1 else None
+        self.register_buffer("mean", _channelwise(description.mean), persistent=False)
+        self.register_buffer("std", _channelwise(description.std), persistent=False)
+        self.to(memory_format=torch.channels_last)
+        self.info = _measure(self)
+
+    def freeze(self) -> Backbone:
+        """Fix weights and buffers for good."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As `nn.Module.train`, but a frozen backbone stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    @property
+    def stride(self) -> int:
+        """Inputs must be multiples of this."""
+        return max(LEVEL_STRIDES)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Feature levels, finest first.
+
+        Args:
+            images: `(B, 3, H, W) float32` in [0, 1], H and W multiples of `stride`.
+
+        Returns:
+            `(B, channels[i], H / strides[i], W / strides[i])` for each level of `info`.
+        """
+        x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        if self.patch is None:
+            return list(self.net(x))
+        return _pyramid(self.net, x, self.patch)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers under timm's names."""
+        return self.net.state_dict()
+
+
+def pad_to_stride(images: Tensor, stride: int, fill: Tensor) -> Tensor:
+    """Pad `(B, C, H, W)` at the right and bottom to multiples of `stride` with a colour `fill`."""
+    height, width = images.shape[-2:]
+    below, right = -height % stride, -width % stride
+    if not below and not right:
+        return images
+    padded = fill.to(images).expand(images.shape[0], -1, height + below, width + right).clone()
+    padded[..., :height, :width] = images
+    return padded
+
+
+def describe(name: str) -> BackboneDescription:
+    """How `medusa init --backbone NAME` builds a timm model.
+
+    Raises:
+        UnknownNameError: timm has no such model.
+        UsageError: the model cannot give four feature levels.
+    """
+    check_name(name)
+    kwargs: dict[str, Any] = {}
+    architecture = name.partition(".")[0]
+    if architecture.startswith("hrnet"):
+        kwargs["feature_location"] = ""
+    if "dynamic_img_size" in _signature(architecture):
+        kwargs["dynamic_img_size"] = True
+    try:
+        net = timm.create_model(name, pretrained=False, features_only=True, **kwargs)
+    except Exception as err:
+        raise UsageError(
+            f"Backbone {name!r} does not expose features: {err}",
+            hint="Choose a model that timm can build with features_only=True.",
+        ) from err
+    config = getattr(net, "pretrained_cfg", None)
+    if not config:
+        known = timm.get_pretrained_cfg(name)
+        config = known.to_dict() if known else {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    return BackboneDescription(
+        name=name,
+        kwargs=kwargs,
+        out_indices=_choose_levels(name, net),
+        mean=tuple(float(v) for v in config["mean"]),
+        std=tuple(float(v) for v in config["std"]),
+    )
+
+
+def build(description: BackboneDescription) -> Backbone:
+    """The described backbone with random weights (global torch generator)."""
+    check_name(description.name)
+    unknown = set(description.kwargs) - KWARGS_ALLOWED
+    if unknown:
+        raise UsageError(f"Backbone options not allowed: {', '.join(sorted(unknown))}.")
+    net = timm.create_model(
+        description.name,
+        pretrained=False,
+        features_only=True,
+        out_indices=tuple(description.out_indices),
+        **dict(description.kwargs),
+    )
+    return Backbone(description, net)
+
+
+def check_name(name: str) -> None:
+    """Refuse what timm does not know (and names that would make timm fetch something)."""
+    if not timm.is_model(name.partition(".")[0]):
+        raise UnknownNameError(
+            "backbone",
+            name,
+            timm.list_models(),
+            hint="Any timm model works, for example mobilenetv2_100, resnet18, convnext_atto.",
+        )
+
+
+def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str) -> list[str]:
+    """Copy weights into a backbone, strictly.
+
+    Args:
+        backbone: receives the weights.
+        tensors: under the names of the timm feature model, or of the full timm model.
+        source: named in errors.
+
+    Returns:
+        Keys of `tensors` that the backbone has no place for (a classifier's, usually).
+
+    Raises:
+        WeightsError: a key is missing or has another shape; lists all of them.
+    """
+    own = backbone.net.state_dict()
+    chosen: dict[str, str] = {}
+    problems = []
+    for key, tensor in own.items():
+        found = next((c for c in _checkpoint_names(key) if c in tensors), None)
+        if found is None:
+            if not key.endswith("num_batches_tracked"):
+                problems.append(f"{key} is missing")
+        elif tensors[found].shape != tensor.shape:
+            problems.append(
+                f"{key} is {tuple(tensors[found].shape)} in the file, {tuple(tensor.shape)} here"
+            )
+        elif not torch.isfinite(tensors[found].float()).all():
+            problems.append(f"{key} holds NaN or infinity")
+        else:
+            chosen[key] = found
+    if problems:
+        shown = "; ".join(problems[:8]) + ("; …" if len(problems) > 8 else "")
+        raise WeightsError(
+            f"Cannot load {source} into {backbone.description.name}: "
+            f"{len(problems)} problems: {shown}",
+            hint="The file must hold the weights of this timm model, under timm's names.",
+        )
+    with torch.no_grad():
+        for key, found in chosen.items():
+            own[key].copy_(tensors[found])
+    return sorted(set(tensors) - set(chosen.values()))
+
+
+def download_pretrained(name: str) -> str:
+    """Path of the pretrained safetensors file of a timm model, fetched by huggingface_hub.
+
+    Raises:
+        WeightsError: the model has no pretrained weights, or they cannot be fetched.
+    """
+    import huggingface_hub
+
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if config is None or not config.hf_hub_id:
+        raise WeightsError(
+            f"timm offers no pretrained weights for {name!r}.",
+            hint="Give your own with --weights FILE.safetensors.",
+        )
+    try:
+        return huggingface_hub.hf_hub_download(config.hf_hub_id, "model.safetensors")
+    except Exception as err:
+        raise WeightsError(
+            f"Cannot fetch the pretrained weights of {name!r} ({config.hf_hub_id}): {err}",
+            hint="Without a network, give a local file: --weights FILE.safetensors.",
+        ) from err
+
+
+def _channelwise(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+
+
+def _signature(architecture: str) -> set[str]:
+    """Constructor arguments of plain ViTs that we use; empty for other families."""
+    module = timm.models.model_entrypoint(architecture).__module__
+    plain_vits = ("vision_transformer", "eva", "deit", "beit")
+    return {"dynamic_img_size"} if module.rpartition(".")[2] in plain_vits else set()
+
+
+def _choose_levels(name: str, net: nn.Module) -> tuple[int, ...]:
+    """Indices of the last features at strides 4…32, or four depths of a single-scale network."""
+    info = net.feature_info  # the reductions timm reports; verified later by a dry run
+    reductions = list(info.reduction())  # type: ignore[union-attr, operator]
+    indices = list(info.out_indices)  # type: ignore[union-attr, arg-type]
+    if len(set(reductions)) == 1:
+        depth = max(indices) + 1
+        if depth < len(LEVEL_STRIDES):
+            raise UsageError(f"Backbone {name!r} has only {depth} blocks; 4 are needed.")
+        return tuple(depth * (i + 1) // 4 - 1 for i in range(4))
+    by_stride = dict(zip(reductions, indices, strict=True))
+    missing = [stride for stride in LEVEL_STRIDES if stride not in by_stride]
+    if missing:
+        raise UsageError(
+            f"Backbone {name!r} has features at strides {sorted(set(reductions))}; "
+            f"strides {', '.join(map(str, LEVEL_STRIDES))} are needed."
+        )
+    return tuple(by_stride[stride] for stride in LEVEL_STRIDES)
+
+
+def _pyramid(net: nn.Module, x: Tensor, patch: int) -> list[Tensor]:
+    """Parameter-free pyramid of a plain ViT: four depths, resampled to strides 4, 8, 16, 32.
+
+    The image is scaled by patch / 16 first, so that one token covers 16 pixels of the original.
+    """
+    height, width = x.shape[-2:]
+    if patch != 16:
+        size = (height * patch // 16, width * patch // 16)
+        x = F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return [
+        F.interpolate(level, size=(height // s, width // s), mode="bilinear", align_corners=False)
+        for level, s in zip(net(x), LEVEL_STRIDES, strict=True)
+    ]
+
+
+def _checkpoint_names(key: str) -> list[str]:
+    """Names a key of a timm feature model may have in a checkpoint of the full model."""
+    names = [key, key.removeprefix("model.")]
+    head, dot, rest = key.partition(".")
+    stem, underscore, index = head.rpartition("_")
+    if dot and underscore and index.isdigit():
+        names.append(f"{stem}.{index}.{rest}")
+    return names
+
+
+def _measure(backbone: Backbone) -> FeatureInfo:
+    """Channels and strides seen in a dry run, checked against what timm reports."""
+    name = backbone.description.name
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            levels = backbone(torch.zeros(1, 3, _DRY_RUN, _DRY_RUN))
+    except Exception as err:
+        raise UsageError(
+            f"Backbone {name!r} fails on a {_DRY_RUN}×{_DRY_RUN} image: {err}",
+            hint="Models of a fixed input size cannot be used.",
+        ) from err
+    finally:
+        backbone.train(was_training)
+    strides = tuple(_DRY_RUN // level.shape[-1] for level in levels)
+    channels = tuple(level.shape[1] for level in levels)
+    reported = tuple(backbone.net.feature_info.channels())  # type: ignore[union-attr, operator]
+    if strides != LEVEL_STRIDES or any(level.ndim != 4 for level in levels):
+        raise UsageError(
+            f"Backbone {name!r} gives strides {strides}, not {LEVEL_STRIDES} (shapes "
+            f"{[tuple(level.shape) for level in levels]})."
+        )
+    if channels != reported:
+        raise UsageError(f"Backbone {name!r} reports channels {reported} but gives {channels}.")
+    if not all(math.isfinite(float(level.sum())) for level in levels):
+        raise UsageError(f"Backbone {name!r} gives features that are not finite.")
+    return FeatureInfo(channels=channels, strides=strides)

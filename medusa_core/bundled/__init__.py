@@ -1,0 +1,1 @@
+"""The bundled universal backbone: weights, record and model card (data files only)."""

@@ -1,0 +1,51 @@
+"""The command `medusa`. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from medusa_core import __version__
+from medusa_core.cli._exit import run
+from medusa_core.cli._lazy import LazyGroup
+from medusa_core.cli._options import examples
+
+COMMANDS = {
+    "demo": ("medusa_core.cli.demo:command", "See it work in a minute or two, without a download."),
+    "init": ("medusa_core.cli.init:command", "Make a model folder around a backbone."),
+    "train-backbone": (
+        "medusa_core.cli.train_backbone:command",
+        "Train a backbone with several heads jointly, then freeze it.",
+    ),
+    "add-task": ("medusa_core.cli.add_task:command", "Train a head for a task and add it."),
+    "remove-task": ("medusa_core.cli.remove_task:command", "Remove a head."),
+    "rename-head": ("medusa_core.cli.rename_head:command", "Give a head another name."),
+    "list": ("medusa_core.cli.list:command", "Show the heads of a model."),
+    "tasks": ("medusa_core.cli.tasks:command", "Show the tasks that can be added."),
+    "datasets": ("medusa_core.cli.datasets:command", "Show the data sets that can be used."),
+    "plugins": ("medusa_core.cli.plugins:command", "Show who provides tasks, heads and data sets."),
+    "eval": ("medusa_core.cli.eval:command", "Measure heads on a data set."),
+    "predict": ("medusa_core.cli.predict:command", "Run heads on images."),
+    "verify": ("medusa_core.cli.verify:command", "Check that a model is what it was."),
+}
+"""Name → (import path, one-line help); the order is that of `medusa --help`."""
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    name="medusa",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples("medusa demo", "medusa add-task depth", "medusa eval --tasks depth"),
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks and the warnings of libraries.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.version_option(__version__, prog_name="medusa")
+def medusa(debug: bool, quiet: bool) -> None:
+    """One frozen backbone, many task heads, added and removed one at a time."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    return run(medusa, args)

@@ -1,0 +1,111 @@
+"""The one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+
+import click
+
+from medusa_core.cli._output import print_error, print_warning
+from medusa_core.errors import FAILED, INTERRUPTED, OK, MedusaError, MedusaWarning
+
+
+def run(group: click.Group, args: Sequence[str] | None = None) -> int:
+    """Run a command line (None: that of the process) and return its exit code."""
+    args = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in args or os.environ.get("MEDUSA_DEBUG", "") not in ("", "0")
+    _tolerate_unprintable()
+    try:
+        with _warnings_as_lines(debug):
+            return _invoke(group, args)
+    except BrokenPipeError:
+        return _reader_gone()
+    except (KeyboardInterrupt, EOFError, click.Abort):
+        print_error("Interrupted.", prefix="")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - this is where every error ends up
+        if debug:
+            traceback.print_exc()
+        return _explain(error, args, debug)
+
+
+def _invoke(group: click.Group, args: list[str]) -> int:
+    """Run a command line; its exit code where nothing was raised.
+
+    Not `group.main`, which turns a broken pipe into a failure.
+    """
+    if "_MEDUSA_COMPLETE" in os.environ:
+        group.main(args, prog_name="medusa", complete_var="_MEDUSA_COMPLETE")
+    try:
+        with group.make_context("medusa", args) as context:
+            group.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich's answer to one
+            raise stop.__context__ from None
+        raise
+    return OK
+
+
+def _explain(error: Exception, args: list[str], debug: bool) -> int:
+    """Say what happened in one line, and what to do in another."""
+    if isinstance(error, MedusaError):
+        print_error(error.message, error.hint)
+        return error.exit_code
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        print_error("Out of memory.", "Try a smaller --batch or --size.")
+        return FAILED
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename is not None else ""
+        print_error(f"{error.strerror}{where}.")
+        return FAILED
+    again = f"medusa --debug {shlex.join(args)}".rstrip()
+    print_error(
+        f"{type(error).__name__}: {error}",
+        None if debug else f"This is unexpected. For details, run: {again}",
+    )
+    return FAILED
+
+
+@contextlib.contextmanager
+def _warnings_as_lines(debug: bool) -> Iterator[None]:
+    """Print our warnings as one line each; hide those of libraries unless debugging."""
+    with warnings.catch_warnings():
+        if not (debug or sys.warnoptions):
+            warnings.simplefilter("ignore")
+        warnings.simplefilter("always", MedusaWarning)
+        default = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: object) -> None:
+            if issubclass(category, MedusaWarning):
+                print_warning(str(message))
+            else:
+                default(message, category, *rest)  # type: ignore[arg-type]
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def _tolerate_unprintable() -> None:
+    """Write `?` for what the terminal's encoding lacks, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+def _reader_gone() -> int:
+    """End quietly when the reader of stdout (`| head`) has seen enough."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK

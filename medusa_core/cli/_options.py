@@ -1,0 +1,153 @@
+"""Options that several commands share, so that they are spelt and explained once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg]
+    """`HxW` → `(H, W)` in pixels."""
+
+    name = "HxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Parse a size."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([1-9]\d{0,5})[x×]([1-9]\d{0,5})", value.strip().lower())
+        if match is None:
+            self.fail(f"{value!r} is not HEIGHTxWIDTH, such as 288x384.", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+class NamesType(click.ParamType):  # type: ignore[type-arg]
+    """`a,b` → `("a", "b")`, without repetitions."""
+
+    name = "NAMES"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split a list of names."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        if not names:
+            self.fail("name at least one.", param, ctx)
+        return names
+
+
+SIZE = SizeType()
+NAMES = NamesType()
+
+
+def examples(*lines: str) -> str:
+    """An epilog that shows how a command is used."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+model_option = click.option(
+    "-m",
+    "--model",
+    "model",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="MEDUSA_MODEL",
+    default=Path("medusa-model"),
+    show_default="./medusa-model",
+    show_envvar=True,
+    metavar="DIR",
+    help="The model folder.",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+
+data_option = click.option(
+    "--data",
+    "data",
+    multiple=True,
+    metavar="[TASK=]NAME[:PATH]",
+    help="A data set, see `medusa datasets`; may be repeated. TASK= binds it to one task.",
+)
+
+tasks_option = click.option(
+    "--tasks", "tasks", type=NAMES, metavar="HEADS", help="Heads, comma-separated; default: all."
+)
+
+size_option = click.option(
+    "--size",
+    type=SIZE,
+    metavar="HxW",
+    help="Height and width in pixels that images are brought to.",
+)
+
+device_option = click.option(
+    "--device", metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps; default: the best."
+)
+
+
+def _settings(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    """`head.width=64` → `{"head": {"width": 64}}`; values are JSON, or else text."""
+    result: dict[str, dict[str, Any]] = {}
+    for value in values:
+        match = re.fullmatch(r"([a-z]\w*)\.([A-Za-z]\w*)=(.*)", value, flags=re.DOTALL)
+        if match is None:
+            raise click.BadParameter(
+                f"{value!r} is not SECTION.KEY=VALUE, such as head.width=64.", ctx, param
+            )
+        section, key, text = match.groups()
+        if key in result.get(section, {}):
+            raise click.BadParameter(f"{section}.{key} is set twice.", ctx, param)
+        result.setdefault(section, {})[key] = _value(text)
+    return result
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+
+
+_TRAINING = (
+    click.option("--head", metavar="NAME", help="Head architecture; default: the task's own."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        callback=_settings,
+        metavar="SECTION.KEY=VALUE",
+        help="A setting of the head or the task, such as head.width=64; may be repeated.",
+    ),
+    click.option("--steps", type=click.IntRange(min=1), help="Length of the training in steps."),
+    click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="… in epochs."),
+    click.option("--batch", type=click.IntRange(min=1), help="Images a step."),
+    click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Learning rate."),
+    size_option,
+    click.option("--seed", type=click.IntRange(min=0), help="Seed of everything drawn by chance."),
+    device_option,
+    click.option("--resume", is_flag=True, help="Go on with a training that was interrupted."),
+)
+
+
+def training_options(command: Command) -> Command:
+    """Add the options of every command that trains; those not given are None.
+
+    Parameters: head, settings (nested dict), steps, epochs, batch, lr, size, seed, device, resume.
+    """
+    for option in reversed(_TRAINING):
+        command = option(command)
+    return command

@@ -1,0 +1,133 @@
+"""What goes to stdout (the result, once) and to stderr (errors and warnings)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+import math
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import Enum
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medusa_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+SCHEMA_VERSION = 1
+
+
+def emit(
+    result: Mapping[str, Any], json: bool, human: Callable[[Console], object] | None = None
+) -> None:
+    """Write the result of a command to stdout.
+
+    Args:
+        result: what `--json` prints, without `schema_version`.
+        json: whether to print one JSON document.
+        human: prints for people otherwise; it gets a rich console on stdout.
+    """
+    if json:
+        document = jsonable({"schema_version": SCHEMA_VERSION, **result})
+        click.echo(jsonlib.dumps(document, indent=2, sort_keys=True, allow_nan=False))
+    elif human is not None:
+        human(stdout_console())
+    sys.stdout.flush()
+
+
+def jsonable(value: Any) -> Any:
+    """A value as JSON knows it: no NaN (null), no models, paths, tuples or array scalars."""
+    if value is None or (isinstance(value, (bool, int, str)) and not isinstance(value, Enum)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Enum):
+        return jsonable(value.value)
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if hasattr(value, "model_dump"):
+        return jsonable(value.model_dump())
+    if isinstance(value, Mapping):
+        return {str(jsonable(key)): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted((jsonable(item) for item in value), key=repr)
+    if isinstance(value, Iterable) and not hasattr(value, "tolist"):
+        return [jsonable(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy and torch, scalars included
+        return jsonable(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def clean(text: object, keep: str = "") -> str:
+    """Text without control characters, which could steer a terminal; `keep` are let through."""
+    return "".join(c for c in str(text) if c.isprintable() or c in keep)
+
+
+def stdout_console() -> Console:
+    """A rich console for results; it takes text literally and wraps for terminals only."""
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() else 1000
+    return Console(
+        file=sys.stdout, width=wide, markup=False, highlight=False, emoji=False, soft_wrap=False
+    )
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], numeric: Collection[str] = ()
+) -> Table:
+    """A table for a console. None is shown as a dash; `numeric` columns are set to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        result.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+    for row in rows:
+        result.add_row(*(Text("–" if cell is None else clean(cell)) for cell in row))
+    return result
+
+
+def count(number: float) -> str:
+    """A large number for people: `3.86 M`."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:g}"
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only with the user's consent.
+
+    Args:
+        question: what will happen, ending in a question mark.
+        yes: whether `--yes` was given.
+
+    Raises:
+        UsageError: there is nobody to ask.
+        click.Abort: the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("This needs a confirmation.", hint="Add --yes to go on without one.")
+    click.confirm(clean(question), abort=True, err=True)
+
+
+def print_error(message: str, hint: str | None = None, prefix: str = "Error: ") -> None:
+    """Write an error and what to do about it to stderr."""
+    click.echo(clean(f"{prefix}{message}", keep="\n"), err=True)
+    if hint:
+        click.echo(clean(f"Hint: {hint}", keep="\n"), err=True)
+
+
+def print_warning(message: str) -> None:
+    """Write one line to stderr."""
+    click.echo(clean(f"Warning: {message}"), err=True)

@@ -1,0 +1,105 @@
+"""`medusa eval`: measure heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medusa_core.cli._options import (
+    data_option,
+    device_option,
+    examples,
+    json_option,
+    model_option,
+    tasks_option,
+)
+from medusa_core.cli._output import emit, table
+from medusa_core.cli._progress import make_progress
+from medusa_core.errors import CheckError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command(
+    "eval",
+    short_help="Measure heads on a data set.",
+    epilog=examples(
+        "medusa eval --tasks depth",
+        "medusa eval --data folder:photos --json",
+        "medusa eval --tasks semseg --data folder:photos --min semseg.miou=0.4",
+    ),
+)
+@tasks_option
+@model_option
+@data_option
+@click.option("--split", default="val", show_default=True, help="Split to evaluate on.")
+@click.option(
+    "--min",
+    "minimum",
+    multiple=True,
+    metavar="HEAD.METRIC=VALUE",
+    help="Fail unless it is reached (a maximum where lower is better); may be repeated.",
+)
+@click.option(
+    "--size",
+    "long_side",
+    type=click.IntRange(min=32),
+    metavar="PIXELS",
+    help="Longer side the network sees; default: as each head was trained.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many images a data set.")
+@device_option
+@json_option
+def command(
+    tasks: tuple[str, ...] | None,
+    model: Path,
+    data: tuple[str, ...],
+    split: str,
+    minimum: tuple[str, ...],
+    long_side: int | None,
+    limit: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Score heads on every image of a data set (default: rooms), at the size of the images."""
+    from medusa_core.workflows.evaluate import evaluate
+
+    result = evaluate(
+        model,
+        tasks=tasks,
+        data=data,
+        split=split,
+        minimum=minimum,
+        long_side=long_side,
+        limit=limit,
+        device=device,
+        progress=make_progress(),
+    )
+
+    def human(console: Console) -> None:
+        rows = [_row(head, row) for head, row in result["heads"].items()]
+        columns = ("head", "primary metric", "all metrics", "images", "data")
+        console.print(table(columns, rows, numeric=("images",)))
+        if result["skipped"]:
+            console.print(f"No target here for: {', '.join(result['skipped'])}")
+        for check in result["checks"]:
+            sign = "≥" if check["higher_is_better"] else "≤"
+            verdict = "met" if check["ok"] else "NOT met"
+            console.print(
+                f"{check['head']}.{check['metric']} {sign} {check['wanted']:g}: {verdict} "
+                f"({check['value']:.4g})"
+            )
+
+    emit(result, as_json, human)
+    failed = [f"{c['head']}.{c['metric']}" for c in result["checks"] if not c["ok"]]
+    if failed:
+        raise CheckError(f"Not reached: {', '.join(failed)}.")
+
+
+def _row(head: str, row: dict[str, Any]) -> tuple[object, ...]:
+    metrics, primary = row["metrics"], row["primary"]
+    others = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k != primary)
+    return head, f"{primary} {metrics[primary]:.4g}", others, row["images"], ", ".join(row["data"])

@@ -1,0 +1,160 @@
+"""`medusa list`: the heads of a model, what they cost, and whether they can run here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medusa_core.cli._options import examples, json_option, model_option
+from medusa_core.cli._output import clean, count, emit, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from medusa_core.plugin_host import Host, Registry
+    from medusa_core.store.folder import ModelFolder
+    from medusa_core.store.manifest import HeadManifest, Owner
+
+COLUMNS = ("head", "task", "architecture", "params", "GMACs", "of backbone", "metric", "data")
+
+
+@click.command(
+    "list",
+    short_help="Show the heads of a model.",
+    epilog=examples("medusa list", "medusa list -m my-model --json"),
+)
+@model_option
+@json_option
+def command(model: Path, as_json: bool) -> None:
+    """Show the heads of a model: size, cost beside the backbone, quality, training data.
+
+    A head whose plugin is missing is an orphan: it is kept, and runs again once the plugin is
+    back.
+    """
+    from medusa_core.plugin_host import default_host
+    from medusa_core.store.folder import ModelFolder
+
+    with ModelFolder.open(model) as folder:
+        result = describe(folder, default_host())
+    emit(result, as_json, lambda console: _print(console, result))
+
+
+def describe(folder: ModelFolder, host: Host) -> dict[str, Any]:
+    """What `--json` prints."""
+    backbone = folder.manifest.backbone
+    return {
+        "model": folder.path,
+        "backbone": {
+            "name": backbone.name,
+            "params": backbone.params,
+            "gmacs": backbone.gmacs,
+            "fingerprint": backbone.fingerprint,
+        },
+        "heads": [
+            _head(name, head, backbone.gmacs, host) for name, head in sorted(folder.heads.items())
+        ],
+    }
+
+
+def _head(name: str, head: HeadManifest, backbone_gmacs: float, host: Host) -> dict[str, Any]:
+    state, notes = _state(head, host)
+    return {
+        "name": name,
+        "task": head.task,
+        "head": head.head.name,
+        "params": head.params,
+        "gmacs": head.gmacs,
+        "share": head.gmacs / backbone_gmacs if backbone_gmacs else None,
+        "metric": _metric(head, host),
+        "metrics": head.metrics,
+        "data": _data(head),
+        "size": head.size,
+        "owner": head.owner,
+        "head_owner": head.head_owner,
+        "state": state,
+        "notes": notes,
+    }
+
+
+def _state(head: HeadManifest, host: Host) -> tuple[str, list[str]]:
+    """Whether a head is "ready", "changed" (other plugin version) or "orphan", and notes."""
+    notes, state = [], "ready"
+    parts: tuple[tuple[Registry[Any], str, Owner], ...] = (
+        (host.tasks, head.task, head.owner),
+        (host.heads, head.head.name, head.head_owner),
+    )
+    for registry, name, owner in parts:
+        what = f"{registry.kind} {name!r}"
+        entry = registry.find(name, owner.distribution)
+        if entry is None:
+            state = "orphan"
+            notes.append(_missing(what, owner, host))
+        elif entry.provider.version != owner.version:
+            state = "changed" if state == "ready" else state
+            notes.append(
+                f"{what} is of {entry.provider} now, the head was trained with {owner.version}"
+            )
+    return state, list(dict.fromkeys(notes))
+
+
+def _missing(what: str, owner: Owner, host: Host) -> str:
+    reports = [r for r in host.reports if r.distribution == owner.distribution]
+    unloaded = next((r for r in reports if r.state != "loaded"), None)
+    if unloaded is not None:
+        return str(unloaded)
+    need = f"{owner.distribution}=={owner.version}"
+    if reports:
+        return f"{what} is not in {reports[0].provider}; run: pip install {need}"
+    return f"plugin {owner.distribution} is missing; run: pip install {need}"
+
+
+def _metric(head: HeadManifest, host: Host) -> dict[str, Any] | None:
+    """The primary metric, as far as its task can say which that is."""
+    entry = host.tasks.find(head.task, head.owner.distribution)
+    if entry is None:
+        return None
+    primary = entry.spec.primary_metric
+    if primary.name not in head.metrics:
+        return None
+    return {"name": primary.name, "value": head.metrics[primary.name], "unit": primary.unit}
+
+
+def _data(head: HeadManifest) -> list[str]:
+    data = head.provenance.get("data", [])
+    if isinstance(data, (str, dict)):
+        data = [data]
+    names = [item.get("name", "?") if isinstance(item, dict) else item for item in data]
+    return [str(name) for name in names]
+
+
+def _print(console: Console, result: dict[str, Any]) -> None:
+    backbone, heads = result["backbone"], result["heads"]
+    name = clean(backbone["name"])
+    console.print(f"{name}: {count(backbone['params'])} params, {backbone['gmacs']:.2f} GMACs")
+    if not heads:
+        console.print("No heads yet. Add one: medusa add-task TASK (see: medusa tasks)")
+        return
+    console.print(table(COLUMNS, map(_cells, heads), numeric=COLUMNS[3:6]))
+    for head in heads:
+        for note in head["notes"]:
+            console.print(clean(f"{head['name']} ({head['state']}): {note}"))
+
+
+def _cells(head: dict[str, Any]) -> tuple[object, ...]:
+    metric = head["metric"]
+    if metric is not None:
+        value = "–" if metric["value"] is None else f"{metric['value']:.4g}"
+        metric = " ".join(filter(None, (metric["name"], value, metric["unit"])))
+    mark = "" if head["state"] == "ready" else f" ({head['state']})"
+    return (
+        head["name"] + mark,
+        head["task"],
+        head["head"],
+        count(head["params"]),
+        f"{head['gmacs']:.3f}",
+        None if head["share"] is None else f"{head['share']:.1%}",
+        metric,
+        ", ".join(head["data"]) or None,
+    )

@@ -1,0 +1,41 @@
+"""`medusa verify`: check a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from medusa_core.cli._options import examples, json_option, model_option
+from medusa_core.cli._output import emit
+from medusa_core.errors import CheckError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command(
+    "verify",
+    short_help="Check that a model is what it was.",
+    epilog=examples("medusa verify", "medusa verify -m my-model --json"),
+)
+@model_option
+@json_option
+def command(model: Path, as_json: bool) -> None:
+    """Re-hash every file of the model and replay every head on a fixed image."""
+    from medusa_core.workflows.verify import verify
+
+    result = verify(model)
+
+    def human(console: Console) -> None:
+        for name, verdict in result["probes"].items():
+            console.print(f"{name}: {verdict}")
+        for problem in result["problems"]:
+            console.print(f"{problem['kind']}: {problem['path']}: {problem['message']}")
+        if result["ok"]:
+            console.print(f"{result['model']} is what it was.")
+
+    emit(result, as_json, human)
+    if not result["ok"]:
+        raise CheckError(f"{model} has {len(result['problems'])} problems.")

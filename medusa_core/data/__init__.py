@@ -1,0 +1,1 @@
+"""Reading samples and moving them through geometry. Import the modules: this file stays light."""

@@ -1,0 +1,284 @@
+"""The `folder` data set: anyone's images and labels, described by one `dataset.json`.
+
+Layout: `DIR/dataset.json`, image and target files named by path patterns with `{id}`, and one
+text file of ids (one a line) for each split. `docs/reference/folder.md` describes it in full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medusa_core.api import LabelSchema, Sample, TargetInfo
+from medusa_core.api.specs import RGB, Name
+from medusa_core.data.images import image_size, read_raw, read_rgb
+from medusa_core.errors import DataError, UnknownNameError, UsageError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LinearTarget(_Part):
+    """`value · scale + offset` in `unit`; `invalid` is the raw value without a measurement."""
+
+    encoding: Literal["linear"]
+    path: str
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str | None = None
+    invalid: float | Literal["nan"] | None = None
+
+
+class IndexTarget(_Part):
+    """A class number; `labels` are the class names in order."""
+
+    encoding: Literal["index"]
+    path: str
+    ignore_index: int = 255
+    labels: tuple[str, ...]
+    palette: tuple[RGB, ...] | None = None
+    swap_pairs: tuple[tuple[int, int], ...] = ()
+
+    def schema_(self) -> LabelSchema:
+        """The classes as a head stores them."""
+        return LabelSchema(
+            names=self.labels,
+            ignore_index=self.ignore_index,
+            palette=self.palette,
+            swap_pairs=self.swap_pairs,
+        )
+
+
+class BinaryTarget(_Part):
+    """Positive where value ≥ `threshold`; `ignore` is the raw value that counts neither way."""
+
+    encoding: Literal["binary"]
+    path: str
+    threshold: float = 128
+    ignore: float | None = None
+
+
+class VectorTarget(_Part):
+    """`value · scale + offset` a channel, then normalised; `invalid` is a raw triple."""
+
+    encoding: Literal["vector"]
+    path: str
+    scale: float = 1.0
+    offset: float = 0.0
+    invalid: tuple[float, ...] | None = None
+    axes: str | None = None
+
+
+Target = Annotated[
+    LinearTarget | IndexTarget | BinaryTarget | VectorTarget, Field(discriminator="encoding")
+]
+
+
+class Description(_Part):
+    """`dataset.json`."""
+
+    schema_version: Literal[1]
+    name: str
+    description: str = ""
+    licence: str = ""
+    image: str
+    splits: dict[str, str]
+    targets: dict[Name, Target]
+
+
+class FolderDataset:
+    """One split of a `folder` data set; see `medusa_core.api.Dataset` for the contract.
+
+    Decoded targets: `linear` `(H, W) float32`, 0 where invalid; `index` `(H, W) int64`;
+    `binary` `(H, W) int64` of 0, 1 and 255 (ignored); `vector` `(H, W, C) float32` of unit length,
+    zero where invalid.
+    """
+
+    def __init__(self, location: str | None, split: str) -> None:
+        if not location:
+            raise UsageError("The data set 'folder' needs a path.", hint="--data folder:DIR")
+        self.root = Path(location)
+        self.split = split
+        self.description = _read_description(self.root)
+        self.name = self.description.name
+        if split not in self.description.splits:
+            raise UnknownNameError("split", split, self.description.splits)
+        self.ids = self._read_ids()
+        self.targets = {name: _info(t) for name, t in self.description.targets.items()}
+        self.digest = self._digest()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(H, W) of an image, from its header."""
+        return image_size(self._path(self.description.image, self.ids[index]))
+
+    def load(self, index: int, targets: Collection[str] | None = None) -> Sample:
+        """Read one image and the asked targets it has."""
+        name = self.ids[index]
+        image = read_rgb(self._path(self.description.image, name))
+        found = {}
+        for target, description in self.description.targets.items():
+            if targets is not None and target not in targets:
+                continue
+            path = self._path(description.path, name)
+            if path.exists():
+                found[target] = _decode(path, description, image.shape[:2])
+        return Sample(id=name, image=image, targets=found)
+
+    def _path(self, pattern: str, name: str) -> Path:
+        path = self.root / pattern.replace("{id}", name)
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise DataError(f"{path}: leaves the data-set folder {self.root}.")
+        return path
+
+    def _read_ids(self) -> tuple[str, ...]:
+        path = self._path(self.description.splits[self.split], "")
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as err:
+            raise DataError(
+                f"{path}: the ids of split {self.split!r} cannot be read: {err}."
+            ) from err
+        ids = tuple(line.strip() for line in lines if line.strip())
+        if not ids:
+            raise DataError(f"{path}: split {self.split!r} has no images.", hint="One id a line.")
+        if len(set(ids)) != len(ids):
+            double = next(name for name in ids if ids.count(name) > 1)
+            raise DataError(f"{path}: the id {double!r} is listed twice.")
+        return ids
+
+    def _digest(self) -> str:
+        """Hash of the description, the ids, and size and time of every file."""
+        state = hashlib.sha256(self.description.model_dump_json().encode())
+        patterns = [self.description.image, *(t.path for t in self.description.targets.values())]
+        for name in self.ids:
+            for pattern in patterns:
+                path = self._path(pattern, name)
+                try:
+                    stat = path.stat()
+                    entry = f"{path.name}:{stat.st_size}:{stat.st_mtime_ns}"
+                except OSError:
+                    entry = f"{path.name}:missing"
+                state.update(f"{name}:{entry}\n".encode())
+        return state.hexdigest()[:32]
+
+
+def _read_description(root: Path) -> Description:
+    path = root / "dataset.json"
+    try:
+        text = path.read_bytes()
+        if len(text) > 4_000_000:
+            raise DataError(f"{path}: larger than 4 MB.")
+        return Description.model_validate(json.loads(text))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file.",
+            hint="A `folder` data set needs a dataset.json: see docs/reference/folder.md.",
+        ) from None
+    except OSError as err:
+        raise DataError(f"{path}: cannot be read: {err.strerror}.") from err
+    except ValidationError as err:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()[:8]
+        )
+        raise DataError(f"{path}: {problems}.", hint="See docs/reference/folder.md.") from err
+    except (ValueError, RecursionError) as err:
+        raise DataError(f"{path}: not valid JSON: {err}.") from err
+
+
+def _info(target: Target) -> TargetInfo:
+    if isinstance(target, IndexTarget):
+        try:
+            return TargetInfo(labels=target.schema_())
+        except ValidationError as err:
+            raise DataError(f"dataset.json: {target.path}: {err.errors()[0]['msg']}.") from err
+    return TargetInfo(unit=target.unit if isinstance(target, LinearTarget) else None)
+
+
+def _decode(path: Path, target: Target, size: tuple[int, int]) -> np.ndarray:
+    """Values of a target file in the layout promised by `FolderDataset`."""
+    stored = path.suffix == ".npy"
+    raw = _read_npy(path) if stored else read_raw(path)
+    if raw.shape[:2] != size:
+        raise DataError(
+            f"{path}: {raw.shape[1]}×{raw.shape[0]} but its image is {size[1]}×{size[0]}.",
+            hint="Image and targets must have the same size.",
+        )
+    channels = 3 if isinstance(target, VectorTarget) else 2
+    if raw.ndim != channels:
+        raise DataError(f"{path}: {raw.ndim} axes, {channels} expected for {target.encoding!r}.")
+    match target:
+        case LinearTarget():
+            return _decode_linear(path, raw, target, stored)
+        case VectorTarget():
+            return _decode_vector(path, raw, target, stored)
+        case BinaryTarget():
+            positive = (raw >= target.threshold).astype(np.int64)
+            if target.ignore is not None:
+                positive[raw == target.ignore] = 255
+            return positive
+        case IndexTarget():
+            return _decode_index(path, raw, target)
+
+
+def _decode_linear(path: Path, raw: np.ndarray, target: LinearTarget, stored: bool) -> np.ndarray:
+    value = raw.astype(np.float32)
+    missing = np.isnan(value) if target.invalid == "nan" else value == target.invalid
+    if not stored:
+        value = value * np.float32(target.scale) + np.float32(target.offset)
+    _require_finite(path, value, ~missing)
+    return np.where(missing, np.float32(0), value)
+
+
+def _decode_vector(path: Path, raw: np.ndarray, target: VectorTarget, stored: bool) -> np.ndarray:
+    value = raw.astype(np.float32)
+    missing = np.zeros(raw.shape[:2], bool)
+    if target.invalid is not None:
+        missing = (value == np.asarray(target.invalid, np.float32)).all(axis=2)
+    if not stored:
+        value = value * np.float32(target.scale) + np.float32(target.offset)
+    _require_finite(path, value, ~missing[..., None] & np.ones_like(value, bool))
+    length = np.sqrt((value * value).sum(axis=2, keepdims=True))
+    unit = value / np.maximum(length, np.float32(1e-6))
+    return np.where(missing[..., None] | (length < 1e-6), np.float32(0), unit)
+
+
+def _decode_index(path: Path, raw: np.ndarray, target: IndexTarget) -> np.ndarray:
+    label = raw.astype(np.int64)
+    wrong = (label != target.ignore_index) & ((label < 0) | (label >= len(target.labels)))
+    if wrong.any():
+        values = ", ".join(map(str, np.unique(label[wrong])[:8]))
+        raise DataError(
+            f"{path}: label {values} is outside the schema: {len(target.labels)} classes "
+            f"(0…{len(target.labels) - 1}) and {target.ignore_index} for ignored pixels.",
+            hint="Correct the file, or `labels` and `ignore_index` in dataset.json.",
+        )
+    return label
+
+
+def _require_finite(path: Path, value: np.ndarray, where: np.ndarray) -> None:
+    bad = int((~np.isfinite(value) & where).sum())
+    if bad:
+        raise DataError(
+            f"{path}: {bad} values are NaN or infinite.",
+            hint='Write 0 where nothing was measured, or declare "invalid": "nan".',
+        )
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as err:
+        raise DataError(f"{path}: not a .npy file that can be read: {err}.") from err
+    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf":
+        raise DataError(f"{path}: shape {array.shape} of {array.dtype} is not a target.")
+    return np.asarray(array)

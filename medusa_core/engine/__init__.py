@@ -1,0 +1,1 @@
+"""Training, caching, evaluating. Import the modules: this file stays light."""

@@ -1,0 +1,78 @@
+"""Binding a task to a data set: which target, which classes, which pixels count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medusa_core.api import LabelSchema, Sample, Task
+from medusa_core.data.geometry import Size, View, invalid_value, place, valid_mask, view_target
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A task and the classes that the data set (not the head) uses to number its targets."""
+
+    task: Task
+    labels: LabelSchema | None
+
+    @property
+    def from_image(self) -> bool:
+        """Whether the target is computed from the image."""
+        return self.task.spec.target.source == "image"
+
+    @property
+    def dense(self) -> bool:
+        """Whether the target is a map."""
+        return self.task.spec.output.kind == "dense"
+
+    def target(self, sample: Sample) -> np.ndarray | None:
+        """The encoded target at the size of the image; None where the sample lacks it."""
+        if self.from_image:
+            return self.task.encode_target(None, sample.image)
+        raw = sample.targets.get(self.task.spec.target_name)
+        return None if raw is None else self.task.encode_target(raw, sample.image)
+
+    def valid(self, target: np.ndarray) -> np.ndarray:
+        """`(H, W) bool` where a dense target counts; `() bool` for a global one."""
+        if not self.dense:
+            return np.ones((), bool)
+        return valid_mask(target, self.task.spec.target, self.labels)
+
+    def viewed(
+        self, sample: Sample, shown: np.ndarray, canvas: Size, view: View
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Target and valid mask as a view shows them; None where the sample lacks the target.
+
+        Args:
+            sample: the sample as loaded.
+            shown: `(*canvas, 3) uint8`, the image as the view shows it.
+            canvas: (H, W).
+            view: the view.
+        """
+        if self.from_image and self.dense:
+            target = self.task.encode_target(None, shown)
+            height, width = place(sample.image.shape[:2], canvas, view).size
+            inside = np.zeros(canvas, bool)
+            inside[:height, :width] = True
+            return target, inside & self.valid(target)
+        whole = self.target(sample)
+        if whole is None:
+            return None
+        if not self.dense:
+            return whole, np.ones((), bool)
+        target = view_target(whole, canvas, view, self.task.spec.target, self.labels)
+        inside = np.zeros(canvas, bool)
+        height, width = place(whole.shape[:2], canvas, view).size
+        inside[:height, :width] = True
+        return target, inside & self.valid(target)
+
+    def missing(self, canvas: Size) -> tuple[np.ndarray, np.ndarray]:
+        """Target and valid mask of a sample that lacks the target."""
+        spec = self.task.spec.target
+        channels = () if spec.channels is None else (spec.channels,)
+        shape = (*canvas, *channels) if self.dense else channels
+        fill = invalid_value(spec, self.labels)
+        valid = np.zeros(canvas if self.dense else (), bool)
+        return np.full(shape, fill, spec.dtype), valid

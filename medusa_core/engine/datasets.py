@@ -1,0 +1,224 @@
+"""Data sets by name: joined, cut short, split into a training and a selection part."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from medusa_core.api import Dataset, LabelSchema, Sample, TargetInfo, TaskSpec
+from medusa_core.errors import DataError, LabelsError, UsageError
+from medusa_core.plugin_host.host import Host
+
+SELECTION_SHARE = 0.1
+"""Share of *train* that is kept aside to choose weights by."""
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """One `--data [TASK=]NAME[:LOCATION]`. `task` binds it to a task or head of that name."""
+
+    name: str
+    location: str | None = None
+    task: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> DataRef:
+        """Read the option.
+
+        Raises:
+            UsageError: it has another form.
+        """
+        match = re.match(r"^(?:([a-z][a-z0-9_]*)=)?([a-z][a-z0-9_]*)(?::(.+))?$", text, re.S)
+        if match is None:
+            raise UsageError(
+                f"--data {text!r} is not of the form [TASK=]NAME[:PATH].",
+                hint="For example: --data folder:photos or --data depth=folder:photos",
+            )
+        return cls(name=match[2], location=match[3], task=match[1])
+
+    def __str__(self) -> str:
+        bound = f"{self.task}=" if self.task else ""
+        return f"{bound}{self.name}" + (f":{self.location}" if self.location else "")
+
+
+class Joined:
+    """Several data sets as one. Ids are prefixed by the position of their data set."""
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self.parts = parts
+        self.name = "+".join(part.name for part in parts)
+        self.split = parts[0].split
+        self.ids = tuple(f"{i}/{name}" for i, part in enumerate(parts) for name in part.ids)
+        self.targets: dict[str, TargetInfo] = {}
+        for part in parts:
+            for target, info in part.targets.items():
+                known = self.targets.setdefault(target, info)
+                require_same_labels(known.labels, info.labels, f"{self.name}: target {target!r}")
+                if known.unit != info.unit:
+                    raise DataError(
+                        f"{self.name}: target {target!r} is in {known.unit} and in {info.unit}."
+                    )
+        self.digest = _digest(*(part.digest for part in parts))
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def _find(self, index: int) -> tuple[Dataset, int]:
+        part = bisect_right(self._ends, index)
+        return self.parts[part], index - (self._ends[part - 1] if part else 0)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(H, W) of an image."""
+        part, inner = self._find(index)
+        return part.size(inner)
+
+    def load(self, index: int, targets: Collection[str] | None = None) -> Sample:
+        """Read one sample from the data set it lies in."""
+        part, inner = self._find(index)
+        sample = part.load(inner, targets)
+        return Sample(self.ids[index], sample.image, sample.targets)
+
+
+class Subset:
+    """Some samples of a data set, in the given order."""
+
+    def __init__(self, whole: Dataset, indices: Sequence[int]) -> None:
+        self.whole = whole
+        self.indices = indices
+        self.name, self.split, self.targets = whole.name, whole.split, whole.targets
+        self.ids = tuple(whole.ids[i] for i in indices)
+        self.digest = _digest(whole.digest, *map(str, indices))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(H, W) of an image."""
+        return self.whole.size(self.indices[index])
+
+    def load(self, index: int, targets: Collection[str] | None = None) -> Sample:
+        """Read one sample."""
+        return self.whole.load(self.indices[index], targets)
+
+
+def load_dataset(host: Host, ref: DataRef, split: str) -> Dataset:
+    """Open one split of a data set.
+
+    Raises:
+        UnknownNameError: no such data set or split.
+        UsageError: a location is missing or superfluous.
+        DataError: it cannot be read, or has no images.
+    """
+    spec = host.datasets.get(ref.name)
+    if spec.location == "required" and ref.location is None:
+        raise UsageError(f"The data set {ref.name!r} needs a path.", hint=f"--data {ref.name}:PATH")
+    if spec.location == "none" and ref.location is not None:
+        raise UsageError(f"The data set {ref.name!r} takes no path.", hint=f"--data {ref.name}")
+    dataset: Dataset = host.implementation(spec)(ref.location, split)
+    if len(dataset) == 0:
+        raise DataError(f"{ref}: split {split!r} has no images.")
+    return dataset
+
+
+def shorten(dataset: Dataset, limit: int | None) -> Dataset:
+    """At most `limit` samples, evenly spread."""
+    if limit is None or limit >= len(dataset):
+        return dataset
+    return Subset(dataset, [i * len(dataset) // limit for i in range(limit)])
+
+
+def selection_split(dataset: Dataset) -> tuple[list[int], list[int]]:
+    """Indices to train on and indices to choose weights by.
+
+    A sample belongs to the selection part by a hash of its id, so that it stays there whatever is
+    added to the data set later. Each part has at least one sample.
+
+    Raises:
+        DataError: there is only one sample.
+    """
+    if len(dataset) < 2:
+        raise DataError(
+            f"{dataset.name}: {len(dataset)} image is too few: at least 2 are needed, one to train "
+            "on and one to choose weights by."
+        )
+    order = sorted(range(len(dataset)), key=lambda i: _share(dataset.ids[i]))
+    chosen = [i for i in order if _share(dataset.ids[i]) < SELECTION_SHARE] or order[:1]
+    if len(chosen) == len(dataset):
+        chosen = order[:1]
+    kept = set(chosen)
+    return [i for i in range(len(dataset)) if i not in kept], sorted(chosen)
+
+
+def check_target(dataset: Dataset, task: TaskSpec) -> LabelSchema | None:
+    """The classes a data set gives for a task, None for a task without classes.
+
+    Raises:
+        DataError: it lacks the target, or has it in another unit or without classes.
+    """
+    if task.target.source == "image":
+        return task.labels
+    info = dataset.targets.get(task.target_name)
+    if info is None:
+        offered = ", ".join(sorted(dataset.targets)) or "none"
+        raise DataError(
+            f"{dataset.name}: no target {task.target_name!r} for task {task.name!r}. "
+            f"Its targets: {offered}.",
+            hint="Bind tasks to data sets with --data TASK=NAME:PATH.",
+        )
+    wanted = task.target.unit
+    if wanted is not None and info.unit is not None and info.unit != wanted:
+        raise DataError(
+            f"{dataset.name}: {task.target_name!r} is in {info.unit!r}, task {task.name!r} needs "
+            f"{wanted!r}.",
+            hint="Choose scale and offset in dataset.json so that values come out in that unit.",
+        )
+    if not task.has_labels:
+        return None
+    labels = info.labels or task.labels
+    if labels is None:
+        raise DataError(
+            f"{dataset.name}: target {task.target_name!r} has no class names.",
+            hint='Declare it with "encoding": "index" and "labels".',
+        )
+    return labels
+
+
+def require_same_labels(head: LabelSchema | None, data: LabelSchema | None, where: str) -> None:
+    """Refuse data whose classes are not those of a head.
+
+    Raises:
+        LabelsError: shows the first differences.
+    """
+    if head is None or data is None or head.names == data.names:
+        return
+    missing = [name for name in head.names if name not in data.names]
+    added = [name for name in data.names if name not in head.names]
+    moved = [
+        f"{name!r} is {head.names.index(name)} and {data.names.index(name)}"
+        for name in head.names
+        if name in data.names and head.names.index(name) != data.names.index(name)
+    ]
+    parts = [
+        f"{len(head.names)} classes against {len(data.names)}",
+        *([f"only in the first: {', '.join(missing[:8])}"] if missing else []),
+        *([f"only in the second: {', '.join(added[:8])}"] if added else []),
+        *([f"in another place: {'; '.join(moved[:4])}"] if moved and not missing else []),
+    ]
+    raise LabelsError(
+        f"{where}: the classes differ: {'; '.join(parts)}.",
+        hint="Use data with the same classes, or train another head: medusa add-task … --name NAME",
+    )
+
+
+def _share(name: str) -> float:
+    """A number in [0, 1) that depends on an id alone."""
+    return int(hashlib.sha256(name.encode()).hexdigest()[:13], 16) / 16**13
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

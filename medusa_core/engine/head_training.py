@@ -1,0 +1,91 @@
+"""Training one head on cached features. Nothing else is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medusa_core.api import Task
+from medusa_core.engine.feature_cache import CachedTask
+from medusa_core.engine.schedule import batches
+from medusa_core.engine.scores import Scores, better
+from medusa_core.engine.training import Training, TrainSettings, head_loss
+from medusa_core.heads.base import Head
+from medusa_core.model.medusa_model import finish
+
+
+class HeadTraining(Training):
+    """A head, its cached inputs, and the samples to train on and to choose weights by."""
+
+    def __init__(
+        self,
+        task: Task,
+        head: Head,
+        data: CachedTask,
+        parts: tuple[list[int], list[int]],
+        settings: TrainSettings,
+        identity: Mapping[str, Any],
+        work: Path,
+        device: str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        super().__init__(head.to(self.device), settings, identity, work)
+        self.task, self.head, self.data = task, head, data
+        train, self.selection = parts
+        self._rows = batches(train, len(data.source.views), settings.batch, settings.seed)
+
+    def skip(self, steps: int) -> None:
+        """Go past batches."""
+        for _ in range(steps):
+            next(self._rows)
+
+    def loss(self) -> Tensor | None:
+        """Loss of the next batch."""
+        features, target, valid = self.data.batch(next(self._rows))
+        if not valid.any():
+            return None
+        levels = [level.to(self.device) for level in features]
+        target, valid = target.to(self.device), valid.to(self.device)
+        return head_loss(self.task, self.head, levels, target, valid, self.data.source.size)
+
+    def figures(self) -> dict[str, float]:
+        """Scores on the selection part."""
+        scores = score_head(
+            self.task, self.head, self.data, self.selection, self.settings.batch, self.device
+        )
+        return scores.figures()
+
+    def improved(self, figures: Mapping[str, float]) -> bool:
+        """By the primary metric."""
+        name = self.task.spec.primary_metric.name
+        return better(self.task.spec, figures[name], self.outcome.best.get(name))
+
+    def headline(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """The primary metric."""
+        name = self.task.spec.primary_metric.name
+        return {name: figures[name]}
+
+
+@torch.inference_mode()
+def score_head(
+    task: Task,
+    head: Head,
+    data: CachedTask,
+    samples: Sequence[int],
+    batch: int,
+    device: torch.device,
+) -> Scores:
+    """Statistics of a head over cached samples, in their first view."""
+    head.eval()
+    scores = Scores(task.new_metrics())
+    for start in range(0, len(samples), batch):
+        rows = [sample * len(data.source.views) for sample in samples[start : start + batch]]
+        features, target, valid = data.batch(rows)
+        raw = head([level.to(device) for level in features])
+        decoded = task.decode(finish(raw, task, data.source.size))
+        scores.add(decoded, target.to(device), valid.to(device))
+    return scores

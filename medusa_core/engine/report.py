@@ -1,0 +1,74 @@
+"""A picture of how a training went: its curve, and predictions beside what they should be."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from medusa_core.api import Sample, Task
+from medusa_core.data.geometry import IDENTITY, view_image
+from medusa_core.engine.feature_cache import PADDING, CachedTask
+from medusa_core.engine.training import Outcome
+from medusa_core.heads.base import Head
+from medusa_core.model.medusa_model import finish
+from medusa_core.viz import curve, panel
+
+MAX_PICTURES = 4
+CELL = (240, 320)
+
+
+def training_report(
+    name: str, task: Task, head: Head, data: CachedTask, selection: Sequence[int], outcome: Outcome
+) -> bytes:
+    """A PNG: learning curves, then image, prediction and target of a few selection samples."""
+    metric = task.spec.primary_metric
+    unit = f" ({metric.unit})" if metric.unit else ""
+    plots = [
+        (_plot(outcome, "loss", f"{name}: training loss"), ""),
+        (_plot(outcome, metric.name, f"{name}: {metric.name}{unit} on the selection split"), ""),
+    ]
+    pictures = []
+    if task.spec.output.kind == "dense":
+        chosen = [selection[i * len(selection) // MAX_PICTURES] for i in range(MAX_PICTURES)]
+        pictures = [_row(task, head, data, i) for i in dict.fromkeys(chosen)]
+    sheet = panel([plots])
+    if pictures:
+        sheet = _stack(sheet, panel(pictures, cell=CELL))
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _plot(outcome: Outcome, figure: str, title: str) -> np.ndarray:
+    points = [(point["step"], point[figure]) for point in outcome.curve]
+    return curve({figure: points}, title=title, x_label="step", size=(280, 500))
+
+
+@torch.inference_mode()
+def _row(task: Task, head: Head, data: CachedTask, index: int) -> list[tuple[np.ndarray, str]]:
+    sample: Sample = data.source.dataset.load(index, [task.spec.target_name])
+    image = view_image(sample.image, data.source.size, IDENTITY, PADDING)
+    features, target, valid = data.batch([index * len(data.source.views)])
+    device = next(head.parameters()).device
+    raw = finish(head([level.to(device) for level in features]), task, data.source.size)
+    value = task.decode(raw)[0].cpu().numpy()
+    truth = target[0].numpy()
+    if truth.dtype.kind == "i":
+        truth = np.where(valid[0].numpy(), truth, 0 if value.dtype.kind == "f" else -1)
+    return [
+        (image, sample.id),
+        (task.render(image, value), "prediction"),
+        (task.render(image, truth.astype(value.dtype)), "target"),
+    ]
+
+
+def _stack(*sheets: np.ndarray) -> np.ndarray:
+    width = max(sheet.shape[1] for sheet in sheets)
+    padded = [
+        np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in sheets
+    ]
+    return np.concatenate(padded)

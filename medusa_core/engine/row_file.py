@@ -1,0 +1,117 @@
+"""A safetensors file of equal rows, written one by one and memory-mapped for reading.
+
+The library's own writer needs the whole tensor in memory; a feature cache is larger than that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from medusa_core.errors import StoreError
+
+_DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8, "I16": np.int16, "I64": np.int64}
+_CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
+_TENSOR = "rows"
+
+
+class RowWriter:
+    """Writes `count` rows of `shape` and `dtype`; the file appears when all are there."""
+
+    def __init__(
+        self,
+        path: Path,
+        count: int,
+        shape: Sequence[int],
+        dtype: np.dtype,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self.path = path
+        self.dtype = np.dtype(dtype)
+        self.shape = tuple(shape)
+        self.missing = count
+        size = count * math.prod(self.shape) * self.dtype.itemsize
+        require_space(path.parent, size)
+        self._temporary = Path(tempfile.mkstemp(dir=path.parent, prefix=".partial-")[1])
+        self._file = self._temporary.open("wb")
+        self._file.write(_header((count, *self.shape), self.dtype, size, metadata))
+
+    def write(self, row: np.ndarray) -> None:
+        """Append one row."""
+        if row.shape != self.shape:
+            raise ValueError(f"row of shape {row.shape}, {self.shape} expected")
+        try:
+            self._file.write(np.ascontiguousarray(row, self.dtype).tobytes())
+        except OSError as err:
+            raise StoreError(
+                f"{self.path}: cannot be written: {err.strerror}.",
+                hint="Free some space, or put the cache elsewhere: MEDUSA_CACHE=DIR",
+            ) from err
+        self.missing -= 1
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        if kind is None and self.missing == 0:
+            os.replace(self._temporary, self.path)
+        else:
+            self._temporary.unlink(missing_ok=True)
+
+
+def read_rows(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    """The rows, memory-mapped read-only, and the metadata.
+
+    Raises:
+        StoreError: not such a file, or cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > 64_000_000:
+                raise ValueError("header too long")
+            header = json.loads(file.read(length))
+        entry = header[_TENSOR]
+        dtype = np.dtype(_DTYPES[entry["dtype"]])
+        rows = np.memmap(path, dtype, mode="r", offset=8 + length, shape=tuple(entry["shape"]))
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise StoreError(f"{path}: not a file of rows: {err}.", hint=f"Delete it: {path}") from err
+    return rows, header.get("__metadata__", {})
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Refuse work that would not fit on the disk.
+
+    Raises:
+        StoreError: says how much is needed and how much is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise StoreError(
+            f"{folder}: {size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free.",
+            hint="Put the cache elsewhere (MEDUSA_CACHE=DIR), or use fewer --views or a smaller "
+            "--size.",
+        )
+
+
+def _header(
+    shape: tuple[int, ...], dtype: np.dtype, size: int, metadata: Mapping[str, str]
+) -> bytes:
+    entry = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [0, size]}
+    text = json.dumps({"__metadata__": dict(metadata), _TENSOR: entry}).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

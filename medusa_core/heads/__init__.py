@@ -1,0 +1,1 @@
+"""Head architectures and the parts to build one. Import the modules: this file stays light."""

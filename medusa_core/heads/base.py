@@ -1,0 +1,26 @@
+"""What the host expects of a head module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class Head(nn.Module):
+    """Turns the feature levels of a backbone into one raw prediction.
+
+    Sub-classes are built as `implementation(features: FeatureInfo, out_channels: int, config)`.
+    """
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Raw prediction `(B, out_channels, h, w)` at any resolution, usually that of level 0.
+
+        Args:
+            features: `(B, C_i, H / stride_i, W / stride_i) float32` of each level, finest first.
+        """
+        raise NotImplementedError
+
+    def training_outputs(self, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:
+        """(weight, raw prediction) pairs whose weighted losses are summed in training."""
+        return [(1.0, self(features))]

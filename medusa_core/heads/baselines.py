@@ -1,0 +1,60 @@
+"""The honest baselines: a constant, and linear maps of the frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medusa_core.api import FeatureInfo
+from medusa_core.heads.base import Head
+from medusa_core.heads.blocks import resample
+from medusa_core.heads.configs import BaselineConfig
+
+
+class ConstantHead(Head):
+    """The best constant: what a task scores without looking at the image."""
+
+    def __init__(self, features: FeatureInfo, out_channels: int, config: BaselineConfig) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """The same raw prediction everywhere, at the deepest stride."""
+        batch, _, height, width = features[-1].shape
+        return self.value.view(1, -1, 1, 1).expand(batch, -1, height, width)
+
+
+class LinearHead(Head):
+    """A 1×1 convolution on the deepest level, its inputs standardised."""
+
+    def __init__(self, features: FeatureInfo, out_channels: int, config: BaselineConfig) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(features.channels[-1], affine=False)
+        self.predict = nn.Conv2d(features.channels[-1], out_channels, 1)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Raw prediction at the deepest stride."""
+        return self.predict(self.norm(features[-1]))
+
+
+class HypercolumnHead(Head):
+    """A 1×1 convolution on all levels, standardised and resampled to the finest."""
+
+    def __init__(self, features: FeatureInfo, out_channels: int, config: BaselineConfig) -> None:
+        super().__init__()
+        self.norm = nn.ModuleList(nn.BatchNorm2d(c, affine=False) for c in features.channels)
+        self.predict = nn.ModuleList(
+            nn.Conv2d(c, out_channels, 1, bias=level == 0)
+            for level, c in enumerate(features.channels)
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Raw prediction at the finest stride: the sum of the levels' projections."""
+        size = features[0].shape[-2:]
+        levels = [
+            resample(predict(norm(x)), size)
+            for norm, predict, x in zip(self.norm, self.predict, features, strict=True)
+        ]
+        return torch.stack(levels).sum(dim=0)

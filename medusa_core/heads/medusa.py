@@ -1,0 +1,80 @@
+"""The default head: shared feature attention, refinement, multi-scale attention, prediction.
+
+After Spencer, Bowden and Hadfield, "Medusa: Universal Feature Learning via Attentional
+Multitasking" (CVPR Workshops 2022). The equations are our reading of it (no code was published).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medusa_core.api import FeatureInfo
+from medusa_core.heads.base import Head
+from medusa_core.heads.blocks import FeatureAttention, Refinement, ScaleAttention
+from medusa_core.heads.configs import MedusaConfig
+
+
+class MedusaHead(Head):
+    """SFA and refinement on every level, MSA across them, one prediction at the finest stride."""
+
+    def __init__(self, features: FeatureInfo, out_channels: int, config: MedusaConfig) -> None:
+        super().__init__()
+        widths = level_widths(features, config.width)
+        self.attend = nn.ModuleList(
+            FeatureAttention(inputs, width, config.feature_attention)
+            for inputs, width in zip(features.channels, widths, strict=True)
+        )
+        self.refine = nn.ModuleList(
+            Refinement(width, separable=level == 0) if config.refinement else nn.Identity()
+            for level, width in enumerate(widths)
+        )
+        self.fuse = ScaleAttention(widths, config.fused_width, config.scale_attention)
+        self.norm = nn.BatchNorm2d(config.fused_width)
+        self.predict = nn.Conv2d(config.fused_width, out_channels, 1)
+        self.supervision = config.deep_supervision
+        self.level_predict = (
+            nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in widths)
+            if self.supervision > 0
+            else None
+        )
+
+    def _levels(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return [
+            refine(attend(feature))
+            for attend, refine, feature in zip(self.attend, self.refine, features, strict=True)
+        ]
+
+    def _prediction(self, levels: Sequence[Tensor]) -> Tensor:
+        return self.predict(F.relu(self.norm(self.fuse(levels))))
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Raw prediction `(B, out_channels, h_0, w_0)`."""
+        return self._prediction(self._levels(features))
+
+    def training_outputs(self, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:
+        """The prediction and, with deep supervision, one of each level on its own."""
+        levels = self._levels(features)
+        outputs = [(1.0, self._prediction(levels))]
+        if self.level_predict is not None:
+            weight = self.supervision / len(levels)
+            outputs += [
+                (weight, predict(level))
+                for predict, level in zip(self.level_predict, levels, strict=True)
+            ]
+        return outputs
+
+
+def level_widths(features: FeatureInfo, width: int) -> tuple[int, ...]:
+    """Width of each level: `width` at the finest, in proportion to the stride above it.
+
+    Channels are nearly free where the map is coarse, and many classes must be read off the coarse
+    levels. No level gets more than 8 × `width`, or more than the backbone has there.
+    """
+    finest = features.strides[0]
+    return tuple(
+        min(channels, width * min(8, stride // finest))
+        for channels, stride in zip(features.channels, features.strides, strict=True)
+    )

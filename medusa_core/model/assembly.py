@@ -1,0 +1,147 @@
+"""Building tasks and heads from names, settings and stored records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor
+
+from medusa_core.api import FeatureInfo, HeadRef, LabelSchema, Task, TaskSpec
+from medusa_core.backbones.timm_backbone import BackboneDescription
+from medusa_core.errors import PluginError, UsageError, WeightsError
+from medusa_core.heads.base import Head
+from medusa_core.plugin_host.host import Host
+from medusa_core.store.manifest import BackboneRecord, HeadManifest
+
+
+def make_task(host: Host, spec: TaskSpec, labels: LabelSchema | None = None) -> Task:
+    """The behaviour of a task, bound to the classes it predicts.
+
+    Raises:
+        PluginError: the plugin cannot provide it.
+    """
+    model = host.config_model(spec)
+    config = model() if model is not None else None
+    task = host.implementation(spec)(spec, labels if spec.has_labels else None, config)
+    if not isinstance(task, Task):
+        raise PluginError(f"{spec.implementation} of task {spec.name!r} is not a Task.")
+    return task
+
+
+def complete_head_ref(
+    host: Host, task: TaskSpec, name: str | None, settings: Mapping[str, Any]
+) -> HeadRef:
+    """The head architecture with every setting spelled out.
+
+    Args:
+        host: knows the architectures.
+        task: its default head is used, with its settings, where `name` is None or the same.
+        name: architecture asked for.
+        settings: what the user set; strings are converted.
+
+    Raises:
+        UnknownNameError: no such architecture.
+        UsageError: a setting does not exist or does not fit; lists all problems.
+    """
+    default = task.default_head
+    name = name or default.name
+    spec = host.heads.get(name)
+    chosen = {**(default.config if name == default.name else {}), **settings}
+    model: type[BaseModel] = host.config_model(spec)
+    try:
+        config = model.model_validate(chosen)
+    except ValidationError as err:
+        problems = "; ".join(
+            f"head.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()
+        )
+        known = ", ".join(model.model_fields) or "none"
+        raise UsageError(
+            f"Settings of head {name!r}: {problems}.", hint=f"Its settings: {known}."
+        ) from err
+    return HeadRef(name=name, config=config.model_dump(mode="json"))
+
+
+def make_head(host: Host, ref: HeadRef, features: FeatureInfo, out_channels: int) -> Head:
+    """A head with fresh weights (global torch generator)."""
+    spec = host.heads.get(ref.name)
+    config = host.config_model(spec).model_validate(ref.config)
+    head: Head = host.implementation(spec)(features, out_channels, config)
+    return head.to(memory_format=torch.channels_last)
+
+
+def restore_head(
+    host: Host,
+    name: str,
+    stored: HeadManifest,
+    features: FeatureInfo,
+    tensors: Mapping[str, Tensor],
+) -> tuple[Task, Head]:
+    """The task and the module of a stored head, in evaluation mode, its weights fixed.
+
+    Raises:
+        PluginError: the plugin of its task or architecture is not installed, or broken.
+        WeightsError: the weights do not fit the architecture; lists all differences.
+    """
+    spec = find_task(host, name, stored)
+    task = make_task(host, spec, stored.labels)
+    with torch.random.fork_rng(devices=[]):
+        head = make_head(host, stored.head, features, task.out_channels)
+    load_strictly(head, tensors, f"head {name!r}")
+    return task, head.eval().requires_grad_(False)
+
+
+def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
+    """The spec of a stored head's task, from the distribution it was trained with.
+
+    Raises:
+        PluginError: nobody provides it; the hint is the pip line.
+    """
+    for kind, registry, wanted, owner in (
+        ("task", host.tasks, stored.task, stored.owner),
+        ("head architecture", host.heads, stored.head.name, stored.head_owner),
+    ):
+        provided = [e.provider.distribution for e in registry if e.spec.name == wanted]
+        if owner.distribution not in provided:
+            raise PluginError(
+                f"Head {name!r} needs the {kind} {wanted!r} of {owner.distribution} "
+                f"{owner.version}, which is not available.",
+                hint=f"pip install '{owner.distribution}=={owner.version}'",
+            )
+    return host.tasks.get(stored.task, distribution=stored.owner.distribution)
+
+
+def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Copy tensors into a module; every key, shape and dtype must agree.
+
+    Raises:
+        WeightsError: lists all differences.
+    """
+    own = module.state_dict()
+    problems = [f"{key} is missing" for key in own if key not in tensors]
+    problems += [f"{key} is unknown" for key in tensors if key not in own]
+    for key in own.keys() & tensors.keys():
+        stored, here = tensors[key], own[key]
+        if stored.shape != here.shape or stored.dtype != here.dtype:
+            problems.append(
+                f"{key} is {tuple(stored.shape)} {stored.dtype} in the file, "
+                f"{tuple(here.shape)} {here.dtype} here"
+            )
+    if problems:
+        raise WeightsError(f"Cannot load {what}: {'; '.join(sorted(problems)[:8])}.")
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(tensors[key])
+
+
+def description_of(record: BackboneRecord) -> BackboneDescription:
+    """What rebuilds the backbone of a model folder."""
+    return BackboneDescription(
+        name=record.name,
+        kwargs=record.kwargs,
+        out_indices=record.out_indices,
+        mean=record.mean,
+        std=record.std,
+    )

@@ -1,0 +1,380 @@
+"""`MedusaModel`: predictions of independent heads from one pass of a frozen backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medusa_core.api import LabelSchema, Task
+from medusa_core.backbones.timm_backbone import LEVEL_STRIDES, Backbone, build, pad_to_stride
+from medusa_core.errors import DataError, PluginError, StoreError, UnknownNameError, UsageError
+from medusa_core.heads.base import Head
+from medusa_core.model.assembly import description_of, find_task, load_strictly, restore_head
+from medusa_core.plugin_host.host import Host, default_host
+from medusa_core.store import commit
+from medusa_core.store.folder import ModelFolder
+from medusa_core.store.manifest import BackboneRecord, HeadManifest
+
+if TYPE_CHECKING:
+    from medusa_core.store.commit import NewHead
+
+STRIDE = max(LEVEL_STRIDES)
+MIN_SIDE = 16
+"""Images with a shorter side are refused."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A decoded prediction for one image.
+
+    value: `(H, W)` or `(C, H, W)` at the size of the image (dense), `()` or `(C,)` (global), in
+        `unit`; class numbers of `labels` where these are given.
+    """
+
+    head: str
+    task: str
+    value: np.ndarray
+    unit: str | None
+    labels: LabelSchema | None
+
+
+class MedusaModel(nn.Module):
+    """One frozen backbone and its heads, as stored in a model folder.
+
+    A head's output depends on the image and that head alone: not on which other heads are asked
+    for or present. The model never leaves evaluation mode; it is trained by `medusa add-task`.
+    """
+
+    def __init__(self, backbone: Backbone, record: BackboneRecord, path: Path, host: Host) -> None:
+        super().__init__()
+        self.backbone = backbone.freeze()
+        self.record = record
+        self.path = path
+        self.host = host
+        self.tasks: dict[str, Task] = {}
+        self._manifests: dict[str, HeadManifest] = {}
+        self._unusable: dict[str, PluginError] = {}
+        self._modules_by_head = nn.ModuleDict()
+        self.eval()
+
+    @property
+    def heads(self) -> Mapping[str, HeadManifest]:
+        """Name → record of every head that can be used, in order of name."""
+        return MappingProxyType({name: self._manifests[name] for name in sorted(self.tasks)})
+
+    @property
+    def orphans(self) -> Mapping[str, PluginError]:
+        """Name → reason of every head whose plugin is missing or broken."""
+        return MappingProxyType(self._unusable)
+
+    def train(self, mode: bool = True) -> MedusaModel:
+        """Accepted for the sake of `nn.Module`; everything here is fixed and stays in eval mode."""
+        return super().train(False)
+
+    def head_module(self, name: str) -> Head:
+        """The module of a head."""
+        self.require(name)
+        return self._modules_by_head[_key(name)]  # type: ignore[return-value]
+
+    def require(self, name: str) -> HeadManifest:
+        """The record of a usable head.
+
+        Raises:
+            UnknownNameError: there is no head of that name.
+            PluginError: it is there, but its plugin is not.
+        """
+        if name in self._unusable:
+            raise self._unusable[name]
+        if name not in self.tasks:
+            raise UnknownNameError(
+                "head", name, [*self.tasks, *self._unusable], hint="Heads are shown by: medusa list"
+            )
+        return self._manifests[name]
+
+    def select(self, tasks: Iterable[str] | None) -> list[str]:
+        """Checked head names: those asked for, each once, or all usable ones for None."""
+        names = list(dict.fromkeys(tasks)) if tasks is not None else list(self.heads)
+        for name in names:
+            self.require(name)
+        return names
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Feature levels of `(B, 3, H, W)` images in [0, 1] of any size, padded to the stride."""
+        return self.backbone(pad_to_stride(images, self.backbone.stride, self.backbone.mean))
+
+    def head_output(self, name: str, features: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Raw prediction of one head at the (H, W) of the image: `(B, C, H, W)` or `(B, C)`."""
+        module = self.head_module(name)
+        raw = module(features)
+        return finish(raw, self.tasks[name], size)
+
+    def forward(self, images: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Raw predictions of the asked heads (None: all usable ones).
+
+        Args:
+            images: `(B, 3, H, W)` floats in [0, 1], any H and W of at least 16.
+            tasks: head names.
+
+        Returns:
+            Head name → `(B, C, H, W) float32` at input size, `(B, C)` for a global task.
+
+        Raises:
+            UsageError: images of another shape or dtype.
+            UnknownNameError, PluginError: see `require`.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise UsageError(
+                f"Images must be (B, 3, H, W) floats in [0, 1], got {tuple(images.shape)} "
+                f"{images.dtype}."
+            )
+        if min(images.shape[-2:]) < MIN_SIDE:
+            raise UsageError(
+                f"Images of {images.shape[-1]}×{images.shape[-2]} are too small: at least "
+                f"{MIN_SIDE} pixels a side are needed."
+            )
+        names = self.select(tasks)
+        features = self.features(images.float())
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        return {name: self.head_output(name, features, size) for name in names}
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        source: str | Path | np.ndarray,
+        tasks: Iterable[str] | None = None,
+        long_side: int | None = None,
+    ) -> dict[str, Result]:
+        """Decoded results for one image.
+
+        Args:
+            source: an image file, or `(H, W, 3) uint8` RGB.
+            tasks: head names; None: all usable ones.
+            long_side: length of the longer side, in pixels, at which the network sees the image;
+                None: the one each head was trained at.
+
+        Returns:
+            Head name → result, at the size of the image.
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        raw = self.raw_predictions(as_image(source), self.select(tasks), long_side)
+        return {name: self._result(name, prediction) for name, prediction in raw.items()}
+
+    def raw_predictions(
+        self, image: np.ndarray, names: Iterable[str], long_side: int | None = None
+    ) -> dict[str, Tensor]:
+        """Raw predictions at the size of one image, each head looking at its own scale.
+
+        Args:
+            image: `(H, W, 3) uint8`.
+            names: heads; those of one scale share a pass of the backbone.
+            long_side: see `predict`.
+
+        Returns:
+            Head name → `(1, C, H, W)`, or `(1, C)` for a global task.
+        """
+        picture = (int(image.shape[0]), int(image.shape[1]))
+        groups: dict[tuple[int, int], list[str]] = {}
+        for name in names:
+            groups.setdefault(self.working_size(name, picture, long_side), []).append(name)
+        result = {}
+        for size, members in groups.items():
+            features = self.features(to_tensor(resized(image, size)).to(self.backbone.mean.device))
+            for name in members:
+                raw = self.head_output(name, features, size)
+                dense = self.tasks[name].spec.output.kind == "dense"
+                result[name] = upsample(raw, picture) if dense else raw
+        return result
+
+    def working_size(
+        self, name: str, picture: tuple[int, int], long_side: int | None = None
+    ) -> tuple[int, int]:
+        """(H, W) at which a head looks at a picture: the scale it was trained at."""
+        target = long_side or max(self.require(name).size)
+        scale = target / max(picture)
+        height, width = (max(MIN_SIDE, round(side * scale)) for side in picture)
+        return height, width
+
+    def _result(self, name: str, raw: Tensor) -> Result:
+        task = self.tasks[name]
+        value = task.decode(raw)[0].cpu().numpy()
+        unit = self._manifests[name].unit
+        return Result(name, task.spec.name, value, unit, task.labels)
+
+    def attach(self, name: str, stored: HeadManifest, tensors: Mapping[str, Tensor]) -> None:
+        """Put a stored head into memory. A missing plugin makes it an orphan, not an error."""
+        self._manifests[name] = stored
+        try:
+            task, head = restore_head(self.host, name, stored, self.backbone.info, tensors)
+        except PluginError as err:
+            self._unusable[name] = err
+            return
+        self.tasks[name] = task
+        self._modules_by_head[_key(name)] = head.to(self.backbone.mean.device)
+
+    def add_head(self, name: str, head: NewHead, replace: bool = False) -> None:
+        """Commit a trained head to the model folder, then take it into memory.
+
+        Raises:
+            NameTakenError, FingerprintError, StoreError: nothing has changed.
+        """
+        from medusa_core.store.weights import from_bytes
+
+        commit.commit_head(
+            self.path, name, head, replace=replace, expect_fingerprint=self.record.fingerprint
+        )
+        self._forget(name)
+        self.attach(name, head.manifest, from_bytes(head.weights, f"head {name!r}"))
+
+    def remove_head(self, name: str) -> None:
+        """Remove a head from the model folder, then from memory."""
+        if name not in self._manifests:
+            self.require(name)
+        commit.remove_heads(self.path, [name])
+        self._forget(name)
+
+    def rename_head(self, old: str, new: str) -> None:
+        """Give a head another name, in the model folder, then in memory."""
+        if old not in self._manifests:
+            self.require(old)
+        commit.rename_head(self.path, old, new)
+        with ModelFolder.open(self.path) as folder:
+            stored, tensors = folder.heads[new], folder.read_head(new)
+        self._forget(old)
+        self.attach(new, stored, tensors)
+
+    def verify(self) -> dict[str, object]:
+        """What `medusa verify` reports about this model's folder."""
+        from medusa_core.model.verification import verify_folder
+
+        return verify_folder(self.path, self.host)
+
+    def _forget(self, name: str) -> None:
+        self._manifests.pop(name, None)
+        self._unusable.pop(name, None)
+        if self.tasks.pop(name, None) is not None:
+            del self._modules_by_head[_key(name)]
+
+
+def open_model(
+    path: str | Path = "medusa-model",
+    tasks: Collection[str] | None = None,
+    device: str = "cpu",
+    host: Host | None = None,
+) -> MedusaModel:
+    """Open a model folder.
+
+    Args:
+        path: the folder.
+        tasks: load only these heads; None: all.
+        device: where to compute, such as "cpu" or "cuda".
+        host: None: the installed plugins.
+
+    Raises:
+        StoreError: the folder is missing or damaged.
+        UnknownNameError: a head of `tasks` does not exist.
+        PluginError: a head of `tasks` needs a plugin that is missing or broken.
+    """
+    host = host or default_host()
+    with ModelFolder.open(Path(path)) as folder:
+        record = folder.manifest.backbone
+        model = MedusaModel(
+            restore_backbone(record, folder.read_backbone()), record, folder.path, host
+        )
+        if tasks is not None:
+            for name in tasks:
+                if name not in folder.heads:
+                    raise UnknownNameError(
+                        "head", name, folder.heads, hint="Heads are shown by: medusa list"
+                    )
+        for name in folder.heads if tasks is None else dict.fromkeys(tasks):
+            stored = folder.heads[name]
+            try:
+                find_task(host, name, stored)
+                tensors = folder.read_head(name)
+            except PluginError:
+                tensors = {}
+            model.attach(name, stored, tensors)
+    if tasks is not None:
+        model.select(tasks)
+    return model.to(device)
+
+
+def restore_backbone(record: BackboneRecord, tensors: Mapping[str, Tensor]) -> Backbone:
+    """The frozen backbone of a model folder; what was measured must be what is recorded."""
+    with torch.random.fork_rng(devices=[]):
+        backbone = build(description_of(record))
+    load_strictly(backbone.net, tensors, f"backbone {record.name!r}")
+    if (backbone.info.channels, backbone.info.strides) != (record.channels, record.strides):
+        raise StoreError(
+            f"Backbone {record.name!r} gives channels {backbone.info.channels} with this timm, "
+            f"the model folder records {record.channels}."
+        )
+    return backbone.freeze()
+
+
+def finish(raw: Tensor, task: Task, size: tuple[int, int]) -> Tensor:
+    """A head's output at the (H, W) of the unpadded image, or averaged for a global task."""
+    if task.spec.output.kind == "global":
+        return raw.mean(dim=(2, 3))
+    padded = (size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE)
+    return upsample(raw, padded)[..., : size[0], : size[1]]
+
+
+def upsample(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resampling of a raw prediction; itself where the size agrees."""
+    if tuple(raw.shape[-2:]) == tuple(size):
+        return raw
+    return F.interpolate(raw, size=size, mode="bilinear", align_corners=False)
+
+
+def as_image(source: str | Path | np.ndarray) -> np.ndarray:
+    """`(H, W, 3) uint8` from a file or an array.
+
+    Raises:
+        DataError: not an image, or too small.
+    """
+    if isinstance(source, np.ndarray):
+        image = source
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise DataError(f"Images must be (H, W, 3) uint8, got {image.shape} {image.dtype}.")
+    else:
+        from medusa_core.data.images import read_rgb
+
+        image = read_rgb(Path(source))
+    if min(image.shape[:2]) < MIN_SIDE:
+        where = "The image" if isinstance(source, np.ndarray) else f"{source}"
+        raise DataError(
+            f"{where}: {image.shape[1]}×{image.shape[0]} is too small, at least {MIN_SIDE} pixels "
+            "a side are needed."
+        )
+    return image
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`(H, W, 3) uint8` at another (H, W), antialiased; itself where the size agrees."""
+    from PIL import Image
+
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """`(H, W, 3)` or `(B, H, W, 3) uint8` → `(B, 3, H, W) float32` in [0, 1], channels last."""
+    batch = torch.from_numpy(np.array(images if images.ndim == 4 else images[None]))
+    return batch.permute(0, 3, 1, 2).float() / 255
+
+
+def _key(name: str) -> str:
+    """Module name of a head: prefixed, since `train`, `float`, … are taken by `nn.Module`."""
+    return f"head_{name}"

@@ -1,0 +1,66 @@
+"""Everything a model folder promises, checked: hashes, fingerprint, schema, probes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medusa_core.backbones.fingerprint import fingerprint
+from medusa_core.errors import MedusaError, PluginError
+from medusa_core.model import probe
+from medusa_core.model.assembly import restore_head
+from medusa_core.model.medusa_model import restore_backbone
+from medusa_core.plugin_host.host import Host
+from medusa_core.store.check import Problem, check
+from medusa_core.store.folder import ModelFolder
+
+
+def verify_folder(path: Path, host: Host) -> dict[str, Any]:
+    """Re-hash everything and replay every probe.
+
+    Returns:
+        `ok`, `problems` (path, kind, message) and, a head, `probe`: "equal", "close", "different",
+        or "not replayed" (its plugin is missing).
+
+    Raises:
+        StoreError: there is no model folder, or `model.json` cannot be read.
+    """
+    problems = list(check(path))
+    probes: dict[str, str] = {}
+    with ModelFolder.open(path) as folder:
+        record = folder.manifest.backbone
+        try:
+            backbone = restore_backbone(record, folder.read_backbone())
+        except MedusaError as err:
+            problems.append(Problem(str(path), "backbone", err.message))
+            return _report(path, problems, probes)
+        if fingerprint(backbone.description.identity(), backbone.weights()) != record.fingerprint:
+            problems.append(
+                Problem(str(path), "fingerprint", "the backbone is not the one recorded")
+            )
+        features = probe.probe_features(backbone)
+        for name, stored in folder.heads.items():
+            try:
+                tensors = folder.read_head(name)
+                _, head = restore_head(host, name, stored, backbone.info, tensors)
+            except PluginError:
+                probes[name] = "not replayed"
+                continue
+            except MedusaError as err:
+                problems.append(Problem(name, "head", err.message))
+                continue
+            probes[name] = probe.compare(stored.probe, probe.probe_output(head, features))
+            if probes[name] == "different":
+                problems.append(Problem(name, "probe", "its output is not the recorded one"))
+    return _report(path, problems, probes)
+
+
+def _report(path: Path, problems: list[Problem], probes: dict[str, str]) -> dict[str, Any]:
+    unique = list(dict.fromkeys(problems))
+    return {
+        "schema_version": 1,
+        "model": str(path),
+        "ok": not unique,
+        "problems": [{"path": str(p.path), "kind": p.kind, "message": p.message} for p in unique],
+        "probes": probes,
+    }

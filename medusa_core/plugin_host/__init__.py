@@ -1,0 +1,18 @@
+"""Finds plugins and holds what they provide. For `medusa_core` only."""
+
+from medusa_core.plugin_host.host import Host, default_host, load_host
+from medusa_core.plugin_host.registry import Entry, Registry
+from medusa_core.plugin_host.report import PluginReport, PluginState, Provider
+from medusa_core.plugin_host.settings import PluginSettings
+
+__all__ = [
+    "Entry",
+    "Host",
+    "PluginReport",
+    "PluginSettings",
+    "PluginState",
+    "Provider",
+    "Registry",
+    "default_host",
+    "load_host",
+]

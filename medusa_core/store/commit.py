@@ -1,0 +1,258 @@
+"""Everything that changes a model folder. Why that is safe: `transaction`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from medusa_core import __version__
+from medusa_core.errors import NameTakenError, StoreError, UnknownNameError
+from medusa_core.store import files, records
+from medusa_core.store.folder import fingerprint_error
+from medusa_core.store.layout import Layout, checked_name
+from medusa_core.store.manifest import BackboneRecord, HeadManifest, ModelManifest
+from medusa_core.store.transaction import best_effort, commit, locked, write_revisions, writing
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class NewHead:
+    """A head to be committed: its manifest and the content of its `head.safetensors`."""
+
+    manifest: HeadManifest
+    weights: bytes
+
+
+_NO_HEADS: Mapping[str, NewHead] = MappingProxyType({})
+
+
+def create(
+    path: PathLike,
+    backbone: BackboneRecord,
+    backbone_bytes: bytes,
+    heads: Mapping[str, NewHead] = _NO_HEADS,
+    medusa_version: str = __version__,
+) -> None:
+    """Make a new model folder: written and synced beside `path`, then renamed in one step.
+
+    Raises:
+        StoreError: there is something at `path`, or it cannot be written.
+        FingerprintError: a head belongs to another backbone.
+    """
+    layout = Layout(Path(path).resolve())
+    contents = _contents(layout, heads)
+    _check_backbone(backbone, backbone_bytes, heads)
+    require_free(path)
+    files.make_folder(layout.root.parent, parents=True)
+    try:
+        _create(layout, backbone, backbone_bytes, contents, medusa_version)
+    except StoreError:
+        require_free(path)  # another process was faster: say that
+        raise
+
+
+def replace_backbone(
+    path: PathLike,
+    backbone: BackboneRecord,
+    backbone_bytes: bytes,
+    heads: Mapping[str, NewHead] = _NO_HEADS,
+) -> None:
+    """Commit a new backbone and the heads trained jointly with it.
+
+    Resume state is deleted: no training on the old backbone can be committed any more.
+    The backbone's file has a fixed name, so the new one waits beside the old one until
+    `model.json` names it by its hash; only then does it take the name.
+
+    Raises:
+        StoreError: the folder has heads, which would no longer fit; or it cannot be written.
+        FingerprintError: a head belongs to another backbone.
+    """
+    contents = _contents(Layout(Path(path)), heads)
+    _check_backbone(backbone, backbone_bytes, heads)
+    with writing(path) as (layout, manifest):
+        if manifest.heads:
+            raise StoreError(
+                f"{path} has heads ({', '.join(manifest.heads)}), so its backbone is frozen.",
+                hint="Train a backbone in a new folder: medusa init NEW",
+            )
+        files.write(layout.next_backbone, backbone_bytes)
+        revisions = write_revisions(layout, contents)
+        commit(layout, _changed(manifest, revisions, backbone), finished=[layout.all_work])
+
+
+def commit_head(
+    path: PathLike,
+    name: str,
+    head: NewHead,
+    *,
+    expect_fingerprint: str,
+    replace: bool = False,
+) -> None:
+    """Add one head; as `commit_heads`."""
+    commit_heads(path, {name: head}, expect_fingerprint=expect_fingerprint, replace=replace)
+
+
+def commit_heads(
+    path: PathLike,
+    heads: Mapping[str, NewHead],
+    *,
+    expect_fingerprint: str,
+    replace: bool = False,
+) -> None:
+    """Add heads, all or none, and delete the resume state of their training.
+
+    Args:
+        path: the model folder.
+        heads: name → head.
+        expect_fingerprint: the backbone they were trained on; it must be the folder's still.
+        replace: whether heads of the same name are replaced.
+
+    Raises:
+        NameTakenError: a head of that name exists and `replace` is not set.
+        FingerprintError: the folder has another backbone.
+        StoreError: hash and weights disagree, or the folder cannot be read or written.
+    """
+    contents = _contents(Layout(Path(path)), heads)
+    with writing(path) as (layout, manifest):
+        for name, head in heads.items():
+            if not replace:
+                _refuse_taken(name, manifest)
+            _check_fingerprint(name, expect_fingerprint, manifest.backbone)
+            _check_fingerprint(name, head.manifest.fingerprint, manifest.backbone)
+        revisions = write_revisions(layout, contents)
+        changed = _changed(manifest, {**manifest.heads, **revisions})
+        commit(layout, changed, finished=[layout.work(name) for name in heads])
+
+
+def remove_heads(path: PathLike, names: Iterable[str]) -> None:
+    """Remove heads, all or none. Who has the folder open can still read them.
+
+    Raises:
+        UnknownNameError: there is no such head.
+        StoreError: the folder cannot be read or written.
+    """
+    gone = set(names)
+    with writing(path) as (layout, manifest):
+        for name in sorted(gone):
+            _refuse_unknown(name, manifest)
+        kept = {name: rev for name, rev in manifest.heads.items() if name not in gone}
+        commit(layout, _changed(manifest, kept))
+
+
+def rename_head(path: PathLike, old: str, new: str) -> None:
+    """Give a head another name. Its files are copied bit by bit, then the old ones removed.
+
+    Raises:
+        UnknownNameError: there is no head `old`.
+        NameTakenError: there is a head `new`.
+        StoreError: the head is damaged, or the folder cannot be read or written.
+    """
+    checked_name(new)
+    with writing(path) as (layout, manifest):
+        _refuse_unknown(old, manifest)
+        _refuse_taken(new, manifest)
+        rev = manifest.heads[old]
+        head_json = files.read(layout.head_json(old, rev), layout.root, records.MAX_JSON)
+        weights = files.read(layout.head_weights(old, rev), layout.root)
+        if records.revision(head_json, weights) != rev:
+            raise StoreError(
+                f"{layout.revision(old, rev)} is damaged, so {old!r} cannot be renamed.",
+                hint=f"Restore it from a copy, or remove it: medusa remove-task {old}",
+            )
+        write_revisions(layout, {new: (head_json, weights)})
+        heads = {(new if name == old else name): r for name, r in manifest.heads.items()}
+        commit(layout, _changed(manifest, heads))
+
+
+def require_free(path: PathLike) -> None:
+    """Nothing, or an empty folder, is at `path`: a model folder may be made there.
+
+    Raises:
+        StoreError: something else is there, and belongs to somebody.
+    """
+    root = Path(path).resolve()
+    if files.exists(root) and not (files.is_folder(root) and not files.children(root)):
+        raise StoreError(
+            f"{path} is an output folder in use: something is there already.",
+            hint="Name a folder that does not exist, or is empty.",
+        )
+
+
+def work_dir(path: PathLike, name: str) -> Path:
+    """Where an unfinished training of a head keeps its resume state. It may not exist yet."""
+    return Layout(Path(path)).work(name)
+
+
+def _create(
+    layout: Layout,
+    backbone: BackboneRecord,
+    backbone_bytes: bytes,
+    contents: Mapping[str, tuple[bytes, bytes]],
+    medusa_version: str,
+) -> None:
+    staging = Layout(layout.staging)
+    files.make_folder(staging.root)
+    with locked(staging):
+        try:
+            for entry in files.children(staging.root):  # what a crash left
+                if entry != staging.lock:
+                    files.remove(entry)
+            files.write(staging.backbone, backbone_bytes)
+            heads = write_revisions(staging, contents)
+            manifest = ModelManifest(medusa_version=medusa_version, backbone=backbone, heads=heads)
+            files.write(staging.model, records.dump(manifest, staging.model))
+            files.sync_folder(staging.root)
+            files.move(staging.root, layout.root)  # this is the commit
+        finally:
+            with best_effort(f"{staging.root} may be left, or {layout.root} lost by power failure"):
+                if files.exists(staging.root):
+                    files.remove(staging.root)
+                files.sync_folder(layout.root.parent)
+
+
+def _contents(layout: Layout, heads: Mapping[str, NewHead]) -> dict[str, tuple[bytes, bytes]]:
+    """The files of each head, once its name and hash are found right."""
+    contents = {}
+    for name, head in heads.items():
+        if records.sha256(head.weights) != head.manifest.sha256:
+            raise StoreError(f"The sha256 in the manifest of head {name!r} is not its weights'.")
+        head_json = records.dump(head.manifest, layout.head(name) / "head.json")
+        contents[name] = head_json, head.weights
+    return contents
+
+
+def _changed(
+    manifest: ModelManifest, heads: dict[str, str], backbone: BackboneRecord | None = None
+) -> ModelManifest:
+    return ModelManifest(
+        medusa_version=__version__, backbone=backbone or manifest.backbone, heads=heads
+    )
+
+
+def _check_backbone(backbone: BackboneRecord, data: bytes, heads: Mapping[str, NewHead]) -> None:
+    if records.sha256(data) != backbone.weights_sha256:
+        raise StoreError("The sha256 in the record of the backbone is not its weights'.")
+    for name, head in heads.items():
+        _check_fingerprint(name, head.manifest.fingerprint, backbone)
+
+
+def _check_fingerprint(name: str, fingerprint: str, backbone: BackboneRecord) -> None:
+    if fingerprint != backbone.fingerprint:
+        raise fingerprint_error(name, fingerprint, backbone.fingerprint)
+
+
+def _refuse_taken(name: str, manifest: ModelManifest) -> None:
+    if name in manifest.heads:
+        raise NameTakenError(
+            f"A head {name!r} exists already.",
+            hint="Replace it with --replace, or give the new one another name with --name.",
+        )
+
+
+def _refuse_unknown(name: str, manifest: ModelManifest) -> None:
+    if name not in manifest.heads:
+        raise UnknownNameError("head", name, manifest.heads)

@@ -1,0 +1,200 @@
+"""The system calls of the store. Every change of the disk goes through here.
+
+Nothing is ever changed in place: `write` makes a whole new file appear under its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medusa_core.errors import StoreError
+
+_CHUNK = 1 << 24
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+
+_FULL = "Free some disk space, then run the command again."
+_DENIED = "Check that you own the folder and may write to it."
+_HINTS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: "The file system is read-only: copy the folder to one that is not.",
+    errno.ELOOP: "Put the file itself there: links inside a model folder are not followed.",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n).",
+    errno.ENOENT: "Restore it from a copy, or remove the head it belongs to.",
+}
+_OTHER_HINT = "Check the disk and the permissions of the folder."
+
+
+@contextmanager
+def reported(action: str, path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a StoreError that says what could not be done."""
+    try:
+        yield
+    except OSError as err:
+        reason = err.strerror or str(err)
+        hint = _HINTS.get(err.errno or 0, _OTHER_HINT)
+        raise StoreError(f"Cannot {action} {path}: {reason}.", hint) from err
+
+
+def temporary(path: Path) -> Path:
+    """Where `write` puts the bytes of `path` until all of them are on the disk."""
+    return path.with_name(path.name + ".tmp")
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+def write(path: Path, data: bytes) -> None:
+    """Put a whole file on the disk, then let it appear (or replace the old one) in one step."""
+    with reported("write", path):
+        descriptor = os.open(temporary(path), _CREATE | _NO_LINKS, 0o666)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary(path), path)
+
+
+def make_folder(path: Path, parents: bool = False) -> None:
+    """Make a folder (and those above it) unless it is there. A link to one is an error."""
+    if is_folder(path):
+        return
+    if parents:
+        make_folder(path.parent, parents)
+    with reported("make the folder", path):
+        try:
+            os.mkdir(path)
+        except FileExistsError:  # made by somebody else just now, or not a folder
+            if not is_folder(path):
+                raise
+
+
+def sync_folder(path: Path) -> None:
+    """Make the appearing, moving and vanishing of entries of a folder durable."""
+    if os.name == "nt":  # Windows cannot, and orders these by itself
+        return
+    with reported("sync", path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename in one step; a target file (or empty folder) is replaced."""
+    with reported("write", target):
+        os.replace(source, target)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link (not what it points to), or a folder with all that is in it."""
+    if is_folder(path):
+        for entry in children(path):
+            remove(entry)
+        with reported("delete", path):
+            os.rmdir(path)
+    else:
+        with reported("delete", path):
+            os.unlink(path)
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything at `path`, be it a dangling link."""
+    with reported("read", path):
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder itself, not a link to one."""
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def children(path: Path) -> list[Path]:
+    """Entries of a folder, sorted; none where there is no folder or a link to one."""
+    if not is_folder(path):
+        return []
+    with reported("list", path):
+        return sorted(path.iterdir())
+
+
+def open_read(path: Path, root: Path) -> int:
+    """A descriptor of a plain file. Links below `root` are refused, `root` itself may be one."""
+    with reported("read", path):
+        below = path.relative_to(root)
+        for part in (below, *below.parents[:-1]):
+            if (root / part).is_symlink():
+                raise OSError(errno.ELOOP, "it is or lies behind a symbolic link")
+        descriptor = os.open(path, _READ | _NO_LINKS)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is not a plain file")
+        return descriptor
+
+
+def chunks(descriptor: int) -> Iterator[bytes]:
+    """The content of a file, wherever its offset is (threads and forks share that)."""
+    position = 0
+    while chunk := _read_at(descriptor, position):
+        yield chunk
+        position += len(chunk)
+
+
+def _read_at(descriptor: int, position: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, _CHUNK, position)
+    os.lseek(descriptor, position, os.SEEK_SET)
+    return os.read(descriptor, _CHUNK)
+
+
+def read(path: Path, root: Path, limit: int | None = None) -> bytes:
+    """The content of a file below `root`.
+
+    Raises:
+        StoreError: it cannot be read, or is longer than `limit`.
+    """
+    descriptor = open_read(path, root)
+    try:
+        with reported("read", path):
+            size = os.fstat(descriptor).st_size
+            if limit is not None and size > limit:
+                raise StoreError(
+                    f"{path} has {size} bytes, more than the {limit} it may have.",
+                    hint="It was not written by medusa: restore it from a copy.",
+                )
+            return b"".join(chunks(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path, root: Path) -> str:
+    """Hash of a file below `root`, read piece by piece."""
+    digest = hashlib.sha256()
+    descriptor = open_read(path, root)
+    try:
+        with reported("read", path):
+            for chunk in chunks(descriptor):
+                digest.update(chunk)
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()

@@ -1,0 +1,103 @@
+"""Manifests as bytes and back, and the hashes that tie them to weights."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from medusa_core import __version__
+from medusa_core.errors import StoreError
+from medusa_core.store import files
+from medusa_core.store.layout import Layout
+from medusa_core.store.manifest import SCHEMA_VERSION, HeadManifest, ModelManifest, Record
+
+MAX_JSON = 16 << 20
+"""Longest manifest that is read or written, in bytes."""
+
+R = TypeVar("R", bound=Record)
+
+
+def sha256(data: bytes) -> str:
+    """Hash of weights, as manifests record it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def revision(head_json: bytes, weights: bytes) -> str:
+    """The name of a revision: it follows from the content, so equal heads have equal revisions."""
+    digest = hashlib.sha256(head_json)
+    digest.update(weights)
+    return digest.hexdigest()[:16]
+
+
+def dump(record: Record, path: Path) -> bytes:
+    """The file content of a manifest that will be stored at `path`.
+
+    Raises:
+        StoreError: it could not be read back.
+    """
+    data = (record.model_dump_json(indent=2) + "\n").encode()
+    parse(type(record), data, path)
+    return data
+
+
+def parse(kind: type[R], data: bytes, path: Path) -> R:
+    """The manifest read from `path`.
+
+    Raises:
+        StoreError: it is not JSON, of a newer format, or does not fit the schema.
+    """
+    if len(data) > MAX_JSON:
+        raise StoreError(f"{path} would have {len(data)} bytes, more than {MAX_JSON}.")
+    restore = "Restore it from a copy."
+    try:
+        document = from_json(data)
+    except ValueError as err:
+        raise StoreError(f"{path} is not valid JSON: {err}.", hint=restore) from err
+    if not isinstance(document, dict):
+        raise StoreError(f"{path} holds no JSON object.", hint=restore)
+    version = document.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        writer = f" by medusa {document['medusa_version']}" if "medusa_version" in document else ""
+        raise StoreError(
+            f"{path} was written{writer} in format {version}; "
+            f"this is medusa {__version__}, which reads format {SCHEMA_VERSION}.",
+            hint="Upgrade: pip install --upgrade medusa-heads",
+        )
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as err:
+        first = err.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "document"
+        more = f" (and {err.error_count() - 1} more)" if err.error_count() > 1 else ""
+        raise StoreError(f"{path} is damaged: {where}: {first['msg']}{more}.", restore) from err
+
+
+def read_model_bytes(layout: Layout) -> bytes:
+    """The content of `model.json`.
+
+    Raises:
+        StoreError: there is no model folder, or it cannot be read.
+    """
+    if not files.exists(layout.model):
+        why = ": it has no model.json" if files.exists(layout.root) else ""
+        raise StoreError(
+            f"There is no model folder at {layout.root}{why}.",
+            hint=f"Make one: medusa init {layout.root}",
+        )
+    return files.read(layout.model, layout.root, MAX_JSON)
+
+
+def read_model(layout: Layout) -> ModelManifest:
+    """`model.json` as it is now; errors as of `read_model_bytes` and `parse`."""
+    return parse(ModelManifest, read_model_bytes(layout), layout.model)
+
+
+def read_head(layout: Layout, name: str, rev: str) -> tuple[bytes, HeadManifest]:
+    """`head.json` of a revision, as bytes and parsed; errors as of `files.read` and `parse`."""
+    path = layout.head_json(name, rev)
+    data = files.read(path, layout.root, MAX_JSON)
+    return data, parse(HeadManifest, data, path)

@@ -1,0 +1,145 @@
+"""How a model folder changes, and why a crash cannot lose a head.
+
+1. New content is written under names that `model.json` does not mention, and synced.
+2. `commit` replaces `model.json` in one step and syncs it. Before it the folder is in the old
+   state, after it in the new one.
+3. Only `_tidy` deletes, and only what the `model.json` *on the disk* does not mention. It runs
+   before a change (the remains of a crash), and after it, be it done or failed.
+
+Writers hold the lock throughout; nobody holds it while training. Readers need none.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from medusa_core.errors import StoreError
+from medusa_core.store import files, records
+from medusa_core.store.layout import Layout
+from medusa_core.store.manifest import ModelManifest
+
+LOCK_SECONDS = 30.0
+"""How long a writer waits for another one."""
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[tuple[Layout, ModelManifest]]:
+    """The frame of every change: lock, clean up, change, clean up."""
+    layout = Layout(Path(path))
+    records.read_model(layout)  # so that no lock file is made where there is no model folder
+    with locked(layout):
+        _tidy(layout)
+        try:
+            yield layout, records.read_model(layout)
+        finally:
+            with best_effort(f"{path} holds files that the next change deletes"):
+                _tidy(layout)
+
+
+def write_revisions(layout: Layout, heads: Mapping[str, tuple[bytes, bytes]]) -> dict[str, str]:
+    """Write new revisions and sync everything that leads to them.
+
+    Args:
+        layout: the model folder.
+        heads: name → content of `head.json` and of `head.safetensors`.
+
+    Returns:
+        Name → revision.
+    """
+    files.make_folder(layout.heads)
+    revisions = {name: _write_revision(layout, name, *content) for name, content in heads.items()}
+    files.sync_folder(layout.root)
+    return revisions
+
+
+def commit(layout: Layout, manifest: ModelManifest, finished: Iterable[Path] = ()) -> None:
+    """Make `manifest` the state of the folder; all that it mentions is on the disk by now.
+
+    Args:
+        layout: the model folder.
+        manifest: its new state.
+        finished: resume state of trainings that are over; it is deleted.
+    """
+    files.write(layout.model, records.dump(manifest, layout.model))  # this is the commit
+    with best_effort(f"{layout.root} was changed, but a power failure may still undo it"):
+        files.sync_folder(layout.root)
+        for path in finished:
+            if files.is_folder(path.parent) and files.exists(path):
+                files.remove(path)
+
+
+def _tidy(layout: Layout) -> None:
+    """Delete what `model.json` does not mention, once this one is sure to stay."""
+    files.sync_folder(layout.root)
+    manifest = records.read_model(layout)
+    _settle_backbone(layout, manifest)
+    for path, ours in layout.strays(manifest.heads):
+        if ours:
+            files.remove(path)
+
+
+def _settle_backbone(layout: Layout, manifest: ModelManifest) -> None:
+    """Give a waiting backbone that `model.json` names by its hash the name of the backbone.
+
+    Until then a reader opens both files and takes the one with the right hash. A waiting one
+    that `model.json` does not name was never committed: it is a stray.
+    """
+    waiting = layout.next_backbone
+    if not files.exists(waiting):
+        return
+    if files.sha256(waiting, layout.root) == manifest.backbone.weights_sha256:
+        files.move(waiting, layout.backbone)
+        files.sync_folder(layout.root)
+
+
+def _write_revision(layout: Layout, name: str, head_json: bytes, weights: bytes) -> str:
+    """Write one revision. One of the same content is the same revision: it is made anew."""
+    rev = records.revision(head_json, weights)
+    folders = (layout.heads, layout.head(name), layout.revision(name, rev))
+    for folder in folders[1:]:
+        files.make_folder(folder)
+    files.write(layout.head_json(name, rev), head_json)
+    files.write(layout.head_weights(name, rev), weights)
+    for folder in reversed(folders):
+        files.sync_folder(folder)
+    return rev
+
+
+@contextmanager
+def locked(layout: Layout) -> Iterator[None]:
+    """Keep other writers out.
+
+    Raises:
+        StoreError: another one does not end, or the lock file cannot be made.
+    """
+    lock = FileLock(layout.lock, timeout=LOCK_SECONDS)
+    with files.reported("write", layout.lock):
+        try:
+            lock.acquire()
+        except Timeout as err:
+            raise StoreError(
+                f"Another medusa process has been writing to {layout.root} "
+                f"for {LOCK_SECONDS:.0f} seconds.",
+                hint="Wait for it to end, then run the command again.",
+            ) from err
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def best_effort(consequence: str) -> Iterator[None]:
+    """For what follows a commit or a failure: its own errors are logged, they decide nothing."""
+    try:
+        yield
+    except StoreError as err:
+        _log.warning("%s: %s", consequence, err)

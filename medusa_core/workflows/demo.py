@@ -1,0 +1,130 @@
+"""`medusa demo`: the main job in a minute or two, on synthetic rooms, without a download."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from medusa_core.data.geometry import Size
+from medusa_core.engine.datasets import DataRef, load_dataset, shorten
+from medusa_core.model.medusa_model import open_model
+from medusa_core.plugin_host.host import Host, default_host
+from medusa_core.progress import Progress, SilentProgress
+from medusa_core.store.folder import ModelFolder
+from medusa_core.viz import panel
+from medusa_core.workflows.add_task import TrainOptions, add_task
+from medusa_core.workflows.bundled import model_card
+from medusa_core.workflows.evaluate import evaluate
+from medusa_core.workflows.heads import remove_task
+from medusa_core.workflows.init import init
+
+TRAIN_IMAGES, VAL_IMAGES, PICTURES = 400, 100, 3
+STEPS, BASELINE_STEPS = 220, 120
+CELL: Size = (192, 256)
+
+
+def demo(
+    model: str | Path = "medusa-demo", host: Host | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Add two tasks the bundled backbone never saw, score them, remove one, prove the rest unmoved.
+
+    Args:
+        model: folder to make; it must not exist or be empty.
+        host: None: the installed plugins.
+        progress: told what is happening.
+
+    Returns:
+        Scores of each task's head beside `linear` and `constant`, digests before and after the
+        removal, and the pictures made.
+    """
+    host, progress = host or default_host(), progress or SilentProgress()
+    started = time.perf_counter()
+    card, model = model_card(), Path(model)
+    init(model, progress=progress)
+    added = list(card["demo_tasks"])
+    for task in added:
+        _add(model, task, task, None, STEPS, host, progress)
+        for head in ("linear", "constant"):
+            _add(model, task, f"{task}_{head}", head, BASELINE_STEPS, host, progress)
+    scores = evaluate(model, limit=VAL_IMAGES, host=host, progress=progress)["heads"]
+    baselines = [f"{task}_{head}" for task in added for head in ("linear", "constant")]
+    remove_task(model, baselines)
+    before = digests(model)
+    images = _pictures(model, host, added, model / "pictures")
+    remove_task(model, [added[-1]])
+    after = digests(model)
+    unchanged = {name: before[name] == after[name] for name in after}
+    return {
+        "schema_version": 1,
+        "model": str(model),
+        "backbone": {"trained_on": card["trained_on"], "never_saw": card["held_out"]},
+        "scores": {
+            task: {
+                "primary": scores[task]["primary"],
+                **{
+                    kind: scores[name]["metrics"]
+                    for kind, name in (
+                        ("medusa", task),
+                        ("linear", f"{task}_linear"),
+                        ("constant", f"{task}_constant"),
+                    )
+                },
+            }
+            for task in added
+        },
+        "removed": added[-1],
+        "digests_before": before,
+        "digests_after": after,
+        "unchanged": all(unchanged.values()),
+        "ok": all(unchanged.values()),
+        "pictures": images,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def digests(model: Path) -> dict[str, str]:
+    """sha256 of the weights on the disk: of the backbone and of every head."""
+    with ModelFolder.open(model) as folder:
+        contents = {"backbone": folder.read_backbone_bytes()}
+        contents |= {name: folder.read_head_bytes(name) for name in folder.heads}
+    return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+
+
+def _add(
+    model: Path, task: str, name: str, head: str | None, steps: int, host: Host, progress: Progress
+) -> None:
+    options = TrainOptions(
+        head=head, steps=steps, batch=16, views=2, limit=TRAIN_IMAGES, lr=3e-3 if not head else 1e-2
+    )
+    add_task(
+        task,
+        model=model,
+        name=name,
+        data=["rooms"],
+        options=options,
+        host=host,
+        progress=progress,
+    )
+
+
+def _pictures(model: Path, host: Host, tasks: list[str], folder: Path) -> list[str]:
+    """One contact sheet: scenes nobody trained on, and what each head makes of them."""
+    opened = open_model(model, tasks, host=host)
+    dataset = shorten(load_dataset(host, DataRef("rooms"), "val"), PICTURES)
+    rows: list[list[tuple[np.ndarray, str]]] = []
+    for index in range(len(dataset)):
+        sample = dataset.load(index, ())
+        results = opened.predict(sample.image)
+        pictures = [
+            (opened.tasks[name].render(sample.image, results[name].value), name) for name in tasks
+        ]
+        rows.append([(sample.image, sample.id), *pictures])
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "heads.png"
+    Image.fromarray(panel(rows, cell=CELL)).save(path)
+    return [str(path), *sorted(str(p) for p in (model / "reports").glob("*.png"))]

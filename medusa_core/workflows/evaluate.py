@@ -1,0 +1,177 @@
+"""`medusa eval`: scores of heads on a data set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medusa_core.engine import evaluator
+from medusa_core.engine.binding import Binding
+from medusa_core.engine.datasets import (
+    DataRef,
+    check_target,
+    load_dataset,
+    require_same_labels,
+    shorten,
+)
+from medusa_core.engine.evaluator import HeadScores
+from medusa_core.errors import DataError, UnknownNameError, UsageError
+from medusa_core.model.medusa_model import MedusaModel, open_model
+from medusa_core.plugin_host.host import Host
+from medusa_core.progress import Progress, SilentProgress
+from medusa_core.workflows import preparation
+
+
+def evaluate(
+    model: str | Path | MedusaModel = "medusa-model",
+    *,
+    tasks: Sequence[str] | None = None,
+    data: Sequence[str] = (),
+    split: str = "val",
+    minimum: Sequence[str] = (),
+    long_side: int | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    host: Host | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score heads, pooled over all images of all data sets that have their target.
+
+    Args:
+        model: model folder, or an open model.
+        tasks: head names; None: every head that some data set has a target for.
+        data: as `--data`.
+        split: of the data sets.
+        minimum: checks, `head.metric=value`; where lower is better, value is the maximum.
+        long_side: as in `MedusaModel.predict`.
+        limit: at most so many images a data set, evenly spread.
+        device: where to compute.
+        host: None: the installed plugins.
+        progress: counts images.
+
+    Returns:
+        `heads`: figures a head; `skipped`: heads without a target here; `checks` and `ok`.
+
+    Raises:
+        UnknownNameError: unknown head, data set, split or metric.
+        LabelsError: a data set has other classes than a head.
+        DataError: a sample cannot be read, or no data set has the target of a head in `tasks`.
+    """
+    progress = progress or SilentProgress()
+    if not isinstance(model, MedusaModel):
+        model = open_model(model, tasks, preparation.choose_device(device), host)
+    checks = [_parse_check(text, model) for text in minimum]
+    scores, sources, missing = score(
+        model, tasks, preparation.parse_data(data), split, long_side, limit, progress
+    )
+    heads = {}
+    for name, result in scores.items():
+        spec = model.tasks[name].spec
+        heads[name] = {
+            "task": spec.name,
+            "data": sources[name],
+            "split": split,
+            "images": len(result.scores),
+            "images_without_target": result.missing,
+            "primary": spec.primary_metric.name,
+            "metrics": result.scores.figures(),
+        }
+    verdicts = [_check(heads, *check, model=model) for check in checks]
+    return {
+        "schema_version": 1,
+        "model": str(model.path),
+        "heads": heads,
+        "skipped": missing,
+        "checks": verdicts,
+        "ok": all(verdict["ok"] for verdict in verdicts),
+    }
+
+
+def score(
+    model: MedusaModel,
+    tasks: Sequence[str] | None,
+    refs: Sequence[DataRef],
+    split: str,
+    long_side: int | None,
+    limit: int | None,
+    progress: Progress,
+) -> tuple[dict[str, HeadScores], dict[str, list[str]], list[str]]:
+    """Statistics a head, the data sets they come from, and the heads no data set has a target for.
+
+    Raises:
+        DataError: no data set has the target of a head named in `tasks`.
+    """
+    names = model.select(tasks)
+    if not names:
+        raise UsageError("This model has no heads yet.", hint="Add one: medusa add-task TASK")
+    datasets = [(ref, shorten(load_dataset(model.host, ref, split), limit)) for ref in refs]
+    results: dict[str, HeadScores] = {}
+    sources: dict[str, list[str]] = {}
+    for ref, dataset in datasets:
+        bindings = {}
+        for name in names:
+            spec = model.tasks[name].spec
+            has_target = spec.target.source == "image" or spec.target_name in dataset.targets
+            bound = any(other.task in (name, spec.name) for other in refs)
+            if (ref.task in (name, spec.name)) if bound else (ref.task is None and has_target):
+                labels = check_target(dataset, spec)
+                require_same_labels(
+                    model.tasks[name].labels, labels, f"Head {name!r} (first) and {dataset.name}"
+                )
+                bindings[name] = Binding(model.tasks[name], labels)
+        if not bindings:
+            continue
+        for name, found in evaluator.evaluate(
+            model, dataset, bindings, progress, long_side
+        ).items():
+            sources.setdefault(name, []).append(str(ref))
+            if name in results:
+                results[name].scores.extend(found.scores)
+                results[name].missing += found.missing
+            else:
+                results[name] = found
+    missing = [name for name in names if name not in results or not len(results[name].scores)]
+    if missing and (tasks is not None or len(missing) == len(names)):
+        shown = ", ".join(str(ref) for ref in refs)
+        raise DataError(
+            f"No target for {', '.join(missing)} in {shown} (split {split!r}).",
+            hint="Choose data with --data [TASK=]NAME:PATH.",
+        )
+    return {name: results[name] for name in names if name not in missing}, sources, missing
+
+
+def _parse_check(text: str, model: MedusaModel) -> tuple[str, str, float]:
+    match = re.fullmatch(r"([a-z]\w*)\.([a-z]\w*)=([-+.\deE]+)", text)
+    if match is None:
+        raise UsageError(
+            f"--min {text!r} is not of the form HEAD.METRIC=VALUE.",
+            hint="For example: --min semseg.miou=0.4",
+        )
+    head, metric = match[1], match[2]
+    model.require(head)
+    known = [ref.name for ref in model.tasks[head].spec.metrics]
+    if metric not in known:
+        raise UnknownNameError("metric", metric, known, hint=f"Metrics of {head!r}.")
+    try:
+        return head, metric, float(match[3])
+    except ValueError:
+        raise UsageError(f"--min {text!r}: {match[3]!r} is not a number.") from None
+
+
+def _check(
+    heads: dict[str, Any], head: str, metric: str, value: float, model: MedusaModel
+) -> dict[str, Any]:
+    if head not in heads:
+        raise UsageError(f"--min {head}.{metric}: {head!r} was not evaluated.")
+    got = heads[head]["metrics"][metric]
+    ref = next(ref for ref in model.tasks[head].spec.metrics if ref.name == metric)
+    return {
+        "head": head,
+        "metric": metric,
+        "wanted": value,
+        "higher_is_better": ref.higher_is_better,
+        "value": got,
+        "ok": bool(got >= value if ref.higher_is_better else got <= value),
+    }

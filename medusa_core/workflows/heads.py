@@ -1,0 +1,52 @@
+"""`medusa remove-task` and `medusa rename-head`. No torch: both only change the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from medusa_core.errors import UnknownNameError
+from medusa_core.store import commit
+from medusa_core.store.folder import ModelFolder
+
+
+def remove_task(model: str | Path, names: Iterable[str], dry_run: bool = False) -> dict[str, Any]:
+    """Remove heads from a model folder; the others are not touched.
+
+    Returns:
+        The heads removed and the bytes freed.
+
+    Raises:
+        UnknownNameError: a head does not exist; then nothing is removed.
+    """
+    names = list(dict.fromkeys(names))
+    with ModelFolder.open(model) as folder:
+        for name in names:
+            if name not in folder.heads:
+                raise UnknownNameError(
+                    "head", name, folder.heads, hint="Heads are shown by: medusa list"
+                )
+        sizes = {name: folder.head_size(name) for name in names}
+        remaining = [name for name in folder.heads if name not in names]
+    if not dry_run:
+        commit.remove_heads(model, names)
+    return {
+        "schema_version": 1,
+        "model": str(model),
+        "removed": names,
+        "bytes": sum(sizes.values()),
+        "remaining": remaining,
+        "dry_run": dry_run,
+    }
+
+
+def rename_head(model: str | Path, old: str, new: str) -> dict[str, Any]:
+    """Give a head another name; its weights stay as they are.
+
+    Raises:
+        UnknownNameError: there is no head `old`.
+        NameTakenError: there is a head `new` already.
+    """
+    commit.rename_head(model, old, new)
+    return {"schema_version": 1, "model": str(model), "old": old, "new": new}

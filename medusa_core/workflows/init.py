@@ -1,0 +1,142 @@
+"""`medusa init`: a model folder with a backbone and no heads."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from medusa_core.backbones import timm_backbone
+from medusa_core.backbones.fingerprint import fingerprint
+from medusa_core.backbones.timm_backbone import Backbone
+from medusa_core.errors import UsageError, WeightsError
+from medusa_core.model import costs
+from medusa_core.progress import Progress, SilentProgress
+from medusa_core.store import commit, weights
+from medusa_core.store.manifest import BackboneRecord
+
+
+def init(
+    model: str | Path = "medusa-model",
+    *,
+    backbone: str | None = None,
+    weights: str | Path | None = None,
+    pretrained: bool = False,
+    from_scratch: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make a model folder.
+
+    Args:
+        model: the folder, which must not exist or be empty.
+        backbone: any timm model; None: the bundled universal backbone.
+        weights: a safetensors file in timm's names.
+        pretrained: fetch timm's own weights.
+        from_scratch: random weights from `seed`, to be trained by `medusa train-backbone`.
+        seed: of random weights.
+        progress: told what is happening.
+
+    Returns:
+        The record of the backbone and the keys of the file that were left over.
+
+    Raises:
+        UsageError: not exactly one source of weights.
+        UnknownNameError: timm has no such model.
+        WeightsError: the weights are missing or do not fit.
+        StoreError: the folder is in use or cannot be written.
+    """
+    progress = progress or SilentProgress()
+    commit.require_free(model)
+    sources = sum([weights is not None, pretrained, from_scratch])
+    if backbone is None:
+        if sources:
+            raise UsageError(
+                "Which backbone are these weights for?", hint="Name it: --backbone NAME"
+            )
+        return _init_bundled(Path(model))
+    if sources != 1:
+        raise UsageError(
+            "Choose where the weights of the backbone come from.",
+            hint="One of: --pretrained, --weights FILE.safetensors, --from-scratch",
+        )
+    description = timm_backbone.describe(backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = timm_backbone.build(description)
+    left_over: list[str] = []
+    provenance: dict[str, Any] = {"source": "from scratch", "seed": seed}
+    if not from_scratch:
+        path = Path(weights) if weights is not None else _download(backbone, progress)
+        left_over = timm_backbone.load_weights(net, _read(path), str(path))
+        provenance = {"source": "pretrained" if pretrained else path.name}
+        provenance["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        if left_over:
+            progress.message(
+                f"{len(left_over)} keys of {path.name} are not part of the backbone: "
+                f"{', '.join(left_over)}"
+            )
+    record, data = record_of(net, {**provenance, "timm": timm.__version__})
+    commit.create(model, record, data)
+    return report(Path(model), record, left_over)
+
+
+def record_of(net: Backbone, provenance: dict[str, Any]) -> tuple[BackboneRecord, bytes]:
+    """What `model.json` says about a backbone, and the bytes of its file."""
+    data = weights.to_bytes(net.weights())
+    description = net.description
+    record = BackboneRecord(
+        name=description.name,
+        kwargs=dict(description.kwargs),
+        out_indices=description.out_indices,
+        channels=net.info.channels,
+        strides=net.info.strides,
+        mean=description.mean,
+        std=description.std,
+        weights_sha256=hashlib.sha256(data).hexdigest(),
+        fingerprint=fingerprint(description.identity(), net.weights()),
+        params=costs.parameters(net),
+        gmacs=costs.backbone_gmacs(net),
+        provenance=provenance,
+    )
+    return record, data
+
+
+def report(model: Path, record: BackboneRecord, left_over: list[str]) -> dict[str, Any]:
+    """What `init` returns."""
+    return {
+        "schema_version": 1,
+        "model": str(model),
+        "backbone": record.model_dump(mode="json"),
+        "left_over_keys": left_over,
+    }
+
+
+def _init_bundled(model: Path) -> dict[str, Any]:
+    from medusa_core.workflows.bundled import bundled_backbone
+
+    record, data = bundled_backbone()
+    commit.create(model, record, data)
+    return report(model, record, [])
+
+
+def _download(backbone: str, progress: Progress) -> Path:
+    progress.message(f"Fetching the pretrained weights of {backbone} …")
+    return Path(timm_backbone.download_pretrained(backbone))
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file.", hint="--weights takes a safetensors file.")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as err:
+        raise WeightsError(
+            f"{path}: not a safetensors file: {err}.",
+            hint="Pickled weights (.pth, .bin) are not read: convert them to safetensors first.",
+        ) from err

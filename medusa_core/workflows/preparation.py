@@ -1,0 +1,192 @@
+"""What trainings have in common: data, sizes, devices, the record of a head."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import timm
+import torch
+from torch import Tensor
+
+from medusa_core import __version__
+from medusa_core.api import API_VERSION, Dataset, HeadRef, Task, TaskSpec
+from medusa_core.backbones.timm_backbone import Backbone
+from medusa_core.data.geometry import Size, size_votes
+from medusa_core.engine.datasets import DataRef, Joined, check_target, load_dataset, shorten
+from medusa_core.engine.training import Outcome
+from medusa_core.errors import DataError, UsageError
+from medusa_core.heads.base import Head
+from medusa_core.model import costs, probe
+from medusa_core.plugin_host.host import Host
+from medusa_core.store import weights
+from medusa_core.store.commit import NewHead
+from medusa_core.store.manifest import HeadManifest, Owner
+
+DEFAULT_DATA = ("rooms",)
+MIN_SIZE, MAX_SIZE = 32, 4096
+
+
+def parse_data(data: Iterable[str]) -> tuple[DataRef, ...]:
+    """`--data` options; the default data set where there are none."""
+    return tuple(DataRef.parse(text) for text in (tuple(data) or DEFAULT_DATA))
+
+
+def data_for(
+    host: Host,
+    refs: Sequence[DataRef],
+    task: TaskSpec,
+    name: str,
+    split: str,
+    limit: int | None = None,
+) -> Dataset:
+    """The data sets bound to a task (or head), or all unbound ones that have its target, joined.
+
+    Raises:
+        DataError: none of them has the target.
+    """
+    bound = [ref for ref in refs if ref.task in (task.name, name)]
+    chosen = bound or [ref for ref in refs if ref.task is None]
+    parts = [load_dataset(host, ref, split) for ref in chosen]
+    if not parts:
+        raise UsageError(
+            f"No data for {name!r}: every --data is bound to another task.",
+            hint=f"--data {task.name}=NAME:PATH",
+        )
+    fitting = [
+        part for part in parts if task.target.source == "image" or task.target_name in part.targets
+    ]
+    if not fitting:
+        check_target(parts[0], task)
+    whole = fitting[0] if len(fitting) == 1 else Joined(fitting)
+    return shorten(whole, limit)
+
+
+def training_size(dataset: Dataset, size: Size | None) -> Size:
+    """(H, W) to train at: the one asked for, or the most common one of the images.
+
+    Raises:
+        UsageError: too small or too large.
+    """
+    chosen = size or size_votes([dataset.size(i) for i in range(len(dataset))])
+    if min(chosen) < MIN_SIZE or max(chosen) > MAX_SIZE:
+        raise UsageError(
+            f"Size {chosen[0]}x{chosen[1]}: sides must be {MIN_SIZE} to {MAX_SIZE} pixels.",
+            hint="Choose another with --size HxW.",
+        )
+    return chosen
+
+
+def count_steps(
+    steps: int | None, epochs: float | None, default: int, images: int, batch: int
+) -> int:
+    """Length of a training in steps.
+
+    Raises:
+        UsageError: not positive, or both given.
+    """
+    if steps is not None and epochs is not None:
+        raise UsageError("--steps and --epochs exclude each other.")
+    if epochs is not None:
+        steps = round(epochs * images / batch) or 1
+    count = default if steps is None else steps
+    if count < 1:
+        raise UsageError(f"--steps {count}: at least one step is needed.")
+    return count
+
+
+def choose_device(name: str | None) -> str:
+    """The device asked for, or a GPU where there is one.
+
+    Raises:
+        UsageError: torch cannot use it.
+    """
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, ValueError) as err:
+        raise UsageError(f"Device {name!r} cannot be used: {str(err).splitlines()[0]}") from err
+    return name
+
+
+def new_head(
+    host: Host,
+    task: Task,
+    ref: HeadRef,
+    head: Head,
+    backbone: Backbone,
+    fingerprint: str,
+    probe_features: list[Tensor],
+    size: Size,
+    outcome: Outcome,
+    provenance: dict[str, Any],
+) -> NewHead:
+    """A trained head as the store takes it: weights, costs, probe, where it comes from."""
+    head = head.cpu().eval().requires_grad_(False)
+    data = weights.to_bytes(head.state_dict())
+    owner = host.owner(task.spec)
+    head_owner = host.owner(host.heads.get(ref.name))
+    manifest = HeadManifest(
+        task=task.spec.name,
+        head=ref,
+        owner=Owner(distribution=owner.distribution, version=owner.version),
+        head_owner=Owner(distribution=head_owner.distribution, version=head_owner.version),
+        api_version=API_VERSION,
+        labels=task.labels,
+        unit=task.spec.output.unit,
+        size=size,
+        fingerprint=fingerprint,
+        sha256=hashlib.sha256(data).hexdigest(),
+        params=costs.parameters(head),
+        gmacs=costs.head_gmacs(head, backbone.info),
+        metrics={k: (v if v == v else None) for k, v in outcome.best.items()},
+        probe=probe.record(probe.probe_output(head, probe_features)),
+        provenance={
+            **provenance,
+            "best_step": outcome.best_step,
+            "cpu_seconds": round(outcome.cpu_seconds, 1),
+            "curve": [{k: _rounded(v) for k, v in point.items()} for point in outcome.curve],
+            "versions": versions(),
+        },
+    )
+    return NewHead(manifest, data)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {
+        "medusa": __version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def write_report(model: Path, name: str, png: bytes) -> Path:
+    """Put a training report where people find it.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    path = report_path(model, name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png)
+    except OSError as err:
+        raise DataError(f"{path}: cannot be written: {err.strerror}.") from err
+    return path
+
+
+def report_path(model: Path, name: str) -> Path:
+    """`reports/<head>.png` of a model folder."""
+    return model / "reports" / f"{name}.png"
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.6g}") if value == value else None

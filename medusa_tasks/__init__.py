@@ -1,0 +1,1 @@
+"""The first-party tasks and data sets, registered like any other plugin."""

@@ -1,0 +1,1 @@
+"""Data sets that provide targets of the first-party tasks."""

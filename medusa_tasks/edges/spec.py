@@ -1,0 +1,18 @@
+"""Description of the edges task."""
+
+from medusa_core.api import MetricRef, OutputSpec, TargetSpec, TaskSpec
+
+EDGES = TaskSpec(
+    name="edges",
+    title="Edge detection",
+    description=(
+        "The probability of a boundary at every pixel. pixel_f counts exact pixels, without "
+        "thinning or tolerance; it is not the odsF of the BSDS benchmark."
+    ),
+    references=("Xie, Tu: Holistically-Nested Edge Detection. ICCV 2015",),
+    implementation="medusa_tasks.edges.task:Edges",
+    output=OutputSpec(channels=1, activation="sigmoid", range=(0.0, 1.0)),
+    target=TargetSpec(dtype="int64", invalid=255),
+    metrics=(MetricRef(name="pixel_f", higher_is_better=True, primary=True),),
+    loss_weight=50.0,
+)

@@ -1,0 +1,1 @@
+"""Parts of human bodies."""

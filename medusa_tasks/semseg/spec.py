@@ -1,0 +1,21 @@
+"""Description of the semantic segmentation task."""
+
+from medusa_core.api import MetricRef, OutputSpec, TargetSpec, TaskSpec
+
+SEMSEG = TaskSpec(
+    name="semseg",
+    title="Semantic segmentation",
+    description="The class of every pixel. The classes come from the data set.",
+    references=(
+        "Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation. "
+        "CVPR 2015",
+    ),
+    implementation="medusa_tasks.semseg.task:SemanticSegmentation",
+    output=OutputSpec(channels="labels", activation="argmax"),
+    target=TargetSpec(dtype="int64"),
+    metrics=(
+        MetricRef(name="miou", higher_is_better=True, primary=True),
+        MetricRef(name="pixel_accuracy", higher_is_better=True),
+        MetricRef(name="classes", unit="classes", higher_is_better=True),
+    ),
+)

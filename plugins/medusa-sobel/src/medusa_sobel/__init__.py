@@ -1,0 +1,1 @@
+"""Edge strength as a Medusa task."""

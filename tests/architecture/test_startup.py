@@ -1,0 +1,65 @@
+"""Commands that only look start fast, because they import nothing heavy."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from medusa_core.cli import COMMANDS, main
+
+HEAVY = {"numpy", "timm", "torch", "torchvision", "PIL", "safetensors"}
+PLUGIN_LIBRARIES = {"pluggy", "pydantic", "rich"}
+
+SCRIPT = """
+import json, sys
+from medusa_core.cli import main
+code = main(json.loads(sys.argv[1]))
+print(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]), file=sys.stderr)
+"""
+
+
+def imported(*args):
+    """The packages a command line imported."""
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps([str(arg) for arg in args])],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, names = json.loads(process.stderr.splitlines()[-1])
+    assert code == 0, process.stderr
+    return set(names)
+
+
+@pytest.mark.parametrize("args", [("--help",), ("--version",)])
+def test_help_imports_nothing_but_click(args):
+    assert imported(*args) & (HEAVY | PLUGIN_LIBRARIES) == set()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("tasks",), ("tasks", "--json"), ("datasets",), ("plugins", "list"), ("add-task", "--help")],
+    ids=" ".join,
+)
+def test_looking_imports_no_tensor_library(args):
+    assert imported(*args) & HEAVY == set()
+
+
+def test_listing_a_model_imports_no_tensor_library(make_folder, make_head):
+    folder = make_folder(one=make_head())
+    assert imported("list", "--model", folder) & HEAVY == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_says_what_the_command_says(name, capsys):
+    path, text = COMMANDS[name]
+    module, _, attribute = path.partition(":")
+    command = getattr(importlib.import_module(module), attribute)
+    assert command.name == name
+    assert command.short_help == text
+    leaves = [(name, sub) for sub in getattr(command, "commands", {})] or [(name,)]
+    for leaf in leaves:
+        assert main([*leaf, "--help"]) == 0
+        assert "\n  Examples:\n" in capsys.readouterr().out

@@ -1,0 +1,163 @@
+import os
+import subprocess
+import sys
+import warnings
+
+import click
+import pytest
+
+from medusa_core.cli import main
+from medusa_core.cli import medusa as group
+from medusa_core.cli._exit import run
+from medusa_core.errors import MedusaWarning, PluginError, StoreError, UsageError
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Runs the real group with a command that raises what it is told to."""
+
+    def call(error, *flags):
+        @click.command("tasks")
+        def command():
+            raise error
+
+        monkeypatch.setattr(type(group), "get_command", lambda *_: command)
+        return run(group, [*flags, "tasks"])
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (StoreError("It broke.", hint="Mend it."), 1, ["Error: It broke.", "Hint: Mend it."]),
+        (UsageError("No."), 2, ["Error: No."]),
+        (PluginError("Gone."), 3, ["Error: Gone."]),
+        (KeyboardInterrupt(), 130, ["Interrupted."]),
+        (click.Abort(), 130, ["Interrupted."]),
+        (MemoryError(), 1, ["Error: Out of memory.", "Hint: Try a smaller --batch or --size."]),
+        (FileNotFoundError(2, "No such file", "a/b"), 1, ["Error: No such file: a/b."]),
+        (OSError(28, "No space left on device"), 1, ["Error: No space left on device."]),
+        (
+            ZeroDivisionError("oops"),
+            1,
+            [
+                "Error: ZeroDivisionError: oops",
+                "Hint: This is unexpected. For details, run: medusa --debug tasks",
+            ],
+        ),
+    ],
+)
+def test_every_error_is_a_line_and_a_code(failing, capsys, error, code, lines):
+    assert failing(error) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.strip().splitlines() == lines
+
+
+def test_an_accelerator_out_of_memory_is_out_of_memory(failing, capsys):
+    class OutOfMemoryError(RuntimeError):
+        """As torch names it."""
+
+    assert failing(OutOfMemoryError("CUDA …")) == 1
+    assert capsys.readouterr().err.startswith("Error: Out of memory.")
+
+
+def test_debug_adds_the_traceback(failing, capsys, monkeypatch):
+    assert failing(StoreError("It broke."), "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setenv("MEDUSA_DEBUG", "1")
+    assert failing(StoreError("It broke.")) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_message_cannot_steer_the_terminal(failing, capsys):
+    failing(StoreError("a\x1b[2Jb\u202ec"))
+    assert capsys.readouterr().err == "Error: a[2Jbc\n"
+
+
+def test_our_warnings_are_lines_and_those_of_libraries_are_hidden(monkeypatch, capsys):
+    @click.command("tasks")
+    def command():
+        warnings.warn("plugin x is broken", MedusaWarning, stacklevel=1)
+        warnings.warn("internal matter", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(sys, "warnoptions", [])
+    monkeypatch.setattr(type(group), "get_command", lambda *_: command)
+    assert main(["tasks"]) == 0
+    assert capsys.readouterr().err == "Warning: plugin x is broken\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["--help"], 0),
+        (["tasks", "-h"], 0),
+        (["--version"], 0),
+        ([], 2),
+        (["--no-such-option"], 2),
+        (["tasks", "--no-such-option"], 2),
+        (["no-such-command"], 2),
+    ],
+)
+def test_usage(args, code, capsys):
+    assert main(args) == code
+    captured = capsys.readouterr()
+    assert bool(captured.out) == (code == 0)
+    assert bool(captured.err) == (code != 0)
+
+
+def test_a_misspelt_command_has_a_near_match(capsys):
+    assert main(["predikt"]) == 2
+    assert "Did you mean 'predict'?" in capsys.readouterr().err
+
+
+UNFLUSHED = """
+import sys, click
+from medusa_core.cli import medusa, main
+medusa.get_command = lambda *_: click.Command("tasks", callback=lambda: sys.stdout.write("text"))
+sys.exit(main(["tasks"]))
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "medusa_core", "--help"),
+        ("-m", "medusa_core", "plugins", "list"),
+        ("-m", "medusa_core", "plugins", "list", "--json"),
+        ("-c", UNFLUSHED),
+    ],
+    ids=["help", "table", "document", "at the end"],
+)
+def test_a_reader_that_leaves_early_is_no_error(command):
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        [sys.executable, *command],
+        env=buffered,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_completion_comes_from_the_table():
+    environ = {
+        **os.environ,
+        "_MEDUSA_COMPLETE": "bash_complete",
+        "COMP_WORDS": "medusa re",
+        "COMP_CWORD": "1",
+    }
+    process = subprocess.run(
+        [sys.executable, "-c", "import medusa_core.cli as c, sys; sys.exit(c.main())"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout.split() == ["plain,remove-task", "plain,rename-head"]

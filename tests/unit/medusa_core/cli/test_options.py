@@ -1,0 +1,106 @@
+import json
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medusa_core.cli import _options as options
+
+
+@click.command(epilog=options.examples("medusa x", "medusa y --json"))
+@options.model_option
+@options.data_option
+@options.tasks_option
+@options.training_options
+@options.json_option
+@options.yes_option
+def show(**values):
+    """Print what was parsed."""
+    click.echo(json.dumps({key: value for key, value in values.items() if key != "model"}))
+    click.echo(values["model"])
+
+
+def parse(*args, env=None):
+    result = CliRunner().invoke(show, args, env=env)
+    assert result.exit_code == 0, result.output
+    document, model = result.output.splitlines()
+    return {**json.loads(document), "model": model}
+
+
+def fails(*args):
+    result = CliRunner().invoke(show, args)
+    assert result.exit_code == 2
+    return result.output
+
+
+def test_nothing_given_means_nothing_decided():
+    values = parse()
+    assert values.pop("model") == "medusa-model"
+    assert values.pop("settings") == {}
+    assert values.pop("data") == []
+    assert values.pop("as_json") is values.pop("yes") is values.pop("resume") is False
+    assert set(values.values()) == {None}
+
+
+def test_the_model_folder_comes_from_the_option_then_the_environment():
+    assert parse(env={"MEDUSA_MODEL": "there"})["model"] == "there"
+    assert parse("-m", "here", env={"MEDUSA_MODEL": "there"})["model"] == "here"
+
+
+def test_options_are_parsed():
+    values = parse(
+        *("--tasks", "b, a,b,"),
+        *("--data", "one:/x:y", "--data", "t=two"),
+        *("--size", "288X384", "--lr", "1e-3", "--epochs", "0.5"),
+    )
+    assert values["tasks"] == ["b", "a"]
+    assert values["data"] == ["one:/x:y", "t=two"]
+    assert values["size"] == [288, 384]
+    assert (values["lr"], values["epochs"]) == (0.001, 0.5)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(json_values)
+def test_settings_take_any_json_value(value):
+    values = parse("--set", f"head.width={json.dumps(value)}")
+    assert values["settings"] == {"head": {"width": value}}
+
+
+def test_settings_that_are_not_json_are_text():
+    values = parse("--set", "head.norm=batch", "--set", "head.a=1=2", "--set", "task.x=NaN")
+    assert values["settings"] == {"head": {"norm": "batch", "a": "1=2"}, "task": {"x": "NaN"}}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--size", "288"),
+        ("--size", "0x5"),
+        ("--tasks", ","),
+        ("--set", "width=64"),
+        ("--set", "head.width"),
+        ("--set", "head.width=1", "--set", "head.width=2"),
+        ("--steps", "0"),
+        ("--lr", "0"),
+        ("--batch", "-1"),
+    ],
+)
+def test_nonsense_is_a_usage_error(args):
+    assert "Invalid value" in fails(*args)
+
+
+def test_examples_keep_their_lines():
+    output = CliRunner().invoke(show, ["--help"]).output
+    assert "  Examples:\n    medusa x\n    medusa y --json\n" in output
