@@ -1,15 +1,17 @@
 """What all tests share: an environment of their own, and model folders that need no training."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medusa_core.api import HeadRef
+from medusa_core.api import HeadRef, LabelSchema
 from medusa_core.plugin_host import default_host
-from medusa_core.store.commit import NewHead, create
+from medusa_core.plugin_host.host import Host
+from medusa_core.store.commit import NewHead, commit_head, create
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner, Probe
 
 SWITCHES = (
@@ -21,6 +23,8 @@ SWITCHES = (
 )
 WEIGHTS = b"not tensors: nothing here reads them"
 FINGERPRINT = "f" * 64
+TINY_BACKBONE = "test_resnet"
+LABELS = LabelSchema(names=("wall", "floor", "chair", "lamp"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -92,3 +96,89 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "model"
 
     return make
+
+
+@pytest.fixture
+def untrained_head() -> Callable[..., NewHead]:
+    """Makes a head for the backbone of a model folder: random weights, a true record."""
+    return _untrained_head
+
+
+@pytest.fixture(scope="session")
+def model_templates(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Model folders that run, each made once. Do not change them: `make_model` copies them."""
+    made: dict[object, Path] = {}
+
+    def get(heads: Mapping[str, str], seed: int) -> Path:
+        from medusa_core.workflows.init import init
+
+        key = (*heads.items(), seed)
+        if key not in made:
+            path = tmp_path_factory.mktemp("template") / "model"
+            init(path, backbone=TINY_BACKBONE, from_scratch=True, seed=seed)
+            for index, (name, task) in enumerate(heads.items()):
+                head = _untrained_head(path, task, seed=index)
+                commit_head(path, name, head, expect_fingerprint=head.manifest.fingerprint)
+            made[key] = path
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def make_model(tmp_path: Path, model_templates: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes a model folder that runs: tiny backbone, untrained heads (tasks, or name=task)."""
+
+    def make(*tasks: str, folder: str = "model", seed: int = 0, **named: str) -> Path:
+        template = model_templates({**{task: task for task in tasks}, **named}, seed)
+        return Path(shutil.copytree(template, tmp_path / folder))
+
+    return make
+
+
+def _untrained_head(
+    model: Path,
+    task: str,
+    head: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    host: Host | None = None,
+) -> NewHead:
+    import torch
+
+    from medusa_core.engine.training import Outcome
+    from medusa_core.model import probe
+    from medusa_core.model.assembly import complete_head_ref, make_head, make_task
+    from medusa_core.model.medusa_model import restore_backbone
+    from medusa_core.store.folder import ModelFolder
+    from medusa_core.workflows import preparation
+
+    host = host or default_host()
+    with ModelFolder.open(model) as folder:
+        record = folder.manifest.backbone
+        backbone = restore_backbone(record, folder.read_backbone())
+    spec = host.tasks.get(task)
+    if settings is None:
+        settings = {} if head else {"width": 4, "fused_width": 8}
+    ref = complete_head_ref(host, spec, head, settings)
+    bound = make_task(host, spec, LABELS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = make_head(host, ref, backbone.info, bound.out_channels)
+        for key, tensor in module.state_dict().items():  # so that losing statistics shows
+            if key.endswith("running_mean"):
+                tensor.copy_(torch.randn_like(tensor) * 0.1)
+            if key.endswith("running_var"):
+                tensor.copy_(torch.rand_like(tensor) + 0.5)
+    return preparation.new_head(
+        host,
+        bound,
+        ref,
+        module,
+        backbone,
+        record.fingerprint,
+        probe.probe_features(backbone),
+        (64, 96),
+        Outcome(best={spec.primary_metric.name: 0.5}),
+        {"data": ["none"]},
+    )

@@ -14,7 +14,8 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{0,40}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 ImportString = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 ApiVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
-RGB = tuple[int, int, int]
+Channel = Annotated[int, Field(ge=0, le=255)]
+RGB = tuple[Channel, Channel, Channel]
 
 
 class Spec(BaseModel):

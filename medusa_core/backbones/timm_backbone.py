@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,8 +138,8 @@ def describe(name: str) -> BackboneDescription:
         name=name,
         kwargs=kwargs,
         out_indices=_choose_levels(name, net),
-        mean=tuple(float(v) for v in config["mean"]),
-        std=tuple(float(v) for v in config["std"]),
+        mean=_three(config["mean"]),
+        std=_three(config["std"]),
     )
 
 
@@ -149,24 +149,35 @@ def build(description: BackboneDescription) -> Backbone:
     unknown = set(description.kwargs) - KWARGS_ALLOWED
     if unknown:
         raise UsageError(f"Backbone options not allowed: {', '.join(sorted(unknown))}.")
-    net = timm.create_model(
-        description.name,
-        pretrained=False,
-        features_only=True,
-        out_indices=tuple(description.out_indices),
-        **dict(description.kwargs),
-    )
+    try:
+        net = timm.create_model(
+            description.name,
+            pretrained=False,
+            features_only=True,
+            out_indices=tuple(description.out_indices),
+            **dict(description.kwargs),
+        )
+    except Exception as err:
+        raise UsageError(
+            f"timm {timm.__version__} cannot build backbone {description.name!r} with levels "
+            f"{tuple(description.out_indices)} and options {dict(description.kwargs)}: {err}"
+        ) from err
     return Backbone(description, net)
 
 
 def check_name(name: str) -> None:
     """Refuse what timm does not know (and names that would make timm fetch something)."""
-    if not timm.is_model(name.partition(".")[0]):
+    architecture, dot, tag = name.partition(".")
+    if not timm.is_model(architecture):
         raise UnknownNameError(
             "backbone",
             name,
             timm.list_models(),
             hint="Any timm model works, for example mobilenetv2_100, resnet18, convnext_atto.",
+        )
+    if dot and not (tag and _has_tag(name)):
+        raise UnknownNameError(
+            "backbone", name, [architecture, *timm.list_pretrained(f"{architecture}.*")]
         )
 
 
@@ -217,11 +228,13 @@ def download_pretrained(name: str) -> str:
     """Path of the pretrained safetensors file of a timm model, fetched by huggingface_hub.
 
     Raises:
+        UnknownNameError: timm has no such model.
         WeightsError: the model has no pretrained weights, or they cannot be fetched.
     """
     import huggingface_hub
 
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    check_name(name)
+    config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
         raise WeightsError(
             f"timm offers no pretrained weights for {name!r}.",
@@ -234,6 +247,18 @@ def download_pretrained(name: str) -> str:
             f"Cannot fetch the pretrained weights of {name!r} ({config.hf_hub_id}): {err}",
             hint="Without a network, give a local file: --weights FILE.safetensors.",
         ) from err
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return float(red), float(green), float(blue)
+
+
+def _has_tag(name: str) -> bool:
+    try:
+        return timm.get_pretrained_cfg(name, allow_unregistered=False) is not None
+    except RuntimeError:
+        return False
 
 
 def _channelwise(values: tuple[float, float, float]) -> Tensor:
@@ -284,11 +309,11 @@ def _pyramid(net: nn.Module, x: Tensor, patch: int) -> list[Tensor]:
 
 def _checkpoint_names(key: str) -> list[str]:
     """Names a key of a timm feature model may have in a checkpoint of the full model."""
-    names = [key, key.removeprefix("model.")]
-    head, dot, rest = key.partition(".")
-    stem, underscore, index = head.rpartition("_")
-    if dot and underscore and index.isdigit():
-        names.append(f"{stem}.{index}.{rest}")
+    names = [key, key.removeprefix("model."), key.removeprefix("body.")]
+    module, dot, rest = key.partition(".")  # timm flattens `stages.0` to `stages_0`
+    names += [
+        f"{module[:i]}.{module[i + 1 :]}{dot}{rest}" for i, c in enumerate(module) if c == "_"
+    ]
     return names
 
 

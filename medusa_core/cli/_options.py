@@ -130,7 +130,7 @@ _TRAINING = (
         multiple=True,
         callback=_settings,
         metavar="SECTION.KEY=VALUE",
-        help="A setting of the head or the task, such as head.width=64; may be repeated.",
+        help="A setting of the head, such as head.width=64; may be repeated.",
     ),
     click.option("--steps", type=click.IntRange(min=1), help="Length of the training in steps."),
     click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="… in epochs."),

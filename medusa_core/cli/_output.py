@@ -103,6 +103,12 @@ def count(number: float) -> str:
     return f"{number:g}"
 
 
+def figure(name: str, value: float | None, unit: str | None = None) -> str:
+    """A metric for people: `rmse 0.5 m`, and a dash where nothing was measured."""
+    shown = "–" if value is None or math.isnan(value) else f"{value:.4g}"
+    return " ".join(filter(None, (name, shown, unit if unit != name else None)))
+
+
 def confirm(question: str, yes: bool) -> None:
     """Go on only with the user's consent.
 
@@ -117,7 +123,9 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("This needs a confirmation.", hint="Add --yes to go on without one.")
+        raise UsageError(
+            f"{question} There is no terminal to ask at.", hint="Add --yes to go on unasked."
+        )
     click.confirm(clean(question), abort=True, err=True)
 
 

@@ -14,7 +14,7 @@ from medusa_core.cli._options import (
     model_option,
     training_options,
 )
-from medusa_core.cli._output import count, emit, table
+from medusa_core.cli._output import count, emit, figure, table
 from medusa_core.cli._progress import make_progress
 from medusa_core.errors import UsageError
 
@@ -92,7 +92,8 @@ def command(
         rows = [_row(head, row) for head, row in result["heads"].items()]
         console.print(table(columns, rows, numeric=columns[4:]))
         for row in result["heads"].values():
-            console.print(f"Report: {row['report']}")
+            if row["report"] is not None:
+                console.print(f"Report: {row['report']}")
         names = ",".join(result["heads"])
         console.print(f"Next: medusa eval --tasks {names} -m {result['model']}")
 
@@ -112,13 +113,12 @@ def head_settings(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _row(head: str, row: dict[str, Any]) -> tuple[object, ...]:
     primary = row["primary"]
-    value = row["metrics"].get(primary)
     return (
         head,
         row["task"],
         row["head"]["name"],
-        f"{primary} {value:.4g}" if value is not None else f"{primary} –",
+        figure(primary, row["metrics"].get(primary), row["unit"]),
         count(row["params"]),
-        f"{row['share_of_backbone']:.0%}",
+        f"{row['share_of_backbone']:.1%}",
         f"{row['cpu_seconds']:.0f}",
     )

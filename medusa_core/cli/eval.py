@@ -15,7 +15,7 @@ from medusa_core.cli._options import (
     model_option,
     tasks_option,
 )
-from medusa_core.cli._output import emit, table
+from medusa_core.cli._output import emit, figure, table
 from medusa_core.cli._progress import make_progress
 from medusa_core.errors import CheckError
 
@@ -81,7 +81,7 @@ def command(
 
     def human(console: Console) -> None:
         rows = [_row(head, row) for head, row in result["heads"].items()]
-        columns = ("head", "primary metric", "all metrics", "images", "data")
+        columns = ("head", "primary metric", "other metrics", "images", "data")
         console.print(table(columns, rows, numeric=("images",)))
         if result["skipped"]:
             console.print(f"No target here for: {', '.join(result['skipped'])}")
@@ -100,6 +100,6 @@ def command(
 
 
 def _row(head: str, row: dict[str, Any]) -> tuple[object, ...]:
-    metrics, primary = row["metrics"], row["primary"]
-    others = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k != primary)
-    return head, f"{primary} {metrics[primary]:.4g}", others, row["images"], ", ".join(row["data"])
+    shown = {k: figure(k, v, row["units"].get(k)) for k, v in row["metrics"].items()}
+    first = shown.pop(row["primary"])
+    return head, first, ", ".join(shown.values()) or None, row["images"], ", ".join(row["data"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medusa_core.cli._options import examples, json_option, model_option
-from medusa_core.cli._output import clean, count, emit, table
+from medusa_core.cli._output import clean, count, emit, figure, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -145,8 +145,7 @@ def _print(console: Console, result: dict[str, Any]) -> None:
 def _cells(head: dict[str, Any]) -> tuple[object, ...]:
     metric = head["metric"]
     if metric is not None:
-        value = "–" if metric["value"] is None else f"{metric['value']:.4g}"
-        metric = " ".join(filter(None, (metric["name"], value, metric["unit"])))
+        metric = figure(metric["name"], metric["value"], metric["unit"])
     mark = "" if head["state"] == "ready" else f" ({head['state']})"
     return (
         head["name"] + mark,

@@ -78,10 +78,12 @@ def command(
         for image in result["images"]:
             for entry in image["results"]:
                 console.print(entry["rendering"])
+                if "values" in entry:
+                    console.print(entry["values"])
 
     emit(result, as_json, human)
     for entry in result["failed"]:
-        print_error(entry["error"])
+        print_error(entry["error"], prefix="Failed: ")
     if result["failed"]:
         total = len(result["failed"]) + len(result["images"])
         raise DataError(f"{len(result['failed'])} of {total} images could not be predicted.")

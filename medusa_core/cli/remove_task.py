@@ -36,6 +36,7 @@ def command(heads: tuple[str, ...], model: Path, yes: bool, dry_run: bool, as_js
     def human(console: Console) -> None:
         verb = "Would remove" if dry_run else "Removed"
         left = ", ".join(result["remaining"]) or "none"
-        console.print(f"{verb} {', '.join(result['removed'])}. Heads left: {left}.")
+        size = f"{count(result['bytes'])}B"
+        console.print(f"{verb} {', '.join(result['removed'])} ({size}). Heads left: {left}.")
 
     emit(result, as_json, human)

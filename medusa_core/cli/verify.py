@@ -32,10 +32,13 @@ def command(model: Path, as_json: bool) -> None:
         for name, verdict in result["probes"].items():
             console.print(f"{name}: {verdict}")
         for problem in result["problems"]:
-            console.print(f"{problem['kind']}: {problem['path']}: {problem['message']}")
+            path, message = problem["path"], problem["message"]
+            where = "" if path in message else f"{path}: "
+            console.print(f"{problem['kind']}: {where}{message}")
         if result["ok"]:
             console.print(f"{result['model']} is what it was.")
 
     emit(result, as_json, human)
     if not result["ok"]:
-        raise CheckError(f"{model} has {len(result['problems'])} problems.")
+        count = len(result["problems"])
+        raise CheckError(f"{model} has {count} problem{'s' if count > 1 else ''}.")

@@ -20,6 +20,11 @@ from medusa_core.api.specs import RGB, Name
 from medusa_core.data.images import image_size, read_raw, read_rgb
 from medusa_core.errors import DataError, UnknownNameError, UsageError
 
+FILE = "dataset.json"
+
+PathPattern = Annotated[str, Field(pattern=r"\{id\}")]
+"""Path of a sample's file below the folder, `{id}` standing for its id."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,7 +34,7 @@ class LinearTarget(_Part):
     """`value · scale + offset` in `unit`; `invalid` is the raw value without a measurement."""
 
     encoding: Literal["linear"]
-    path: str
+    path: PathPattern
     scale: float = 1.0
     offset: float = 0.0
     unit: str | None = None
@@ -40,7 +45,7 @@ class IndexTarget(_Part):
     """A class number; `labels` are the class names in order."""
 
     encoding: Literal["index"]
-    path: str
+    path: PathPattern
     ignore_index: int = 255
     labels: tuple[str, ...]
     palette: tuple[RGB, ...] | None = None
@@ -60,7 +65,7 @@ class BinaryTarget(_Part):
     """Positive where value ≥ `threshold`; `ignore` is the raw value that counts neither way."""
 
     encoding: Literal["binary"]
-    path: str
+    path: PathPattern
     threshold: float = 128
     ignore: float | None = None
 
@@ -69,7 +74,7 @@ class VectorTarget(_Part):
     """`value · scale + offset` a channel, then normalised; `invalid` is a raw triple."""
 
     encoding: Literal["vector"]
-    path: str
+    path: PathPattern
     scale: float = 1.0
     offset: float = 0.0
     invalid: tuple[float, ...] | None = None
@@ -88,7 +93,7 @@ class Description(_Part):
     name: str
     description: str = ""
     licence: str = ""
-    image: str
+    image: PathPattern
     splits: dict[str, str]
     targets: dict[Name, Target]
 
@@ -109,9 +114,17 @@ class FolderDataset:
         self.description = _read_description(self.root)
         self.name = self.description.name
         if split not in self.description.splits:
-            raise UnknownNameError("split", split, self.description.splits)
+            raise UnknownNameError(
+                "split",
+                split,
+                self.description.splits,
+                hint=f"Splits are listed in {self.root / FILE}.",
+            )
+        self._resolved_root = self.root.resolve()
         self.ids = self._read_ids()
-        self.targets = {name: _info(t) for name, t in self.description.targets.items()}
+        self.targets = {
+            name: _info(self.root / FILE, t) for name, t in self.description.targets.items()
+        }
         self.digest = self._digest()
 
     def __len__(self) -> int:
@@ -136,14 +149,18 @@ class FolderDataset:
 
     def _path(self, pattern: str, name: str) -> Path:
         path = self.root / pattern.replace("{id}", name)
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        try:
+            inside = path.resolve().is_relative_to(self._resolved_root)
+        except (OSError, RuntimeError, ValueError) as err:  # a loop of links, a zero byte
+            raise DataError(f"{str(path)!r} is not a path that can be followed: {err}.") from err
+        if not inside:
             raise DataError(f"{path}: leaves the data-set folder {self.root}.")
         return path
 
     def _read_ids(self) -> tuple[str, ...]:
         path = self._path(self.description.splits[self.split], "")
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as err:
             raise DataError(
                 f"{path}: the ids of split {self.split!r} cannot be read: {err}."
@@ -173,7 +190,7 @@ class FolderDataset:
 
 
 def _read_description(root: Path) -> Description:
-    path = root / "dataset.json"
+    path = root / FILE
     try:
         text = path.read_bytes()
         if len(text) > 4_000_000:
@@ -195,12 +212,12 @@ def _read_description(root: Path) -> Description:
         raise DataError(f"{path}: not valid JSON: {err}.") from err
 
 
-def _info(target: Target) -> TargetInfo:
+def _info(description: Path, target: Target) -> TargetInfo:
     if isinstance(target, IndexTarget):
         try:
             return TargetInfo(labels=target.schema_())
         except ValidationError as err:
-            raise DataError(f"dataset.json: {target.path}: {err.errors()[0]['msg']}.") from err
+            raise DataError(f"{description}: {target.path}: {err.errors()[0]['msg']}.") from err
     return TargetInfo(unit=target.unit if isinstance(target, LinearTarget) else None)
 
 
@@ -222,16 +239,29 @@ def _decode(path: Path, target: Target, size: tuple[int, int]) -> np.ndarray:
         case VectorTarget():
             return _decode_vector(path, raw, target, stored)
         case BinaryTarget():
-            positive = (raw >= target.threshold).astype(np.int64)
-            if target.ignore is not None:
-                positive[raw == target.ignore] = 255
-            return positive
+            return _decode_binary(path, raw, target, stored)
         case IndexTarget():
             return _decode_index(path, raw, target)
 
 
+def _decode_binary(path: Path, raw: np.ndarray, target: BinaryTarget, stored: bool) -> np.ndarray:
+    ignored = np.zeros(raw.shape, bool) if target.ignore is None else raw == target.ignore
+    if stored:
+        ignored |= raw == 255
+        if not (ignored | (raw == 0) | (raw == 1)).all():
+            raise DataError(
+                f"{path}: holds values other than 0, 1 and 255.",
+                hint="A .npy file holds decoded values: 1 positive, 0 negative, 255 ignored.",
+            )
+        positive = raw == 1
+    else:
+        _require_finite(path, raw, ~ignored)
+        positive = raw >= target.threshold
+    return np.where(ignored, 255, positive.astype(np.int64))
+
+
 def _decode_linear(path: Path, raw: np.ndarray, target: LinearTarget, stored: bool) -> np.ndarray:
-    value = raw.astype(np.float32)
+    value = _as_float(raw)
     missing = np.isnan(value) if target.invalid == "nan" else value == target.invalid
     if not stored:
         value = value * np.float32(target.scale) + np.float32(target.offset)
@@ -240,9 +270,14 @@ def _decode_linear(path: Path, raw: np.ndarray, target: LinearTarget, stored: bo
 
 
 def _decode_vector(path: Path, raw: np.ndarray, target: VectorTarget, stored: bool) -> np.ndarray:
-    value = raw.astype(np.float32)
+    value = _as_float(raw)
     missing = np.zeros(raw.shape[:2], bool)
     if target.invalid is not None:
+        if len(target.invalid) != raw.shape[2]:
+            raise DataError(
+                f"{path}: {raw.shape[2]} channels, but `invalid` in dataset.json has "
+                f"{len(target.invalid)} values."
+            )
         missing = (value == np.asarray(target.invalid, np.float32)).all(axis=2)
     if not stored:
         value = value * np.float32(target.scale) + np.float32(target.offset)
@@ -253,6 +288,8 @@ def _decode_vector(path: Path, raw: np.ndarray, target: VectorTarget, stored: bo
 
 
 def _decode_index(path: Path, raw: np.ndarray, target: IndexTarget) -> np.ndarray:
+    if raw.dtype.kind == "f" and not (np.isfinite(raw) & (raw == np.trunc(raw))).all():
+        raise DataError(f"{path}: holds values that are not whole numbers.")
     label = raw.astype(np.int64)
     wrong = (label != target.ignore_index) & ((label < 0) | (label >= len(target.labels)))
     if wrong.any():
@@ -263,6 +300,11 @@ def _decode_index(path: Path, raw: np.ndarray, target: IndexTarget) -> np.ndarra
             hint="Correct the file, or `labels` and `ignore_index` in dataset.json.",
         )
     return label
+
+
+def _as_float(raw: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # becomes infinite, which is reported
+        return raw.astype(np.float32)
 
 
 def _require_finite(path: Path, value: np.ndarray, where: np.ndarray) -> None:
@@ -276,8 +318,8 @@ def _require_finite(path: Path, value: np.ndarray, where: np.ndarray) -> None:
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as err:
+        array = np.lib.format.open_memmap(path, mode="r")  # .npy only: no pickle, no .npz
+    except Exception as err:  # of a damaged header numpy's parser raises anything
         raise DataError(f"{path}: not a .npy file that can be read: {err}.") from err
     if array.ndim not in (2, 3) or array.dtype.kind not in "biuf":
         raise DataError(f"{path}: shape {array.shape} of {array.dtype} is not a target.")

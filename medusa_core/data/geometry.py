@@ -123,10 +123,12 @@ def view_target(
     if view.flip:
         columns = columns[::-1]
     shown = target[np.ix_(rows, columns)]
-    if view.flip:
-        shown = _flip_values(shown, spec, labels)
-    if view.zoom != 1 and spec.zoom == "divide":
-        shown = shown / np.asarray(view.zoom, shown.dtype)
+    if view.flip or view.zoom != 1:
+        measured = valid_mask(shown, spec, labels)
+        moved = _flip_values(shown, spec, labels) if view.flip else shown
+        if view.zoom != 1 and spec.zoom == "divide":
+            moved = moved / np.asarray(view.zoom, moved.dtype)
+        shown = np.where(measured if shown.ndim == 2 else measured[..., None], moved, shown)
     if placement.size == canvas:
         return np.ascontiguousarray(shown)
     result = np.full((*canvas, *target.shape[2:]), invalid_value(spec, labels), target.dtype)
@@ -145,7 +147,11 @@ def valid_mask(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | None)
     """`(H, W) bool`: where a dense target counts."""
     if labels is None and spec.invalid is None:
         return np.ones(target.shape[:2], bool)
-    known = target != np.asarray(invalid_value(spec, labels), target.dtype)
+    invalid = invalid_value(spec, labels)
+    if np.isnan(invalid):
+        known = ~np.isnan(target)
+    else:
+        known = target != np.asarray(invalid, target.dtype)
     return known.any(axis=2) if known.ndim == 3 else known
 
 
@@ -166,8 +172,9 @@ def _flip_values(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | Non
         mirrored[..., 0] = -mirrored[..., 0]
         return mirrored
     if spec.flip == "swap_pairs" and labels is not None and labels.swap_pairs:
-        table = np.arange(max(target.max(initial=0), len(labels.names)) + 1)
+        swapped = target.copy()
         for a, b in labels.swap_pairs:
-            table[a], table[b] = b, a
-        return table[target]
+            swapped[target == a] = b
+            swapped[target == b] = a
+        return swapped
     return target

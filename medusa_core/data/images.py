@@ -5,12 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from medusa_core.errors import DataError
 
-MAX_PIXELS = 100_000_000
-"""Larger images are refused before they are decoded."""
+MAX_PIXELS = 89_000_000
+"""Larger images are refused before they are decoded; Pillow itself warns from 89.5 million."""
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what turns the stored pixels upright."""
 
 
 def open_image(path: Path) -> Image.Image:
@@ -29,6 +41,7 @@ def open_image(path: Path) -> Image.Image:
         raise DataError(f"{path}: cannot be opened: {err}.") from err
     width, height = image.size
     if width * height > MAX_PIXELS:
+        image.close()
         raise DataError(
             f"{path}: {width}×{height} is more than {MAX_PIXELS // 10**6} million pixels.",
             hint="Scale it down first.",
@@ -52,15 +65,21 @@ def decode(image: Image.Image, path: Path) -> Image.Image:
 def read_rgb(path: Path) -> np.ndarray:
     """`(H, W, 3) uint8` RGB, turned upright as its EXIF says; grey repeated, alpha dropped."""
     with open_image(path) as image:
-        upright = ImageOps.exif_transpose(decode(image, path))
-        return np.asarray(upright.convert("RGB"))
+        decoded = decode(image, path)
+        orientation = _orientation(image)
+        rgb = _as_rgb(decoded, path)
+        if orientation in _UPRIGHT:
+            rgb = rgb.transpose(_UPRIGHT[orientation])
+        return np.asarray(rgb)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) of the upright image, from the header alone."""
+    """(H, W) of the upright image, from the header alone (but for turned TIFF files)."""
     with open_image(path) as image:
+        sideways = _orientation(image) in (5, 6, 7, 8)
+        if sideways and image.format == "TIFF":  # Pillow turns these itself when it decodes them
+            sideways = _orientation(decode(image, path)) in (5, 6, 7, 8)
         width, height = image.size
-        sideways = image.getexif().get(0x0112, 1) >= 5
         return (width, height) if sideways else (height, width)
 
 
@@ -74,3 +93,26 @@ def read_raw(path: Path) -> np.ndarray:
                 hint="Use 8- or 16-bit grey, palette or RGB PNG files, or .npy files.",
             )
         return np.asarray(decoded)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 (upright) where there is none or the EXIF data are damaged."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - Pillow's parser raises anything; the pixels are fine
+        return 1
+
+
+def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Any picture as RGB; Pillow alone would clip 16-bit greys at 255."""
+    if image.mode == "F":
+        raise DataError(
+            f"{path}: pixel format 'F' is not a picture.", hint="Use 8- or 16-bit image files."
+        )
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert(
+            "RGB"
+        )
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")

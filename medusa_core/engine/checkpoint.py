@@ -23,9 +23,15 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     files.make_folder(folder, parents=True)
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     data = save(plain, metadata={"medusa": json.dumps(facts)})
-    temporary = folder / f"{FILE}.next"
-    files.write(temporary, data)
-    files.move(temporary, folder / FILE)
+    rest = files.temporary(folder / FILE)
+    if files.exists(rest):  # of a process that was killed, or a disk that was full
+        files.remove(rest)
+    files.write(folder / FILE, data)
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is an unfinished training."""
+    return (folder / FILE).exists()
 
 
 def load_state(
@@ -46,13 +52,13 @@ def load_state(
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("medusa", "null"))
+            facts = json.loads((file.metadata() or {})["medusa"])
+            before = facts["identity"]
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as err:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as err:
         raise StoreError(
             f"{path}: cannot be read: {err}.", hint="Start again without --resume."
         ) from err
-    before = facts["identity"]
     differences = [
         f"{key} was {before.get(key)!r}, is {identity.get(key)!r}"
         for key in sorted(before.keys() | identity.keys())

@@ -56,12 +56,8 @@ class Joined:
         self.targets: dict[str, TargetInfo] = {}
         for part in parts:
             for target, info in part.targets.items():
-                known = self.targets.setdefault(target, info)
-                require_same_labels(known.labels, info.labels, f"{self.name}: target {target!r}")
-                if known.unit != info.unit:
-                    raise DataError(
-                        f"{self.name}: target {target!r} is in {known.unit} and in {info.unit}."
-                    )
+                known = self.targets.get(target, info)
+                self.targets[target] = _joined(known, info, f"{self.name}: target {target!r}")
         self.digest = _digest(*(part.digest for part in parts))
         self._ends = list(accumulate(len(part) for part in parts))
 
@@ -205,14 +201,38 @@ def require_same_labels(head: LabelSchema | None, data: LabelSchema | None, wher
     ]
     parts = [
         f"{len(head.names)} classes against {len(data.names)}",
-        *([f"only in the first: {', '.join(missing[:8])}"] if missing else []),
-        *([f"only in the second: {', '.join(added[:8])}"] if added else []),
-        *([f"in another place: {'; '.join(moved[:4])}"] if moved and not missing else []),
+        *([f"only in the first: {_some(missing)}"] if missing else []),
+        *([f"only in the second: {_some(added)}"] if added else []),
+        *([f"in another place: {_some(moved)}"] if moved and not missing else []),
     ]
     raise LabelsError(
         f"{where}: the classes differ: {'; '.join(parts)}.",
         hint="Use data with the same classes, or train another head: medusa add-task … --name NAME",
     )
+
+
+def _joined(first: TargetInfo, second: TargetInfo, where: str) -> TargetInfo:
+    """What two data sets say about one target; what only one of them says holds for both.
+
+    Raises:
+        DataError: they disagree on units, classes, or what an ignored pixel or a flip means.
+    """
+    require_same_labels(first.labels, second.labels, where)
+    if first.unit and second.unit and first.unit != second.unit:
+        raise DataError(f"{where} is in {first.unit!r} and in {second.unit!r}.")
+    if first.labels is not None and second.labels is not None:
+        for name in ("ignore_index", "swap_pairs"):
+            a, b = getattr(first.labels, name), getattr(second.labels, name)
+            if a != b:
+                raise DataError(
+                    f"{where} has {name} {a} and {b}.",
+                    hint="Data sets that are joined must number and flip their classes alike.",
+                )
+    return TargetInfo(first.labels or second.labels, first.unit or second.unit)
+
+
+def _some(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:8]) + (f" and {len(texts) - 8} more" if len(texts) > 8 else "")
 
 
 def _share(name: str) -> float:

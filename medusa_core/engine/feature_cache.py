@@ -26,7 +26,7 @@ from medusa_core.data.geometry import Size, View, view_image
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.row_file import RowWriter, read_rows
 from medusa_core.errors import DataError, StoreError
-from medusa_core.model.medusa_model import to_tensor
+from medusa_core.model.images import to_tensor
 from medusa_core.progress import Progress
 
 CACHE_VERSION = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, better
 from medusa_core.engine.training import Training, TrainSettings, head_loss
 from medusa_core.heads.base import Head
-from medusa_core.model.medusa_model import finish
+from medusa_core.model.images import finish
 
 
 class HeadTraining(Training):
@@ -60,9 +61,12 @@ class HeadTraining(Training):
         return scores.figures()
 
     def improved(self, figures: Mapping[str, float]) -> bool:
-        """By the primary metric."""
+        """By the primary metric; the latest, as long as there is nothing to choose by."""
         name = self.task.spec.primary_metric.name
-        return better(self.task.spec, figures[name], self.outcome.best.get(name))
+        old = self.outcome.best.get(name, math.nan)
+        if math.isnan(old) and math.isnan(figures[name]):
+            return True
+        return better(self.task.spec, figures[name], old)
 
     def headline(self, figures: Mapping[str, float]) -> dict[str, float]:
         """The primary metric."""

@@ -20,7 +20,7 @@ from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores
 from medusa_core.engine.training import Training, TrainSettings, head_loss
 from medusa_core.heads.base import Head
-from medusa_core.model.medusa_model import finish, to_tensor
+from medusa_core.model.images import finish, to_tensor
 
 MAX_ZOOM = 1.4
 _MASK = TargetSpec(dtype="int64", invalid=0)
@@ -116,7 +116,9 @@ class JointTraining(Training):
             metric = joint.binding.task.spec.primary_metric
             new = figures[f"{name}.{metric.name}"]
             old = self.outcome.best.get(f"{name}.{metric.name}", float("nan"))
-            if old == old and old != 0 and new == new:
+            if old == old and new != new:
+                return False
+            if old == old and old != 0:
                 changes.append((new - old) / abs(old) * (1 if metric.higher_is_better else -1))
         return not changes or sum(changes) > 0
 
@@ -167,6 +169,7 @@ def has_folded_norms(backbone: Backbone) -> bool:
     """Whether trained BatchNorm layers were folded: mean 0 and variance 1 with other weights.
 
     Batch statistics would destroy such a network, so it is trained with these layers fixed.
+    Weights of 1 and 0 are those that a fresh network starts with.
     """
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     return (
@@ -178,5 +181,5 @@ def has_folded_norms(backbone: Backbone) -> bool:
             and bool((m.running_var == 1).all())
             for m in norms
         )
-        and any(not bool((m.weight == 1).all()) for m in norms)
+        and any(not bool(((m.weight == 1) | (m.weight == 0)).all()) for m in norms)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -14,11 +15,11 @@ from medusa_core.data.geometry import IDENTITY, view_image
 from medusa_core.engine.feature_cache import PADDING, CachedTask
 from medusa_core.engine.training import Outcome
 from medusa_core.heads.base import Head
-from medusa_core.model.medusa_model import finish
+from medusa_core.model.images import finish
 from medusa_core.viz import curve, panel
 
 MAX_PICTURES = 4
-CELL = (240, 320)
+CELL = (200, 260)
 
 
 def training_report(
@@ -31,21 +32,22 @@ def training_report(
         (_plot(outcome, "loss", f"{name}: training loss"), ""),
         (_plot(outcome, metric.name, f"{name}: {metric.name}{unit} on the selection split"), ""),
     ]
-    pictures = []
+    pictures: list[list[tuple[np.ndarray, str]]] = []
     if task.spec.output.kind == "dense":
         chosen = [selection[i * len(selection) // MAX_PICTURES] for i in range(MAX_PICTURES)]
-        pictures = [_row(task, head, data, i) for i in dict.fromkeys(chosen)]
+        shown = [_row(task, head, data, i) for i in dict.fromkeys(chosen)]
+        pictures = [list(chain(*shown[i : i + 2])) for i in range(0, len(shown), 2)]
     sheet = panel([plots])
     if pictures:
         sheet = _stack(sheet, panel(pictures, cell=CELL))
     buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "PNG", optimize=True)
+    Image.fromarray(sheet).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _plot(outcome: Outcome, figure: str, title: str) -> np.ndarray:
     points = [(point["step"], point[figure]) for point in outcome.curve]
-    return curve({figure: points}, title=title, x_label="step", size=(280, 500))
+    return curve({figure: points}, title=title, x_label="step", size=(280, 780))
 
 
 @torch.inference_mode()

@@ -5,12 +5,13 @@ The library's own writer needs the whole tensor in memory; a feature cache is la
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -40,21 +41,18 @@ class RowWriter:
         self.missing = count
         size = count * math.prod(self.shape) * self.dtype.itemsize
         require_space(path.parent, size)
-        self._temporary = Path(tempfile.mkstemp(dir=path.parent, prefix=".partial-")[1])
-        self._file = self._temporary.open("wb")
+        with _reported(path):
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+        self._temporary = Path(temporary)
+        self._file = os.fdopen(descriptor, "wb")
         self._file.write(_header((count, *self.shape), self.dtype, size, metadata))
 
     def write(self, row: np.ndarray) -> None:
         """Append one row."""
         if row.shape != self.shape:
             raise ValueError(f"row of shape {row.shape}, {self.shape} expected")
-        try:
+        with _reported(self.path):
             self._file.write(np.ascontiguousarray(row, self.dtype).tobytes())
-        except OSError as err:
-            raise StoreError(
-                f"{self.path}: cannot be written: {err.strerror}.",
-                hint="Free some space, or put the cache elsewhere: MEDUSA_CACHE=DIR",
-            ) from err
         self.missing -= 1
 
     def __enter__(self) -> RowWriter:
@@ -66,10 +64,16 @@ class RowWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        if kind is None and self.missing == 0:
-            os.replace(self._temporary, self.path)
-        else:
+        try:
+            if kind is None and self.missing == 0:
+                with _reported(self.path):
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
+                    self._file.close()
+                    os.replace(self._temporary, self.path)
+        finally:
+            with contextlib.suppress(OSError):  # on a full disk, of what is thrown away
+                self._file.close()
             self._temporary.unlink(missing_ok=True)
 
 
@@ -91,6 +95,17 @@ def read_rows(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise StoreError(f"{path}: not a file of rows: {err}.", hint=f"Delete it: {path}") from err
     return rows, header.get("__metadata__", {})
+
+
+@contextlib.contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise StoreError(
+            f"{path}: cannot be written: {err.strerror}.",
+            hint="Free some space, or put the cache elsewhere: MEDUSA_CACHE=DIR",
+        ) from err
 
 
 def require_space(folder: Path, size: int) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import signal
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -18,7 +22,7 @@ from medusa_core.engine import checkpoint
 from medusa_core.engine.schedule import one_cycle
 from medusa_core.errors import TrainingError
 from medusa_core.heads.base import Head
-from medusa_core.model.medusa_model import finish
+from medusa_core.model.images import finish
 from medusa_core.progress import Progress
 
 MAX_GRADIENT = 5.0
@@ -74,6 +78,7 @@ class Training(ABC):
         self.loss_count = 0
         self.best_state: dict[str, Tensor] = {}
         self.outcome = Outcome()
+        self._whole = True  # not in the middle of a step
 
     @abstractmethod
     def loss(self) -> Tensor | None:
@@ -135,26 +140,32 @@ class Training(ABC):
         """Train to the end and leave the best weights in the module.
 
         Raises:
-            TrainingError: the loss is not finite, or no batch had a valid pixel.
+            TrainingError: the loss or a weight is not finite, or no batch had a valid pixel.
             KeyboardInterrupt: after the state was saved.
         """
         steps = self.settings.steps
-        every = max(1, steps // self.settings.evaluations)
         progress.start(label, steps)
         progress.advance(self.step)
         spent, started, saved = self.outcome.cpu_seconds, time.process_time(), time.monotonic()
         try:
+            if self._evaluation_due():  # interrupted in the middle of one
+                self._evaluate()
             while self.step < steps:
-                self._step()
+                with _interrupted_afterwards():
+                    self._whole = False
+                    self._step()
+                    self._whole = True
                 self.outcome.cpu_seconds = spent + time.process_time() - started
-                if (self.step % every == 0 and steps - self.step >= every) or self.step == steps:
+                if self._evaluation_due():
                     self._evaluate()
                 progress.advance(1, **self._shown())
                 if time.monotonic() - saved > SAVE_SECONDS:
                     self.save()
                     saved = time.monotonic()
         except KeyboardInterrupt:
-            self.save()
+            if self._whole:
+                self.save()
+                progress.message(f"Stopped at step {self.step}. Add --resume to go on from there.")
             raise
         progress.finish()
         self.outcome.cpu_seconds = spent + time.process_time() - started
@@ -166,6 +177,13 @@ class Training(ABC):
         self.module.load_state_dict(self.best_state)
         self.module.eval()
         return self.outcome
+
+    def _evaluation_due(self) -> bool:
+        steps = self.settings.steps
+        every = max(1, steps // self.settings.evaluations)
+        regular = self.step > 0 and self.step % every == 0 and steps - self.step >= every
+        last = self.outcome.curve[-1]["step"] if self.outcome.curve else 0
+        return (regular or self.step == steps) and last != self.step
 
     def _step(self) -> None:
         self.module.train()
@@ -190,6 +208,11 @@ class Training(ABC):
         self.loss_count += 1
 
     def _evaluate(self) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in self.module.parameters()):
+            raise TrainingError(
+                f"The training diverged at step {self.step}: a weight is not finite.",
+                hint="Try a lower --lr.",
+            )
         figures = self.figures()
         mean_loss = self.loss_sum / self.loss_count if self.loss_count else float("nan")
         self.loss_sum, self.loss_count = 0.0, 0
@@ -228,3 +251,32 @@ def head_loss(
         losses = task.loss(finish(raw, task, size), target, valid)
         terms.append(weight * torch.stack(list(losses.values())).sum())
     return torch.stack(terms).sum()
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Let a first Ctrl-C take effect at the end of the block: half a step cannot be resumed.
+
+    A second one takes effect at once. Only the main thread can do this; others do nothing.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or (
+        threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+    waiting = False
+
+    def later(number: int, frame: FrameType | None) -> None:
+        nonlocal waiting
+        if waiting:
+            raise KeyboardInterrupt
+        waiting = True
+
+    signal.signal(signal.SIGINT, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from medusa_core.api import FeatureInfo, HeadRef, LabelSchema, Task, TaskSpec
 from medusa_core.backbones.timm_backbone import BackboneDescription
-from medusa_core.errors import PluginError, UsageError, WeightsError
+from medusa_core.errors import MedusaError, PluginError, UsageError, WeightsError
 from medusa_core.heads.base import Head
 from medusa_core.plugin_host.host import Host
-from medusa_core.store.manifest import BackboneRecord, HeadManifest
+from medusa_core.plugin_host.importing import FAILURES, describe
+from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner
 
 
 def make_task(host: Host, spec: TaskSpec, labels: LabelSchema | None = None) -> Task:
@@ -64,9 +65,15 @@ def complete_head_ref(
     return HeadRef(name=name, config=config.model_dump(mode="json"))
 
 
-def make_head(host: Host, ref: HeadRef, features: FeatureInfo, out_channels: int) -> Head:
-    """A head with fresh weights (global torch generator)."""
-    spec = host.heads.get(ref.name)
+def make_head(
+    host: Host,
+    ref: HeadRef,
+    features: FeatureInfo,
+    out_channels: int,
+    distribution: str | None = None,
+) -> Head:
+    """A head with fresh weights (global torch generator), of any plugin or that of one."""
+    spec = host.heads.get(ref.name, distribution=distribution)
     config = host.config_model(spec).model_validate(ref.config)
     head: Head = host.implementation(spec)(features, out_channels, config)
     return head.to(memory_format=torch.channels_last)
@@ -86,9 +93,18 @@ def restore_head(
         WeightsError: the weights do not fit the architecture; lists all differences.
     """
     spec = find_task(host, name, stored)
-    task = make_task(host, spec, stored.labels)
-    with torch.random.fork_rng(devices=[]):
-        head = make_head(host, stored.head, features, task.out_channels)
+    owner = stored.head_owner
+    try:
+        task = make_task(host, spec, stored.labels)
+        with torch.random.fork_rng(devices=[]):
+            head = make_head(host, stored.head, features, task.out_channels, owner.distribution)
+    except MedusaError:
+        raise
+    except FAILURES as err:  # settings of another version, a constructor that fails
+        raise PluginError(
+            f"Head {name!r} cannot be built from what is installed: {describe(err)}.",
+            hint=f"It was trained with: {_pip_line(owner)}",
+        ) from err
     load_strictly(head, tensors, f"head {name!r}")
     return task, head.eval().requires_grad_(False)
 
@@ -108,9 +124,13 @@ def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
             raise PluginError(
                 f"Head {name!r} needs the {kind} {wanted!r} of {owner.distribution} "
                 f"{owner.version}, which is not available.",
-                hint=f"pip install '{owner.distribution}=={owner.version}'",
+                hint=_pip_line(owner),
             )
     return host.tasks.get(stored.task, distribution=stored.owner.distribution)
+
+
+def _pip_line(owner: Owner) -> str:
+    return f"pip install '{owner.distribution}=={owner.version}'"
 
 
 def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from medusa_core.api import LabelSchema, Task
-from medusa_core.backbones.timm_backbone import LEVEL_STRIDES, Backbone, build, pad_to_stride
-from medusa_core.errors import DataError, PluginError, StoreError, UnknownNameError, UsageError
+from medusa_core.backbones.timm_backbone import Backbone, build, pad_to_stride
+from medusa_core.errors import (
+    MedusaWarning,
+    PluginError,
+    StoreError,
+    UnknownNameError,
+    UsageError,
+    WeightsError,
+)
 from medusa_core.heads.base import Head
 from medusa_core.model.assembly import description_of, find_task, load_strictly, restore_head
+from medusa_core.model.images import MIN_SIDE, as_image, finish, resized, to_tensor, upsample
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
@@ -25,10 +33,6 @@ from medusa_core.store.manifest import BackboneRecord, HeadManifest
 
 if TYPE_CHECKING:
     from medusa_core.store.commit import NewHead
-
-STRIDE = max(LEVEL_STRIDES)
-MIN_SIDE = 16
-"""Images with a shorter side are refused."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class MedusaModel(nn.Module):
         self.host = host
         self.tasks: dict[str, Task] = {}
         self._manifests: dict[str, HeadManifest] = {}
-        self._unusable: dict[str, PluginError] = {}
+        self._unusable: dict[str, PluginError | WeightsError] = {}
         self._modules_by_head = nn.ModuleDict()
         self.eval()
 
@@ -71,9 +75,21 @@ class MedusaModel(nn.Module):
         return MappingProxyType({name: self._manifests[name] for name in sorted(self.tasks)})
 
     @property
-    def orphans(self) -> Mapping[str, PluginError]:
-        """Name → reason of every head whose plugin is missing or broken."""
+    def orphans(self) -> Mapping[str, PluginError | WeightsError]:
+        """Name → reason of every head whose plugin is missing, broken or of an unfit version."""
         return MappingProxyType(self._unusable)
+
+    def notes(self) -> list[str]:
+        """What users should know: orphans, and heads whose plugin changed since their training."""
+        lines = [f"{err.message} {err.hint or ''}".strip() for err in self._unusable.values()]
+        for name, stored in self.heads.items():
+            now = self.host.owner(self.tasks[name].spec).version
+            if now != stored.owner.version:
+                lines.append(
+                    f"Head {name!r} was trained with {stored.owner.distribution} "
+                    f"{stored.owner.version}, {now} is installed. Check it: medusa verify"
+                )
+        return lines
 
     def train(self, mode: bool = True) -> MedusaModel:
         """Accepted for the sake of `nn.Module`; everything here is fixed and stays in eval mode."""
@@ -89,7 +105,7 @@ class MedusaModel(nn.Module):
 
         Raises:
             UnknownNameError: there is no head of that name.
-            PluginError: it is there, but its plugin is not.
+            PluginError, WeightsError: it is there, but its plugin is not, or does not fit.
         """
         if name in self._unusable:
             raise self._unusable[name]
@@ -101,6 +117,8 @@ class MedusaModel(nn.Module):
 
     def select(self, tasks: Iterable[str] | None) -> list[str]:
         """Checked head names: those asked for, each once, or all usable ones for None."""
+        if isinstance(tasks, str):
+            tasks = [tasks]
         names = list(dict.fromkeys(tasks)) if tasks is not None else list(self.heads)
         for name in names:
             self.require(name)
@@ -215,7 +233,7 @@ class MedusaModel(nn.Module):
         self._manifests[name] = stored
         try:
             task, head = restore_head(self.host, name, stored, self.backbone.info, tensors)
-        except PluginError as err:
+        except (PluginError, WeightsError) as err:
             self._unusable[name] = err
             return
         self.tasks[name] = task
@@ -267,7 +285,7 @@ class MedusaModel(nn.Module):
 
 def open_model(
     path: str | Path = "medusa-model",
-    tasks: Collection[str] | None = None,
+    tasks: str | Collection[str] | None = None,
     device: str = "cpu",
     host: Host | None = None,
 ) -> MedusaModel:
@@ -285,6 +303,8 @@ def open_model(
         PluginError: a head of `tasks` needs a plugin that is missing or broken.
     """
     host = host or default_host()
+    if isinstance(tasks, str):
+        tasks = [tasks]
     with ModelFolder.open(Path(path)) as folder:
         record = folder.manifest.backbone
         model = MedusaModel(
@@ -306,6 +326,8 @@ def open_model(
             model.attach(name, stored, tensors)
     if tasks is not None:
         model.select(tasks)
+    for message in model.notes():
+        warnings.warn(message, MedusaWarning, stacklevel=2)
     return model.to(device)
 
 
@@ -320,59 +342,6 @@ def restore_backbone(record: BackboneRecord, tensors: Mapping[str, Tensor]) -> B
             f"the model folder records {record.channels}."
         )
     return backbone.freeze()
-
-
-def finish(raw: Tensor, task: Task, size: tuple[int, int]) -> Tensor:
-    """A head's output at the (H, W) of the unpadded image, or averaged for a global task."""
-    if task.spec.output.kind == "global":
-        return raw.mean(dim=(2, 3))
-    padded = (size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE)
-    return upsample(raw, padded)[..., : size[0], : size[1]]
-
-
-def upsample(raw: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resampling of a raw prediction; itself where the size agrees."""
-    if tuple(raw.shape[-2:]) == tuple(size):
-        return raw
-    return F.interpolate(raw, size=size, mode="bilinear", align_corners=False)
-
-
-def as_image(source: str | Path | np.ndarray) -> np.ndarray:
-    """`(H, W, 3) uint8` from a file or an array.
-
-    Raises:
-        DataError: not an image, or too small.
-    """
-    if isinstance(source, np.ndarray):
-        image = source
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise DataError(f"Images must be (H, W, 3) uint8, got {image.shape} {image.dtype}.")
-    else:
-        from medusa_core.data.images import read_rgb
-
-        image = read_rgb(Path(source))
-    if min(image.shape[:2]) < MIN_SIDE:
-        where = "The image" if isinstance(source, np.ndarray) else f"{source}"
-        raise DataError(
-            f"{where}: {image.shape[1]}×{image.shape[0]} is too small, at least {MIN_SIDE} pixels "
-            "a side are needed."
-        )
-    return image
-
-
-def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`(H, W, 3) uint8` at another (H, W), antialiased; itself where the size agrees."""
-    from PIL import Image
-
-    if image.shape[:2] == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def to_tensor(images: np.ndarray) -> Tensor:
-    """`(H, W, 3)` or `(B, H, W, 3) uint8` → `(B, 3, H, W) float32` in [0, 1], channels last."""
-    batch = torch.from_numpy(np.array(images if images.ndim == 4 else images[None]))
-    return batch.permute(0, 3, 1, 2).float() / 255
 
 
 def _key(name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medusa_core.backbones.fingerprint import fingerprint
-from medusa_core.errors import MedusaError, PluginError
+from medusa_core.errors import MedusaError, PluginError, StoreError
 from medusa_core.model import probe
 from medusa_core.model.assembly import restore_head
 from medusa_core.model.medusa_model import restore_backbone
@@ -19,40 +19,47 @@ def verify_folder(path: Path, host: Host) -> dict[str, Any]:
     """Re-hash everything and replay every probe.
 
     Returns:
-        `ok`, `problems` (path, kind, message) and, a head, `probe`: "equal", "close", "different",
-        or "not replayed" (its plugin is missing).
+        `ok`, `problems` (path, kind, message; a stray file does no harm) and `probes`, a head:
+        "equal", "close", "different", or "not replayed" (its plugin is missing, or it is damaged).
 
     Raises:
         StoreError: there is no model folder, or `model.json` cannot be read.
     """
-    problems = list(check(path))
+    problems = check(path)
     probes: dict[str, str] = {}
-    with ModelFolder.open(path) as folder:
-        record = folder.manifest.backbone
-        try:
-            backbone = restore_backbone(record, folder.read_backbone())
-        except MedusaError as err:
-            problems.append(Problem(str(path), "backbone", err.message))
-            return _report(path, problems, probes)
-        if fingerprint(backbone.description.identity(), backbone.weights()) != record.fingerprint:
-            problems.append(
-                Problem(str(path), "fingerprint", "the backbone is not the one recorded")
-            )
-        features = probe.probe_features(backbone)
-        for name, stored in folder.heads.items():
-            try:
-                tensors = folder.read_head(name)
-                _, head = restore_head(host, name, stored, backbone.info, tensors)
-            except PluginError:
-                probes[name] = "not replayed"
-                continue
-            except MedusaError as err:
-                problems.append(Problem(name, "head", err.message))
-                continue
-            probes[name] = probe.compare(stored.probe, probe.probe_output(head, features))
-            if probes[name] == "different":
-                problems.append(Problem(name, "probe", "its output is not the recorded one"))
+    try:
+        with ModelFolder.open(path) as folder:
+            probes = dict.fromkeys(folder.heads, "not replayed")
+            problems += _replay(folder, host, probes)
+    except MedusaError as err:
+        if all(problem.kind == "stray" for problem in problems):  # else it is told already
+            problems.append(Problem(str(path), "unreadable", err.message))
     return _report(path, problems, probes)
+
+
+def _replay(folder: ModelFolder, host: Host, probes: dict[str, str]) -> list[Problem]:
+    """Fill in the verdict on every head that can be replayed, and tell what is not as recorded."""
+    record = folder.manifest.backbone
+    backbone = restore_backbone(record, folder.read_backbone())
+    problems = []
+    if fingerprint(backbone.description.identity(), backbone.weights()) != record.fingerprint:
+        problems.append(
+            Problem(str(folder.path), "fingerprint", "the backbone is not the one recorded")
+        )
+    features = probe.probe_features(backbone)
+    for name, stored in folder.heads.items():
+        try:
+            tensors = folder.read_head(name)
+            _, head = restore_head(host, name, stored, backbone.info, tensors)
+        except (PluginError, StoreError):  # the first is no damage, the second told by `check`
+            continue
+        except MedusaError as err:
+            problems.append(Problem(name, "head", err.message))
+            continue
+        probes[name] = probe.compare(stored.probe, probe.probe_output(head, features))
+        if probes[name] == "different":
+            problems.append(Problem(name, "probe", "its output is not the recorded one"))
+    return problems
 
 
 def _report(path: Path, problems: list[Problem], probes: dict[str, str]) -> dict[str, Any]:
@@ -60,7 +67,7 @@ def _report(path: Path, problems: list[Problem], probes: dict[str, str]) -> dict
     return {
         "schema_version": 1,
         "model": str(path),
-        "ok": not unique,
+        "ok": all(p.kind == "stray" for p in unique),
         "problems": [{"path": str(p.path), "kind": p.kind, "message": p.message} for p in unique],
         "probes": probes,
     }

@@ -88,6 +88,10 @@ class Layout:
         """The weights of one revision of a head."""
         return self.revision(name, revision) / _HEAD_FILES[1]
 
+    def report(self, name: str) -> Path:
+        """The picture of how a head's training went. Nothing depends on it."""
+        return self.root / _REPORTS / f"{checked_name(name)}.png"
+
     def work(self, name: str) -> Path:
         """The resume state of an unfinished training of a head."""
         return self.all_work / checked_name(name)

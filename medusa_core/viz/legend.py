@@ -10,6 +10,9 @@ from PIL import Image, ImageDraw
 from medusa_core.viz._text import Font, font, font_size_for, text_size
 from medusa_core.viz.colours import colour_map
 
+SMALLEST = 140
+"""Pictures with a shorter side get no legend: it would hide too much of them."""
+
 _BACKGROUND = (16, 18, 24, 178)
 _RIM = (255, 255, 255, 96)
 _TEXT = (255, 255, 255, 255)
@@ -28,6 +31,8 @@ def draw_colour_bar(image: np.ndarray, low: str, high: str, reverse: bool = Fals
         `(H, W, 3) uint8`, a new array.
     """
     height, width = image.shape[:2]
+    if min(height, width) < SMALLEST:
+        return image.copy()
     size = font_size_for(height, width)
     face = font(size)
     gap = size // 2
@@ -71,7 +76,7 @@ def draw_swatches(
     limit = max(int(0.28 * height) - gap, 0) // step
     lines = _flow(sizes, width - 4 * gap, size, text_size("+99", face)[0], limit)
     placed = [index for line in lines for index in line]
-    if not placed:
+    if not placed or min(height, width) < SMALLEST:
         return image.copy()
     longest = max(sum(sizes[i] + size for i in line) for line in lines) - size
     left_out = f"+{len(entries) - len(placed)}" if len(placed) < len(entries) else ""

@@ -107,6 +107,7 @@ def add_task(
     model = Path(model)
     wanted = _names([tasks] if isinstance(tasks, str) else list(tasks), name)
     refs = preparation.parse_data(data)
+    preparation.require_bindings_used(refs, (*wanted, *wanted.values()))
     plans = [_plan(host, head, task, refs, split, options) for head, task in wanted.items()]
     device = preparation.choose_device(options.device)
     if not model.exists() and not dry_run:
@@ -114,13 +115,13 @@ def add_task(
 
         init(model, progress=progress)
         progress.message(f"Made {model} from the bundled universal backbone.")
-    if not data:
-        progress.message("No --data given: training on `rooms`, synthetic scenes.")
     with ModelFolder.open(model) as folder:
         record = folder.manifest.backbone
         for plan in plans:
             _check_name(plan.name, folder, replace)
         backbone = restore_backbone(record, folder.read_backbone())
+    if not data:
+        progress.message("No --data given: training on `rooms`, synthetic scenes.")
     features = probe.probe_features(backbone)
     backbone.to(device)
     added = {}
@@ -159,17 +160,18 @@ def add_task(
         commit.commit_head(
             model, plan.name, committed, replace=replace, expect_fingerprint=record.fingerprint
         )
-        report = preparation.write_report(model, plan.name, png)
+        report = preparation.write_report(model, plan.name, png, progress)
         added[plan.name] = {
             **_describe(plan),
             "metrics": committed.manifest.metrics,
             "primary": plan.task.spec.primary_metric.name,
+            "unit": plan.task.spec.primary_metric.unit,
             "params": committed.manifest.params,
             "gmacs": committed.manifest.gmacs,
             "share_of_backbone": committed.manifest.gmacs / record.gmacs,
             "cpu_seconds": round(outcome.cpu_seconds, 1),
             "seconds": round(seconds, 1),
-            "report": str(report),
+            "report": report,
         }
     return {"schema_version": 1, "model": str(model), "dry_run": dry_run, "heads": added}
 
@@ -190,7 +192,12 @@ def _names(tasks: list[str], name: str | None) -> dict[str, str]:
                 f"{name!r} cannot be the name of a head: lower-case letters, digits and "
                 "underscores, a letter first, at most 41."
             )
-    return {(name or task.rpartition(":")[2]): task for task in tasks}
+    named = {(name or task.rpartition(":")[2]): task for task in tasks}
+    if len(named) != len(tasks):
+        raise UsageError(
+            "Two tasks would give heads of one name.", hint="Add them one by one, with --name."
+        )
+    return named
 
 
 def _plan(
@@ -212,7 +219,7 @@ def _plan(
     steps = preparation.count_steps(
         options.steps, options.epochs, DEFAULT_STEPS, len(train), options.batch
     )
-    size = preparation.training_size(dataset, options.size)
+    size = preparation.training_size(dataset, options.size, options.batch)
     return _Plan(name, make_task(host, spec, labels), labels, ref, dataset, size, steps)
 
 
@@ -266,7 +273,6 @@ def _train(
         torch.manual_seed(options.seed)
         head = make_head(host, plan.ref, backbone.info, plan.task.out_channels)
         training = HeadTraining(plan.task, head, cached, parts, settings, identity, work, device)
-        if options.resume and training.resume():
-            progress.message(f"Going on with {plan.name} at step {training.step}.")
+        preparation.resume(training, options.resume, plan.name, progress)
         outcome = training.run(progress, f"Training {plan.name}")
     return head, outcome, cached, parts, time.perf_counter() - started

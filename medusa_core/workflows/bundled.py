@@ -1,4 +1,4 @@
-"""The universal backbone that comes with the package, found through the plugins' resources."""
+"""The universal backbone that comes with the package."""
 
 from __future__ import annotations
 
@@ -18,18 +18,25 @@ def bundled_backbone() -> tuple[BackboneRecord, bytes]:
     Raises:
         WeightsError: this installation came without it.
     """
-    folder = files(PACKAGE)
+    record = BackboneRecord.model_validate_json(_read("backbone.json"))
+    return record, _read("backbone.safetensors")
+
+
+def model_card() -> dict[str, Any]:
+    """What the bundled backbone was trained on, and which tasks it never saw.
+
+    Raises:
+        WeightsError: this installation came without it.
+    """
+    card: dict[str, Any] = json.loads(_read("card.json"))
+    return card
+
+
+def _read(name: str) -> bytes:
     try:
-        record = BackboneRecord.model_validate_json((folder / "backbone.json").read_bytes())
-        return record, (folder / "backbone.safetensors").read_bytes()
+        return (files(PACKAGE) / name).read_bytes()
     except FileNotFoundError:
         raise WeightsError(
             "This installation came without the bundled backbone.",
             hint="Choose one: medusa init DIR --backbone NAME --pretrained",
         ) from None
-
-
-def model_card() -> dict[str, Any]:
-    """What the bundled backbone was trained on, and which tasks it never saw."""
-    card: dict[str, Any] = json.loads((files(PACKAGE) / "card.json").read_text("utf-8"))
-    return card

@@ -16,6 +16,7 @@ from medusa_core.model.medusa_model import open_model
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.folder import ModelFolder
+from medusa_core.store.layout import Layout
 from medusa_core.viz import panel
 from medusa_core.workflows.add_task import TrainOptions, add_task
 from medusa_core.workflows.bundled import model_card
@@ -55,7 +56,7 @@ def demo(
     baselines = [f"{task}_{head}" for task in added for head in ("linear", "constant")]
     remove_task(model, baselines)
     before = digests(model)
-    images = _pictures(model, host, added, model / "pictures")
+    images = _pictures(model, host, added)
     remove_task(model, [added[-1]])
     after = digests(model)
     unchanged = {name: before[name] == after[name] for name in after}
@@ -112,7 +113,7 @@ def _add(
     )
 
 
-def _pictures(model: Path, host: Host, tasks: list[str], folder: Path) -> list[str]:
+def _pictures(model: Path, host: Host, tasks: list[str]) -> list[str]:
     """One contact sheet: scenes nobody trained on, and what each head makes of them."""
     opened = open_model(model, tasks, host=host)
     dataset = shorten(load_dataset(host, DataRef("rooms"), "val"), PICTURES)
@@ -124,7 +125,6 @@ def _pictures(model: Path, host: Host, tasks: list[str], folder: Path) -> list[s
             (opened.tasks[name].render(sample.image, results[name].value), name) for name in tasks
         ]
         rows.append([(sample.image, sample.id), *pictures])
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "heads.png"
-    Image.fromarray(panel(rows, cell=CELL)).save(path)
-    return [str(path), *sorted(str(p) for p in (model / "reports").glob("*.png"))]
+    reports = [Layout(model).report(name) for name in ("demo", *tasks)]
+    Image.fromarray(panel(rows, cell=CELL)).save(reports[0])
+    return [str(path) for path in reports if path.exists()]

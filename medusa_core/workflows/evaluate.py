@@ -62,7 +62,7 @@ def evaluate(
     progress = progress or SilentProgress()
     if not isinstance(model, MedusaModel):
         model = open_model(model, tasks, preparation.choose_device(device), host)
-    checks = [_parse_check(text, model) for text in minimum]
+    checks = [_parse_check(text, model, model.select(tasks)) for text in minimum]
     scores, sources, missing = score(
         model, tasks, preparation.parse_data(data), split, long_side, limit, progress
     )
@@ -77,6 +77,7 @@ def evaluate(
             "images_without_target": result.missing,
             "primary": spec.primary_metric.name,
             "metrics": result.scores.figures(),
+            "units": {ref.name: ref.unit for ref in spec.metrics if ref.unit},
         }
     verdicts = [_check(heads, *check, model=model) for check in checks]
     return {
@@ -106,6 +107,8 @@ def score(
     names = model.select(tasks)
     if not names:
         raise UsageError("This model has no heads yet.", hint="Add one: medusa add-task TASK")
+    specs = [model.tasks[name].spec for name in names]
+    preparation.require_bindings_used(refs, [*names, *(spec.name for spec in specs)])
     datasets = [(ref, shorten(load_dataset(model.host, ref, split), limit)) for ref in refs]
     results: dict[str, HeadScores] = {}
     sources: dict[str, list[str]] = {}
@@ -142,7 +145,7 @@ def score(
     return {name: results[name] for name in names if name not in missing}, sources, missing
 
 
-def _parse_check(text: str, model: MedusaModel) -> tuple[str, str, float]:
+def _parse_check(text: str, model: MedusaModel, names: Sequence[str]) -> tuple[str, str, float]:
     match = re.fullmatch(r"([a-z]\w*)\.([a-z]\w*)=([-+.\deE]+)", text)
     if match is None:
         raise UsageError(
@@ -150,10 +153,11 @@ def _parse_check(text: str, model: MedusaModel) -> tuple[str, str, float]:
             hint="For example: --min semseg.miou=0.4",
         )
     head, metric = match[1], match[2]
-    model.require(head)
+    if head not in names:
+        raise UnknownNameError("head", head, names, hint=f"It is named in --min {text}.")
     known = [ref.name for ref in model.tasks[head].spec.metrics]
     if metric not in known:
-        raise UnknownNameError("metric", metric, known, hint=f"Metrics of {head!r}.")
+        raise UnknownNameError("metric", metric, known, hint=f"These are the metrics of {head!r}.")
     try:
         return head, metric, float(match[3])
     except ValueError:
@@ -164,7 +168,7 @@ def _check(
     heads: dict[str, Any], head: str, metric: str, value: float, model: MedusaModel
 ) -> dict[str, Any]:
     if head not in heads:
-        raise UsageError(f"--min {head}.{metric}: {head!r} was not evaluated.")
+        raise DataError(f"--min {head}.{metric}: no data set here has a target for {head!r}.")
     got = heads[head]["metrics"][metric]
     ref = next(ref for ref in model.tasks[head].spec.metrics if ref.name == metric)
     return {

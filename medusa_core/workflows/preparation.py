@@ -17,14 +17,18 @@ from medusa_core import __version__
 from medusa_core.api import API_VERSION, Dataset, HeadRef, Task, TaskSpec
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import Size, size_votes
+from medusa_core.engine import checkpoint
 from medusa_core.engine.datasets import DataRef, Joined, check_target, load_dataset, shorten
-from medusa_core.engine.training import Outcome
-from medusa_core.errors import DataError, UsageError
+from medusa_core.engine.training import Outcome, Training
+from medusa_core.errors import UnknownNameError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
+from medusa_core.model.images import STRIDE
 from medusa_core.plugin_host.host import Host
+from medusa_core.progress import Progress
 from medusa_core.store import weights
 from medusa_core.store.commit import NewHead
+from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import HeadManifest, Owner
 
 DEFAULT_DATA = ("rooms",)
@@ -66,7 +70,17 @@ def data_for(
     return shorten(whole, limit)
 
 
-def training_size(dataset: Dataset, size: Size | None) -> Size:
+def require_bindings_used(refs: Iterable[DataRef], names: Iterable[str]) -> None:
+    """Refuse `--data TASK=…` for a task or head that is not asked for: it would do nothing."""
+    names = set(names)
+    for ref in refs:
+        if ref.task is not None and ref.task not in names:
+            raise UnknownNameError(
+                "task or head", ref.task, names, hint=f"It is named in --data {ref}."
+            )
+
+
+def training_size(dataset: Dataset, size: Size | None, batch: int) -> Size:
     """(H, W) to train at: the one asked for, or the most common one of the images.
 
     Raises:
@@ -77,6 +91,12 @@ def training_size(dataset: Dataset, size: Size | None) -> Size:
         raise UsageError(
             f"Size {chosen[0]}x{chosen[1]}: sides must be {MIN_SIZE} to {MAX_SIZE} pixels.",
             hint="Choose another with --size HxW.",
+        )
+    if batch == 1 and max(chosen) <= STRIDE:
+        raise UsageError(
+            f"One image of {chosen[0]}x{chosen[1]} a step is too little: BatchNorm needs at least "
+            f"two values of the level at stride {STRIDE}.",
+            hint="Choose a larger --batch or --size.",
         )
     return chosen
 
@@ -112,6 +132,22 @@ def choose_device(name: str | None) -> str:
     except (RuntimeError, AssertionError, ValueError) as err:
         raise UsageError(f"Device {name!r} cannot be used: {str(err).splitlines()[0]}") from err
     return name
+
+
+def resume(training: Training, wanted: bool, what: str, progress: Progress) -> None:
+    """Take up an unfinished training where that is wanted, and say what happens to it.
+
+    Raises:
+        UsageError: it had other settings. StoreError: its state is damaged.
+    """
+    if wanted and training.resume():
+        progress.message(f"Going on with {what} at step {training.step}.")
+    elif wanted:
+        progress.message(f"There is no unfinished training of {what}: starting at step 0.")
+    elif checkpoint.exists(training.work):
+        progress.message(
+            f"An unfinished training of {what} is given up; --resume would have gone on with it."
+        )
 
 
 def new_head(
@@ -168,24 +204,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_report(model: Path, name: str, png: bytes) -> Path:
-    """Put a training report where people find it.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    path = report_path(model, name)
+def write_report(model: Path, name: str, png: bytes, progress: Progress) -> str | None:
+    """Put a training report where people find it; the head does not depend on it."""
+    path = Layout(model).report(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)
     except OSError as err:
-        raise DataError(f"{path}: cannot be written: {err.strerror}.") from err
-    return path
-
-
-def report_path(model: Path, name: str) -> Path:
-    """`reports/<head>.png` of a model folder."""
-    return model / "reports" / f"{name}.png"
+        progress.message(f"The report {path} could not be written: {err.strerror}.")
+        return None
+    return str(path)
 
 
 def _rounded(value: float) -> float | None:

@@ -89,7 +89,7 @@ def train_backbone(
         raise UsageError("Name the tasks to train on: --tasks semseg,depth")
     refs = preparation.parse_data(data)
     dataset = _one_dataset(host, refs, specs, split, options.limit)
-    size = preparation.training_size(dataset, options.size)
+    size = preparation.training_size(dataset, options.size, options.batch)
     parts = selection_split(dataset)
     steps = preparation.count_steps(
         options.steps, options.epochs, DEFAULT_STEPS, len(parts[0]), options.batch
@@ -134,8 +134,7 @@ def train_backbone(
         )
         if training.fixed_norms:
             progress.message("The backbone's BatchNorm is folded: its statistics stay fixed.")
-        if options.resume and training.resume():
-            progress.message(f"Going on at step {training.step}.")
+        preparation.resume(training, options.resume, "the backbone", progress)
         outcome = training.run(progress, f"Training the backbone on {', '.join(joint)}")
     provenance = {
         "source": record.provenance.get("source", "unknown"),

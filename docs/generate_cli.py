@@ -1,0 +1,77 @@
+"""Writes `docs/reference/cli.md` from the help of every command: `python docs/generate_cli.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from medusa_core.cli import medusa
+
+TARGET = Path(__file__).parent / "reference" / "cli.md"
+WIDTH = 88
+"""Help is wrapped at this column, whatever terminal it is generated on."""
+
+HEAD = """\
+# Commands
+
+<!-- Written by docs/generate_cli.py with click {click}. Do not edit: run it again. -->
+
+`stdout` carries results only; progress, warnings and errors go to `stderr`. With `--json` a command
+prints one JSON document with a `schema_version`. An error is one line that says what and where, and
+mostly a second one that says what to do.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | the operation failed, or a check (`--min`, `verify`) is not met |
+| 2 | wrong usage, or an unknown name |
+| 3 | a plugin or weights are missing or broken |
+| 130 | interrupted |
+
+| variable | meaning |
+|---|---|
+| `MEDUSA_MODEL` | the model folder where none is given (not read by `demo` and `init`) |
+| `MEDUSA_CACHE` | the cache; default `$XDG_CACHE_HOME/medusa` or `~/.cache/medusa` |
+| `MEDUSA_PLUGINS` | the only plugins to load, comma-separated; empty: none |
+| `MEDUSA_DISABLE_PLUGINS` | plugins to leave out, comma-separated |
+| `MEDUSA_STRICT_PLUGINS` | `1`: a plugin that cannot be loaded is an error |
+| `MEDUSA_DEBUG` | `1`: as `--debug` |
+"""
+
+
+def reference() -> str:
+    """The text of the file."""
+    parts = [HEAD.format(click=click_version())]
+    for name, text in helps(medusa, click.Context(medusa, info_name="medusa", **settings())):
+        parts.append(f"## {name}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def helps(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
+    """(full name, help) of a command and of all below it, in the order of their listing."""
+    text = command.get_help(context)
+    yield context.command_path, "\n".join(line.rstrip() for line in text.splitlines())
+    if not isinstance(command, click.Group):
+        return
+    for name in command.list_commands(context):
+        child = command.get_command(context, name)
+        if child is not None:
+            yield from helps(child, click.Context(child, info_name=name, parent=context))
+
+
+def settings() -> dict[str, object]:
+    """Those of `medusa` itself, at a fixed width."""
+    return {**medusa.context_settings, "terminal_width": WIDTH}
+
+
+def click_version() -> str:
+    """`major.minor` of click, which decides how help is worded."""
+    from importlib.metadata import version
+
+    return ".".join(version("click").split(".")[:2])
+
+
+if __name__ == "__main__":
+    TARGET.write_text(reference(), encoding="utf-8")

@@ -1,0 +1,71 @@
+"""Images on their way into the network, predictions on their way back to the size of the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from medusa_core.api import Task
+from medusa_core.backbones.timm_backbone import LEVEL_STRIDES
+from medusa_core.data.images import read_rgb
+from medusa_core.errors import DataError
+
+STRIDE = max(LEVEL_STRIDES)
+"""Images are padded to multiples of this."""
+
+MIN_SIDE = 16
+"""Images with a shorter side are refused."""
+
+
+def finish(raw: Tensor, task: Task, size: tuple[int, int]) -> Tensor:
+    """A head's output at the (H, W) of the unpadded image, or averaged for a global task."""
+    if task.spec.output.kind == "global":
+        return raw.mean(dim=(2, 3))
+    padded = (size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE)
+    return upsample(raw, padded)[..., : size[0], : size[1]]
+
+
+def upsample(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resampling of a raw prediction; itself where the size agrees."""
+    if tuple(raw.shape[-2:]) == tuple(size):
+        return raw
+    return F.interpolate(raw, size=size, mode="bilinear", align_corners=False)
+
+
+def as_image(source: str | Path | np.ndarray) -> np.ndarray:
+    """`(H, W, 3) uint8` from a file or an array.
+
+    Raises:
+        DataError: not an image, or too small.
+    """
+    if isinstance(source, np.ndarray):
+        image = source
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise DataError(f"Images must be (H, W, 3) uint8, got {image.shape} {image.dtype}.")
+    else:
+        image = read_rgb(Path(source))
+    if min(image.shape[:2]) < MIN_SIDE:
+        where = "The image" if isinstance(source, np.ndarray) else f"{source}"
+        raise DataError(
+            f"{where}: {image.shape[1]}×{image.shape[0]} is too small, at least {MIN_SIDE} pixels "
+            "a side are needed."
+        )
+    return image
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`(H, W, 3) uint8` at another (H, W), antialiased; itself where the size agrees."""
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """`(H, W, 3)` or `(B, H, W, 3) uint8` → `(B, 3, H, W) float32` in [0, 1], channels last."""
+    batch = torch.from_numpy(np.array(images if images.ndim == 4 else images[None]))
+    return batch.permute(0, 3, 1, 2).float() / 255

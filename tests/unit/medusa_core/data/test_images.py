@@ -1,0 +1,150 @@
+"""Image files from outside: what is read is right, what cannot be read is a `DataError`."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from medusa_core.data import images
+from medusa_core.data.images import image_size, open_image, read_raw, read_rgb
+from medusa_core.errors import DataError
+
+ORIENTATION = 0x0112
+
+
+def _picture(height: int = 6, width: int = 9) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def _save(path: Path, array: np.ndarray, **options: object) -> Path:
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def test_rgb_is_read_as_it_is(tmp_path: Path) -> None:
+    picture = _picture()
+    path = _save(tmp_path / "a.png", picture)
+    read = read_rgb(path)
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, picture)
+    assert image_size(path) == (6, 9)
+
+
+def test_grey_is_repeated_and_alpha_dropped(tmp_path: Path) -> None:
+    picture = _picture()
+    grey = read_rgb(_save(tmp_path / "grey.png", picture[..., 0]))
+    np.testing.assert_array_equal(grey, np.repeat(picture[..., :1], 3, axis=2))
+    alpha = np.dstack([picture, picture[..., 0]])
+    np.testing.assert_array_equal(read_rgb(_save(tmp_path / "alpha.png", alpha)), picture)
+
+
+def test_sixteen_bit_grey_keeps_its_tones(tmp_path: Path) -> None:
+    grey = np.linspace(0, 65535, 54).reshape(6, 9).astype(np.uint16)
+    read = read_rgb(_save(tmp_path / "grey16.png", grey))
+    np.testing.assert_array_equal(read, np.repeat((grey >> 8)[..., None], 3, axis=2))
+
+
+def test_a_palette_with_transparency_warns_of_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "palette.png"
+    image = Image.fromarray(_picture()).quantize(8)
+    image.save(path, transparency=bytes([0, 128]))
+    assert read_rgb(path).shape == (6, 9, 3)
+
+
+@pytest.mark.parametrize("form", ["png", "jpg", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_pictures_are_turned_upright(tmp_path: Path, form: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = _save(tmp_path / f"turned.{form}", _picture(), exif=exif)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    read = read_rgb(path)
+    np.testing.assert_array_equal(read, expected)
+    assert image_size(path) == read.shape[:2]
+
+
+def test_raw_values_are_the_stored_ones(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for dtype in (np.uint8, np.uint16):
+        stored = rng.integers(0, np.iinfo(dtype).max, (5, 7), endpoint=True, dtype=dtype)
+        np.testing.assert_array_equal(read_raw(_save(tmp_path / "raw.png", stored)), stored)
+    indices = Image.fromarray(_picture()).quantize(16)
+    indices.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_raw(tmp_path / "palette.png"), np.asarray(indices))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "CMYK", "1"])
+def test_formats_that_hold_no_target_are_refused(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("target.tif" if mode == "CMYK" else "target.png")
+    Image.fromarray(_picture()).convert(mode).save(path)
+    with pytest.raises(DataError, match=rf"{path}: pixel format '{mode}'"):
+        read_raw(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for read in (read_rgb, read_raw, image_size):
+        with pytest.raises(DataError, match=r"nothing\.png: no such file"):
+            read(tmp_path / "nothing.png")
+        with pytest.raises(DataError, match=str(tmp_path)):
+            read(tmp_path)
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "text.png"
+    path.write_text("not an image")
+    with pytest.raises(DataError, match=r"text\.png: not an image"):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize("form", ["png", "jpg"])
+def test_a_truncated_image_is_named(tmp_path: Path, form: str) -> None:
+    path = _save(tmp_path / f"cut.{form}", _picture(64, 64))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(DataError, match=rf"cut\.{form}: truncated or damaged"):
+        read_rgb(path)
+
+
+def test_huge_images_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _save(tmp_path / "huge.png", _picture())
+    monkeypatch.setattr(images, "MAX_PIXELS", 53)
+    monkeypatch.setattr(images, "decode", None)
+    for read in (read_rgb, read_raw, image_size, open_image):
+        with pytest.raises(DataError, match=r"huge\.png: 9×6 is more than"):
+            read(path)
+
+
+def test_the_limit_is_below_the_one_at_which_pillow_warns() -> None:
+    assert Image.MAX_IMAGE_PIXELS is not None
+    assert images.MAX_PIXELS < Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP"])
+def test_damage_gives_a_picture_or_a_data_error(tmp_path: Path, form: str) -> None:
+    """Nothing else may escape, whatever bytes a file holds."""
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[0x010E] = 6, "description"
+    buffer = io.BytesIO()
+    options = {} if form in {"GIF", "BMP"} else {"exif": exif}
+    Image.fromarray(_picture(24, 20)).save(buffer, form, **options)
+    rng = np.random.default_rng(len(form))
+    path = tmp_path / "damaged"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of corrupt EXIF data
+        for i in range(150):
+            data = bytearray(buffer.getvalue())
+            for place in rng.integers(0, len(data), rng.integers(1, 6)):
+                data[place] = rng.integers(0, 256)
+            path.write_bytes(data[: rng.integers(0, len(data))] if i % 3 == 0 else data)
+            for read in (read_rgb, read_raw, image_size):
+                try:
+                    read(path)
+                except DataError as err:
+                    assert str(path) in err.message  # noqa: PT017

@@ -1,0 +1,101 @@
+"""A data set in memory, and a backbone small enough to train in a blink."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from medusa_core.api import LabelSchema, Sample, TargetInfo
+from medusa_core.backbones import timm_backbone
+from medusa_core.backbones.timm_backbone import Backbone
+from medusa_core.engine.binding import Binding
+from medusa_core.model.assembly import make_task
+from medusa_core.plugin_host import default_host
+
+LABELS = LabelSchema(names=("floor", "left", "right"), swap_pairs=((1, 2),))
+
+
+class Memory:
+    """Noise images of odd sizes with depth, normals and classes; counts what is loaded."""
+
+    def __init__(self, count: int = 6, lacks: dict[int, set[str]] | None = None, seed: int = 0):
+        self.name, self.split = "memory", "train"
+        self.ids = [f"image{i}" for i in range(count)]
+        self.targets = {
+            "depth": TargetInfo(unit="m"),
+            "normals": TargetInfo(),
+            "semseg": TargetInfo(labels=LABELS),
+        }
+        self.digest = f"memory:{count}:{seed}:{lacks}"
+        self.lacks = lacks or {}
+        self.loads: list[int] = []
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return 40 + index % 3, 48
+
+    def load(self, index, targets=None) -> Sample:
+        self.loads.append(index)
+        noise = np.random.RandomState(1000 * self._seed + index)
+        height, width = self.size(index)
+        depth = noise.uniform(1, 5, (height, width)).astype(np.float32)
+        depth[:5] = 0
+        normals = noise.normal(size=(height, width, 3)).astype(np.float32)
+        normals /= np.linalg.norm(normals, axis=2, keepdims=True)
+        semseg = noise.randint(0, 3, (height, width)).astype(np.int64)
+        semseg[:, :4] = 255
+        every = {"depth": depth, "normals": normals, "semseg": semseg}
+        wanted = every.keys() if targets is None else every.keys() & set(targets)
+        gone = self.lacks.get(index, set())
+        image = noise.randint(0, 256, (height, width, 3)).astype(np.uint8)
+        return Sample(self.ids[index], image, {k: every[k] for k in sorted(wanted - gone)})
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny networks are slower on several threads, much so where other work goes on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty feature cache of this test's own."""
+    monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+@pytest.fixture(scope="session")
+def backbone() -> Backbone:
+    """A frozen backbone whose BatchNorm statistics are not those of a fresh one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = timm_backbone.build(timm_backbone.describe("test_efficientnet"))
+        with torch.no_grad():
+            made.train()(torch.rand(4, 3, 64, 64))
+    return made.freeze()
+
+
+@pytest.fixture
+def bind() -> Callable[[str], Binding]:
+    """Binds a first-party task to the classes of `Memory`."""
+
+    def make(name: str) -> Binding:
+        host = default_host()
+        spec = host.tasks.get(name)
+        labels = LABELS if spec.has_labels else None
+        return Binding(make_task(host, spec, labels), labels)
+
+    return make
+
+
+@pytest.fixture
+def memory() -> type[Memory]:
+    """Makes a data set."""
+    return Memory

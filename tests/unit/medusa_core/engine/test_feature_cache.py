@@ -1,0 +1,173 @@
+import dataclasses
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from medusa_core.data.geometry import View, fixed_views, view_image
+from medusa_core.engine.feature_cache import (
+    PADDING,
+    Source,
+    cache_images,
+    cache_tasks,
+)
+from medusa_core.errors import DataError, StoreError
+from medusa_core.model.images import to_tensor
+from medusa_core.progress import SilentProgress
+
+SIZE = (40, 56)  # neither a multiple of 32 nor the size of any image
+NAMES = ("depth", "normals", "semseg")
+
+
+def fill(backbone, dataset, bindings, fingerprint="f" * 64, size=SIZE, views=3):
+    source = Source(dataset, size, fixed_views(views))
+    return cache_tasks(backbone, fingerprint, source, bindings, SilentProgress())
+
+
+def test_cached_features_are_those_of_the_viewed_image(cache, backbone, memory, bind):
+    dataset = memory()
+    [task] = fill(backbone, dataset, [bind("depth")])
+    views = fixed_views(3)
+    for index in range(len(dataset)):
+        for number, view in enumerate(views):
+            shown = view_image(dataset.load(index).image, SIZE, view, PADDING)
+            image = to_tensor(shown)
+            padded = backbone.mean.expand(1, 3, 64, 64).clone()
+            padded[..., : SIZE[0], : SIZE[1]] = image
+            with torch.no_grad():
+                direct = backbone(padded)
+            features, _, _ = task.batch([index * len(views) + number])
+            assert len(features) == len(direct)
+            for cached, level in zip(features, direct, strict=True):
+                assert cached.shape == level.shape
+                assert cached.dtype == torch.float32
+                torch.testing.assert_close(cached, level, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "edges"])
+def test_cached_targets_are_those_of_the_view(cache, backbone, memory, bind, name):
+    dataset, views = memory(), fixed_views(4)
+    dataset.targets |= {"edges": dataset.targets["normals"]}
+    binding = bind(name)
+    if name == "edges":  # a target computed from the image, as plugins may have it
+        spec = binding.task.spec
+        target = spec.target.model_copy(update={"source": "image"})
+        binding.task.spec = spec.model_copy(update={"target": target})
+        binding.task.encode_target = lambda raw, image: (image[..., 0] > 127).astype(np.int64)
+    [task] = fill(backbone, dataset, [binding], views=4)
+    for index in range(len(dataset)):
+        sample = dataset.load(index)
+        for number, view in enumerate(views):
+            shown = view_image(sample.image, SIZE, view, PADDING)
+            target, valid = binding.viewed(sample, shown, SIZE, view)
+            row = index * len(views) + number
+            np.testing.assert_array_equal(task.targets[row], target)
+            np.testing.assert_array_equal(task.valid[row].astype(bool), valid)
+            assert valid.any()
+            if number == 0:
+                assert not valid.all()  # beside the picture, at least
+
+
+def test_the_second_call_reads_no_sample_and_gives_the_same_rows(cache, backbone, memory, bind):
+    dataset = memory()
+    first = fill(backbone, dataset, [bind(name) for name in NAMES])
+    assert dataset.loads == list(range(len(dataset)))  # one pass for everything
+    dataset.loads.clear()
+    again = fill(backbone, dataset, [bind(name) for name in NAMES])
+    assert dataset.loads == []
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a.features, b.features)
+        np.testing.assert_array_equal(a.targets, b.targets)
+
+
+def test_a_new_task_on_cached_features_computes_none(cache, backbone, memory, bind, monkeypatch):
+    dataset = memory()
+    fill(backbone, dataset, [bind("depth")])
+    monkeypatch.setattr(type(backbone), "forward", lambda *_: pytest.fail("features were cached"))
+    fill(backbone, dataset, [bind("semseg")])
+
+
+@pytest.mark.parametrize("change", ["fingerprint", "size", "views", "digest", "labels"])
+def test_whatever_decides_the_content_is_another_file(cache, backbone, memory, bind, change):
+    dataset, binding = memory(), bind("semseg")
+    options = {}
+    fill(backbone, dataset, [binding])
+    before = set(cache.iterdir())
+    if change == "fingerprint":
+        options["fingerprint"] = "e" * 64
+    elif change == "size":
+        options["size"] = (56, 40)
+    elif change == "views":
+        options["views"] = 2
+    elif change == "digest":
+        dataset = memory(seed=1)
+    else:
+        names = ("floor", "wall", "right")
+        labels = binding.labels.model_copy(update={"names": names})
+        binding = dataclasses.replace(binding, labels=labels)
+    dataset.loads.clear()
+    fill(backbone, dataset, [binding], **options)
+    assert dataset.loads
+    new = len(set(cache.iterdir()) - before)
+    assert new == {"fingerprint": 1, "labels": 2}.get(change, 3)  # features, target, valid mask
+
+
+def test_equal_views_are_equal_whatever_made_them(cache, backbone, memory, bind):
+    source = Source(memory(), SIZE, (View(), View(flip=True)))
+    assert source.identity() == Source(memory(), SIZE, fixed_views(2)).identity()
+
+
+def test_missing_targets_are_rows_without_a_valid_pixel(cache, backbone, memory, bind):
+    dataset = memory(lacks={0: {"depth"}, 2: {"depth", "semseg", "normals"}})
+    tasks = fill(backbone, dataset, [bind(name) for name in NAMES], views=1)
+    present = [[bool(task.valid[row].any()) for row in range(len(dataset))] for task in tasks]
+    assert present[0] == [False, True, False, True, True, True]
+    assert present[1] == present[2] == [True, True, False, True, True, True]
+    assert not tasks[0].targets[0].any()
+    assert (tasks[2].targets[2] == 255).all()
+
+
+def test_no_valid_pixel_in_the_whole_set(cache, backbone, memory, bind):
+    dataset = memory(3, lacks={i: {"depth"} for i in range(3)})
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(DataError, match="memory: no valid pixel of 'depth' in 3 images") as err:
+            fill(backbone, dataset, [bind("depth")])
+        assert err.value.hint
+
+
+def test_an_interrupted_pass_leaves_nothing(cache, backbone, memory, bind, monkeypatch):
+    dataset = memory()
+    load = dataset.load
+
+    def interrupted(index, targets=None):
+        if index == 4:
+            raise KeyboardInterrupt
+        return load(index, targets)
+
+    monkeypatch.setattr(dataset, "load", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fill(backbone, dataset, [bind("depth")])
+    assert list(cache.iterdir()) == []
+
+
+def test_a_full_disk_is_noticed_before_any_sample_is_read(
+    cache, backbone, memory, bind, monkeypatch
+):
+    dataset = memory()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=50_000))
+    with pytest.raises(StoreError, match="are needed"):
+        fill(backbone, dataset, [bind("depth")])
+    assert dataset.loads == []
+    assert list(cache.iterdir()) == []
+
+
+def test_images_are_cached_as_they_are_viewed(cache, memory, bind):
+    dataset = memory()
+    source = Source(dataset, SIZE, (View(),))
+    images, [(targets, valid)] = cache_images(source, [bind("semseg")], SilentProgress())
+    for index in range(len(dataset)):
+        shown = view_image(dataset.load(index).image, SIZE, View(), PADDING)
+        np.testing.assert_array_equal(images[index], shown)
+    assert images.dtype == targets.dtype == valid.dtype == np.uint8

@@ -1,0 +1,109 @@
+import contextlib
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from medusa_core.engine import row_file
+from medusa_core.engine.row_file import RowWriter, read_rows
+from medusa_core.errors import StoreError
+
+DTYPES = [np.float16, np.float32, np.uint8, np.int16, np.int64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 5)])
+def test_rows_come_back_and_the_library_reads_them_too(tmp_path, dtype, shape):
+    rows = (np.random.RandomState(0).uniform(0, 100, (4, *shape))).astype(dtype)
+    path = tmp_path / "rows.safetensors"
+    with RowWriter(path, 4, shape, np.dtype(dtype), {"made_by": "tést"}) as writer:
+        for row in rows:
+            assert not path.exists()
+            writer.write(row)
+    read, metadata = read_rows(path)
+    assert metadata == {"made_by": "tést"}
+    assert read.dtype == dtype
+    np.testing.assert_array_equal(read, rows)
+    np.testing.assert_array_equal(load_file(path)["rows"], rows)
+    assert not read.flags.writeable
+
+
+def test_an_unfinished_file_never_appears(tmp_path):
+    path = tmp_path / "rows.safetensors"
+    with RowWriter(path, 2, (3,), np.dtype(np.uint8), {}) as writer:
+        writer.write(np.zeros(3, np.uint8))
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        RowWriter(path, 1, (3,), np.dtype(np.uint8), {}) as writer,
+    ):
+        writer.write(np.zeros(3, np.uint8))
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_of_another_shape_is_a_bug_of_the_caller(tmp_path):
+    with (
+        pytest.raises(ValueError, match="expected"),
+        RowWriter(tmp_path / "x", 1, (3,), np.dtype(np.uint8), {}) as writer,
+    ):
+        writer.write(np.zeros(4, np.uint8))
+
+
+def test_what_does_not_fit_on_the_disk_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=999))
+    with pytest.raises(StoreError, match=r"GB are needed, 0\.0 GB are free") as caught:
+        RowWriter(tmp_path / "x", 1000, (1,), np.dtype(np.uint8), {})
+    assert "MEDUSA_CACHE" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_meanwhile_leaves_nothing(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(row_file.os, "fsync", full)
+    with (
+        pytest.raises(StoreError, match="cannot be written: No space left") as caught,
+        RowWriter(tmp_path / "x", 1, (1,), np.dtype(np.uint8), {}) as writer,
+    ):
+        writer.write(np.zeros(1, np.uint8))
+    assert caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(row_file.tempfile, "mkstemp", denied)
+    with pytest.raises(StoreError, match=r"x: cannot be written: Permission denied"):
+        RowWriter(tmp_path / "x", 1, (1,), np.dtype(np.uint8), {})
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "huge header"])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    path = tmp_path / "rows"
+    with RowWriter(path, 4, (100,), np.dtype(np.float32), {}) as writer:
+        for _ in range(4):
+            writer.write(np.zeros(100, np.float32))
+    data = path.read_bytes()
+    path.write_bytes(
+        {"cut": data[:-1], "empty": b"", "text": b"hello, world", "huge header": b"\xff" * 20}[
+            damage
+        ]
+    )
+    with pytest.raises(StoreError, match="not a file of rows") as caught:
+        read_rows(path)
+    assert str(path) in caught.value.message
+    assert "Delete it" in caught.value.hint
+
+
+@pytest.mark.skipif(not row_file.Path("/proc/self/fd").exists(), reason="Linux only")
+def test_no_descriptor_is_left_open(tmp_path):
+    before = len(list(row_file.Path("/proc/self/fd").iterdir()))
+    for i in range(5):
+        with RowWriter(tmp_path / str(i), 1, (), np.dtype(np.uint8), {}) as writer:
+            writer.write(np.zeros((), np.uint8))
+    assert len(list(row_file.Path("/proc/self/fd").iterdir())) == before
