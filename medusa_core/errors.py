@@ -11,6 +11,10 @@ from collections.abc import Iterable
 OK, FAILED, USAGE, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
+SHOWN_NAMES = 20
+"""Where more names are known, only near ones are shown."""
+
+
 class MedusaError(Exception):
     """An operation that could not be done. `hint` says what to do about it."""
 
@@ -33,12 +37,16 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str | None = None) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name, known, n=SHOWN_NAMES)
         message = f"Unknown {kind} {name!r}."
         if near:
             message += f" Did you mean {near[0]!r}?"
-        shown = ", ".join(known[:40]) + (", …" if len(known) > 40 else "")
-        message += f" Known: {shown}." if known else f" There is no {kind} yet."
+        if not known:
+            message += f" There is no {kind} yet."
+        elif len(known) <= SHOWN_NAMES:
+            message += f" Known: {', '.join(known)}."
+        elif len(near) > 1:
+            message += f" Near: {', '.join(near)}."
         super().__init__(message, hint)
         self.kind, self.name, self.known = kind, name, known
 

@@ -8,6 +8,7 @@ stride-2 convolution is not symmetric.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -262,8 +263,14 @@ def _compact(target: np.ndarray, binding: Binding) -> np.ndarray:
 
 
 def _describe(binding: Binding) -> dict[str, Any]:
-    labels = binding.labels.model_dump() if binding.labels is not None else None
-    return {"task": binding.task.spec.model_dump(mode="json"), "labels": labels}
+    """What cached targets depend on: the spec, the classes, and the code that encodes them."""
+    task = binding.task
+    code = Path(inspect.getfile(type(task))).read_bytes()
+    return {
+        "task": task.spec.model_dump(mode="json"),
+        "labels": binding.labels.model_dump() if binding.labels is not None else None,
+        "code": hashlib.sha256(code).hexdigest(),
+    }
 
 
 def _name(description: dict[str, Any]) -> str:

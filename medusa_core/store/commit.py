@@ -140,7 +140,7 @@ def remove_heads(path: PathLike, names: Iterable[str]) -> None:
         for name in sorted(gone):
             _refuse_unknown(name, manifest)
         kept = {name: rev for name, rev in manifest.heads.items() if name not in gone}
-        commit(layout, _changed(manifest, kept))
+        commit(layout, _changed(manifest, kept), finished=[layout.report(name) for name in gone])
 
 
 def rename_head(path: PathLike, old: str, new: str) -> None:
@@ -166,6 +166,9 @@ def rename_head(path: PathLike, old: str, new: str) -> None:
         write_revisions(layout, {new: (head_json, weights)})
         heads = {(new if name == old else name): r for name, r in manifest.heads.items()}
         commit(layout, _changed(manifest, heads))
+        with best_effort(f"the report of {old!r} keeps its old name"):
+            if files.is_folder(layout.report(old).parent) and files.exists(layout.report(old)):
+                files.move(layout.report(old), layout.report(new))
 
 
 def require_free(path: PathLike) -> None:
@@ -255,4 +258,6 @@ def _refuse_taken(name: str, manifest: ModelManifest) -> None:
 
 def _refuse_unknown(name: str, manifest: ModelManifest) -> None:
     if name not in manifest.heads:
-        raise UnknownNameError("head", name, manifest.heads)
+        raise UnknownNameError(
+            "head", name, manifest.heads, hint="Heads are shown by: medusa list"
+        )

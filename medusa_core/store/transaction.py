@@ -66,7 +66,7 @@ def commit(layout: Layout, manifest: ModelManifest, finished: Iterable[Path] = (
     Args:
         layout: the model folder.
         manifest: its new state.
-        finished: resume state of trainings that are over; it is deleted.
+        finished: what goes with it: resume state of trainings that are over, reports.
     """
     files.write(layout.model, records.dump(manifest, layout.model))  # this is the commit
     with best_effort(f"{layout.root} was changed, but a power failure may still undo it"):

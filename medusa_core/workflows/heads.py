@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from medusa_core.errors import UnknownNameError
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
-from medusa_core.store.layout import Layout
 
 
 def remove_task(model: str | Path, names: Iterable[str], dry_run: bool = False) -> dict[str, Any]:
@@ -33,8 +31,6 @@ def remove_task(model: str | Path, names: Iterable[str], dry_run: bool = False) 
         remaining = [name for name in folder.heads if name not in names]
     if not dry_run:
         commit.remove_heads(model, names)
-        for name in names:
-            _forget_report(Path(model), name)
     return {
         "schema_version": 1,
         "model": str(model),
@@ -53,13 +49,4 @@ def rename_head(model: str | Path, old: str, new: str) -> dict[str, Any]:
         NameTakenError: there is a head `new` already.
     """
     commit.rename_head(model, old, new)
-    reports = [Layout(Path(model)).report(name) for name in (old, new)]
-    with contextlib.suppress(OSError):
-        reports[0].replace(reports[1])
     return {"schema_version": 1, "model": str(model), "old": old, "new": new}
-
-
-def _forget_report(model: Path, name: str) -> None:
-    """A head's report goes with it; failing to delete a picture is not worth an error."""
-    with contextlib.suppress(OSError):
-        Layout(model).report(name).unlink(missing_ok=True)
