@@ -70,7 +70,7 @@ def _row(report: PluginReport) -> dict[str, Any]:
         "traceback": report.traceback,
         "import_ms": None if report.import_ms is None else round(report.import_ms, 1),
         "tasks": report.provides.get("task", ()),
-        "heads": report.provides.get("head", ()),
+        "heads": report.provides.get("head architecture", ()),
         "datasets": report.provides.get("data set", ()),
     }
 

@@ -30,7 +30,7 @@ Spec = TaskSpec | HeadSpec | DatasetSpec
 
 REGISTRATIONS: dict[str, tuple[str, type[Spec]]] = {
     "task": ("medusa_register_tasks", TaskSpec),
-    "head": ("medusa_register_heads", HeadSpec),
+    "head architecture": ("medusa_register_heads", HeadSpec),
     "data set": ("medusa_register_datasets", DatasetSpec),
 }
 """Kind → (hook that registers it, what the hook returns)."""
