@@ -23,6 +23,8 @@ class MedusaConfig(HeadConfig):
     width: channels at the finest level; coarser levels get more, in proportion to their stride.
     fused_width: channels after the levels are fused.
     feature_attention, scale_attention, refinement: switches for ablation.
+    subpixel: the prediction is this much finer than the finest level, each value of a cell with
+        weights of its own (pixel shuffle). For structures thinner than a cell.
     deep_supervision: weight of the losses of single levels in training, 0 for none.
     """
 
@@ -31,4 +33,5 @@ class MedusaConfig(HeadConfig):
     feature_attention: bool = True
     scale_attention: bool = True
     refinement: bool = True
+    subpixel: Annotated[int, Field(ge=1, le=4)] = 1
     deep_supervision: Annotated[float, Field(ge=0, le=10)] = 0.0

@@ -33,7 +33,8 @@ class MedusaHead(Head):
         )
         self.fuse = ScaleAttention(widths, config.fused_width, config.scale_attention)
         self.norm = nn.BatchNorm2d(config.fused_width)
-        self.predict = nn.Conv2d(config.fused_width, out_channels, 1)
+        self.subpixel = config.subpixel
+        self.predict = nn.Conv2d(config.fused_width, out_channels * self.subpixel**2, 1)
         self.supervision = config.deep_supervision
         self.level_predict = (
             nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in widths)
@@ -48,10 +49,11 @@ class MedusaHead(Head):
         ]
 
     def _prediction(self, levels: Sequence[Tensor]) -> Tensor:
-        return self.predict(F.relu(self.norm(self.fuse(levels))))
+        prediction = self.predict(F.relu(self.norm(self.fuse(levels))))
+        return F.pixel_shuffle(prediction, self.subpixel)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Raw prediction `(B, out_channels, h_0, w_0)`."""
+        """Raw prediction `(B, out_channels, h_0 · subpixel, w_0 · subpixel)`."""
         return self._prediction(self._levels(features))
 
     def training_outputs(self, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:

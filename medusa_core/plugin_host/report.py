@@ -33,7 +33,8 @@ class Provider:
 class PluginReport:
     """One entry point: its state and, unless loaded, why.
 
-    provides: kind ("task", "head architecture", "data set") → names, as far as the plugin came to name them.
+    provides: kind ("task", "head architecture", "data set") → names, as far as the plugin came
+        to name them.
     error: the plugin's own exception. import_ms: None where it was not imported.
     """
 

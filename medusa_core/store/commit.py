@@ -258,6 +258,4 @@ def _refuse_taken(name: str, manifest: ModelManifest) -> None:
 
 def _refuse_unknown(name: str, manifest: ModelManifest) -> None:
     if name not in manifest.heads:
-        raise UnknownNameError(
-            "head", name, manifest.heads, hint="Heads are shown by: medusa list"
-        )
+        raise UnknownNameError("head", name, manifest.heads, hint="Heads are shown by: medusa list")

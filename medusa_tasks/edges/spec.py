@@ -1,6 +1,6 @@
 """Description of the edges task."""
 
-from medusa_core.api import MetricRef, OutputSpec, TargetSpec, TaskSpec
+from medusa_core.api import HeadRef, MetricRef, OutputSpec, TargetSpec, TaskSpec
 
 EDGES = TaskSpec(
     name="edges",
@@ -14,5 +14,7 @@ EDGES = TaskSpec(
     output=OutputSpec(channels=1, activation="sigmoid", range=(0.0, 1.0)),
     target=TargetSpec(dtype="int64", invalid=255),
     metrics=(MetricRef(name="pixel_f", higher_is_better=True, primary=True),),
+    # Boundaries are thinner than a cell of the finest level.
+    default_head=HeadRef(name="medusa", config={"subpixel": 2}),
     loss_weight=50.0,
 )

@@ -88,7 +88,8 @@ def test_an_orphan_is_listed_with_the_way_to_get_it_back(medusa, make_folder, ma
     code, out, _ = medusa("list", "-m", folder)
     assert code == 0
     assert "lost (orphan): plugin medusa-gone is missing; run: pip install medusa-gone==0.7" in out
-    assert "renamed (orphan): head architecture 'wide' is not in medusa-good 0.2; run: pip install" in out
+    why = "renamed (orphan): head architecture 'wide' is not in medusa-good 0.2; run: pip install"
+    assert why in out
     heads = {head["name"]: head for head in medusa.json("list", "-m", folder)["heads"]}
     assert [heads[n]["state"] for n in ("fine", "lost", "renamed")] == ["ready", "orphan", "orphan"]
     assert heads["lost"]["metric"] is None

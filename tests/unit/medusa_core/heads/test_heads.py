@@ -221,6 +221,7 @@ OTHER = {
     "feature_attention": False,
     "scale_attention": False,
     "refinement": False,
+    "subpixel": 2,
     "deep_supervision": 0.5,
 }
 
