@@ -9,6 +9,7 @@ from itertools import chain
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from medusa_core.api import Sample, Task
 from medusa_core.data.geometry import IDENTITY, view_image
@@ -58,14 +59,28 @@ def _row(task: Task, head: Head, data: CachedTask, index: int) -> list[tuple[np.
     device = next(head.parameters()).device
     raw = finish(head([level.to(device) for level in features]), task, data.source.size)
     value = task.decode(raw)[0].cpu().numpy()
-    truth = target[0].numpy()
-    if truth.dtype.kind == "i":
-        truth = np.where(valid[0].numpy(), truth, 0 if value.dtype.kind == "f" else -1)
     return [
         (image, sample.id),
         (task.render(image, value), "prediction"),
-        (task.render(image, truth.astype(value.dtype)), "target"),
+        (target_picture(task, image, target, valid), "target"),
     ]
+
+
+def target_picture(task: Task, image: np.ndarray, target: Tensor, valid: Tensor) -> np.ndarray:
+    """A dense target drawn as the task draws predictions.
+
+    Args:
+        task: draws.
+        image: `(H, W, 3) uint8`.
+        target: `(1, H, W)` or `(1, C, H, W)`, as losses get it.
+        valid: `(1, H, W) bool`.
+    """
+    value = target[0].numpy()
+    if value.dtype.kind == "i":
+        classes = task.spec.output.activation == "argmax"
+        value = np.where(valid[0].numpy(), value, -1 if classes else 0)
+        value = value if classes else value.astype(np.float32)
+    return task.render(image, value)
 
 
 def _stack(*sheets: np.ndarray) -> np.ndarray:

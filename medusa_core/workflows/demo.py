@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from medusa_core.data.geometry import Size
+from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import DataRef, load_dataset, shorten
+from medusa_core.engine.feature_cache import as_target
+from medusa_core.engine.report import target_picture
 from medusa_core.model.medusa_model import open_model
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
@@ -119,10 +123,16 @@ def _draw(model: Path, host: Host, tasks: list[str]) -> None:
     dataset = shorten(load_dataset(host, DataRef("rooms"), "val"), PICTURES)
     rows: list[list[tuple[np.ndarray, str]]] = []
     for index in range(len(dataset)):
-        sample = dataset.load(index, ())
-        results = opened.predict(sample.image)
-        pictures = [
-            (opened.tasks[name].render(sample.image, results[name].value), name) for name in tasks
-        ]
-        rows.append([(sample.image, sample.id), *pictures])
+        sample = dataset.load(index)
+        row = [(sample.image, sample.id)]
+        for name, result in opened.predict(sample.image, tasks).items():
+            task = opened.tasks[name]
+            row.append((task.render(sample.image, result.value), name))
+            binding = Binding(task, task.labels)
+            target = binding.target(sample)
+            if target is not None:
+                valid = torch.from_numpy(binding.valid(target)[None])
+                picture = target_picture(task, sample.image, as_target(target[None]), valid)
+                row.append((picture, f"{name}: target"))
+        rows.append(row)
     Image.fromarray(panel(rows, cell=CELL)).save(Layout(model).report("demo"))
