@@ -92,6 +92,14 @@ size_option = click.option(
     help="Height and width in pixels that images are brought to.",
 )
 
+long_side_option = click.option(
+    "--size",
+    "long_side",
+    type=click.IntRange(min=32, max=8192),
+    metavar="PIXELS",
+    help="Longer side the network sees; default: as each head was trained.",
+)
+
 device_option = click.option(
     "--device", metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps; default: the best."
 )

@@ -12,6 +12,7 @@ from medusa_core.cli._options import (
     device_option,
     examples,
     json_option,
+    long_side_option,
     model_option,
     tasks_option,
 )
@@ -43,13 +44,7 @@ if TYPE_CHECKING:
     metavar="HEAD.METRIC=VALUE",
     help="Fail unless it is reached (a maximum where lower is better); may be repeated.",
 )
-@click.option(
-    "--size",
-    "long_side",
-    type=click.IntRange(min=32),
-    metavar="PIXELS",
-    help="Longer side the network sees; default: as each head was trained.",
-)
+@long_side_option
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many images a data set.")
 @device_option
 @json_option

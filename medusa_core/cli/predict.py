@@ -11,6 +11,7 @@ from medusa_core.cli._options import (
     device_option,
     examples,
     json_option,
+    long_side_option,
     model_option,
     tasks_option,
 )
@@ -41,13 +42,7 @@ if TYPE_CHECKING:
     help="Folder for the results.",
 )
 @click.option("--raw", is_flag=True, help="Also write decoded values as .npy files.")
-@click.option(
-    "--size",
-    "long_side",
-    type=click.IntRange(min=32, max=8192),
-    metavar="PIXELS",
-    help="Longer side the network sees; default: as each head was trained.",
-)
+@long_side_option
 @device_option
 @json_option
 def command(
