@@ -143,20 +143,24 @@ def table(result: dict[str, Any]) -> str:
         "images (95 %).",
         "",
         "| head | data (val images) | metric | medusa | linear | constant | "
-        "medusa − linear [95 %] | GMACs of backbone | CPU s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "medusa − linear [95 %] | medusa − constant [95 %] | GMACs of backbone | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
         metric = row["metric"]
         arrow = "↑" if row["higher_is_better"] else "↓"
         unit = f" {row['unit']}" if row["unit"] else ""
         values = " | ".join(f"{row['kinds'][k]['metrics'][metric]:.3f}" for k in ARCHITECTURES)
-        d, medusa = row["minus_linear"], row["kinds"]["medusa"]
+        medusa = row["kinds"]["medusa"]
+        differences = " | ".join(
+            "{difference:+.3f} [{low:+.3f}, {high:+.3f}]".format(**row[f"minus_{kind}"])
+            for kind in ARCHITECTURES[1:]
+        )
         cpu = " / ".join(f"{row['kinds'][k]['cpu_seconds']:.0f}" for k in ARCHITECTURES)
         lines.append(
             f"| {row['head']} | {row['data']} ({row['images']}) | {metric}{unit} {arrow} | "
             f"{values} | "
-            f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] | "
+            f"{differences} | "
             f"{medusa['share_of_backbone']:.0%} | {cpu} |"
         )
     versions_ = ", ".join(f"{k} {v}" for k, v in result["versions"].items())

@@ -42,7 +42,7 @@ def test_no_string_in_the_core_is_the_name_of_a_task(path):
 
 
 def test_without_the_first_party_plugin_everything_starts(capsys, monkeypatch):
-    monkeypatch.setenv("MEDUSA_DISABLE_PLUGINS", "medusa-tasks")
+    monkeypatch.setenv("MEDUSA_PLUGINS", "medusa-heads,medusa-data")
     assert main(["tasks"]) == 0
     assert "No task plugins found. See: medusa plugins list" in capsys.readouterr().out
     assert main(["plugins", "list"]) == 0
