@@ -29,7 +29,7 @@ from medusa_core.workflows.heads import remove_task
 from medusa_core.workflows.init import init
 
 TRAIN_IMAGES, VAL_IMAGES, PICTURES = 400, 100, 3
-STEPS = 200
+STEPS = 220
 CELL: Size = (192, 256)
 
 
