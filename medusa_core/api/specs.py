@@ -32,7 +32,7 @@ class LabelSchema(Spec):
     """
 
     names: tuple[str, ...] = Field(min_length=1)
-    ignore_index: int = 255
+    ignore_index: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 255
     palette: tuple[RGB, ...] | None = None
     swap_pairs: tuple[tuple[int, int], ...] = ()
 

@@ -20,6 +20,7 @@ def run(group: click.Group, args: Sequence[str] | None = None) -> int:
     """Run a command line (None: that of the process) and return its exit code."""
     args = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in args or os.environ.get("MEDUSA_DEBUG", "") not in ("", "0")
+    _replace_closed_streams()
     _tolerate_unprintable()
     try:
         with _warnings_as_lines(debug):
@@ -54,7 +55,8 @@ def _invoke(group: click.Group, args: list[str]) -> int:
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # rich's answer to one
             raise stop.__context__ from None
-        raise
+        print_error(f"A plugin or a library tried to end the process with {stop.code!r}.")
+        return FAILED
     return OK
 
 
@@ -95,6 +97,13 @@ def _warnings_as_lines(debug: bool) -> Iterator[None]:
 
         warnings.showwarning = show  # type: ignore[assignment]
         yield
+
+
+def _replace_closed_streams() -> None:
+    """Write to nowhere where the caller closed stdout or stderr (`>&-`)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open for good
 
 
 def _tolerate_unprintable() -> None:

@@ -126,7 +126,7 @@ def _settings(
 def _value(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=str)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

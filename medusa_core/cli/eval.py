@@ -60,19 +60,21 @@ def command(
     as_json: bool,
 ) -> None:
     """Score heads on every image of a data set (default: rooms), at the size of the images."""
+    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.evaluate import evaluate
 
-    result = evaluate(
-        model,
-        tasks=tasks,
-        data=data,
-        split=split,
-        minimum=minimum,
-        long_side=long_side,
-        limit=limit,
-        device=device,
-        progress=make_progress(),
-    )
+    with stdout_to_stderr():
+        result = evaluate(
+            model,
+            tasks=tasks,
+            data=data,
+            split=split,
+            minimum=minimum,
+            long_side=long_side,
+            limit=limit,
+            device=device,
+            progress=make_progress(),
+        )
 
     def human(console: Console) -> None:
         rows = [_row(head, row) for head, row in result["heads"].items()]

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     help="A safetensors file with the weights, under timm's names.",
 )
 @click.option("--from-scratch", is_flag=True, help="Random weights, for train-backbone.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of random weights.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of random weights."
+)
 @json_option
 def command(
     model: Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def _missing(what: str, owner: Owner, host: Host) -> str:
     unloaded = next((r for r in reports if r.state != "loaded"), None)
     if unloaded is not None:
         return str(unloaded)
-    need = f"{owner.distribution}=={owner.version}"
+    need = shlex.quote(f"{owner.distribution}=={owner.version}")
     if reports:
         return f"{what} is not in {reports[0].provider}; run: pip install {need}"
     return f"plugin {owner.distribution} is missing; run: pip install {need}"
@@ -123,7 +124,7 @@ def _metric(head: HeadManifest, host: Host) -> dict[str, Any] | None:
 
 def _data(head: HeadManifest) -> list[str]:
     data = head.provenance.get("data", [])
-    if isinstance(data, (str, dict)):
+    if not isinstance(data, list):
         data = [data]
     names = [item.get("name", "?") if isinstance(item, dict) else item for item in data]
     return [str(name) for name in names]

@@ -15,7 +15,7 @@ from medusa_core.cli._options import (
     model_option,
     tasks_option,
 )
-from medusa_core.cli._output import emit, print_error
+from medusa_core.cli._output import clean, emit, print_error
 from medusa_core.cli._progress import make_progress
 from medusa_core.errors import DataError
 
@@ -56,25 +56,27 @@ def command(
     as_json: bool,
 ) -> None:
     """Write <stem>.<head>.png for each image (files or folders) and head."""
+    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.predict import predict
 
-    result = predict(
-        images,
-        model=model,
-        tasks=tasks,
-        out=out,
-        raw=raw,
-        long_side=long_side,
-        device=device,
-        progress=make_progress(),
-    )
+    with stdout_to_stderr():
+        result = predict(
+            images,
+            model=model,
+            tasks=tasks,
+            out=out,
+            raw=raw,
+            long_side=long_side,
+            device=device,
+            progress=make_progress(),
+        )
 
     def human(console: Console) -> None:
         for image in result["images"]:
             for entry in image["results"]:
-                console.print(entry["rendering"])
+                console.print(clean(entry["rendering"]))
                 if "values" in entry:
-                    console.print(entry["values"])
+                    console.print(clean(entry["values"]))
 
     emit(result, as_json, human)
     for entry in result["failed"]:

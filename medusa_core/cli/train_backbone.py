@@ -52,18 +52,20 @@ def command(
 
     The folder must have no heads. The heads trained here are committed with the backbone.
     """
+    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.train_backbone import train_backbone
 
     given = {key: value for key, value in options.items() if value is not None}
-    result = train_backbone(
-        model,
-        tasks=tasks,
-        data=data,
-        split=split,
-        settings=head_settings(settings),
-        progress=make_progress(),
-        **given,
-    )
+    with stdout_to_stderr():
+        result = train_backbone(
+            model,
+            tasks=tasks,
+            data=data,
+            split=split,
+            settings=head_settings(settings),
+            progress=make_progress(),
+            **given,
+        )
 
     def human(console: Console) -> None:
         rows = [

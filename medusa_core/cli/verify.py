@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 @json_option
 def command(model: Path, as_json: bool) -> None:
     """Re-hash every file of the model and replay every head on a fixed image."""
+    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.verify import verify
 
-    result = verify(model)
+    with stdout_to_stderr():
+        result = verify(model)
 
     def human(console: Console) -> None:
         for name, verdict in result["probes"].items():

@@ -12,6 +12,9 @@ from medusa_core.errors import DataError
 MAX_PIXELS = 89_000_000
 """Larger images are refused before they are decoded; Pillow itself warns from 89.5 million."""
 
+_PROGRAMS = {"EPS", "WMF"}
+"""Formats that Pillow hands to Ghostscript or the operating system, whatever the file is called."""
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,8 +40,11 @@ def open_image(path: Path) -> Image.Image:
         raise DataError(f"{path}: no such file.") from None
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image that can be read.") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as err:
+    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as err:
         raise DataError(f"{path}: cannot be opened: {err}.") from err
+    if image.format in _PROGRAMS:
+        image.close()
+        raise DataError(f"{path}: {image.format} files are programs and are not run.")
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
@@ -57,7 +63,7 @@ def decode(image: Image.Image, path: Path) -> Image.Image:
     """
     try:
         image.load()
-    except (OSError, ValueError, SyntaxError, MemoryError, IndexError) as err:
+    except (OSError, ValueError, SyntaxError, RuntimeError, MemoryError, IndexError) as err:
         raise DataError(f"{path}: truncated or damaged: {err}.") from err
     return image
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from medusa_core.api import LabelSchema, Sample, Task
 from medusa_core.data.geometry import Size, View, invalid_value, place, valid_mask, view_target
+from medusa_core.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,43 @@ class Binding:
     def target(self, sample: Sample) -> np.ndarray | None:
         """The encoded target at the size of the image; None where the sample lacks it."""
         if self.from_image:
-            return self.task.encode_target(None, sample.image)
+            return self.computed(sample.image)
         raw = sample.targets.get(self.task.spec.target_name)
-        return None if raw is None else self.task.encode_target(raw, sample.image)
+        if raw is None:
+            return None
+        target = self.task.encode_target(raw.copy(), sample.image.copy())
+        self._check_range(target, sample)
+        return target
+
+    def _check_range(self, target: np.ndarray, sample: Sample) -> None:
+        """Refuse values that a prediction cannot take: a negative depth would poison the loss.
+
+        Raises:
+            DataError: says which sample and which values.
+        """
+        spec = self.task.spec
+        bounds = [bound for bound in spec.output.range if bound is not None]
+        if not self.dense or not bounds:
+            return
+        low, high = spec.output.range
+        slack = 1e-4 * max(map(abs, bounds))
+        values = target[self.valid(target)]
+        wrong = np.zeros(values.shape, bool)
+        if low is not None:
+            wrong |= values < low - slack
+        if high is not None:
+            wrong |= values > high + slack
+        if wrong.any():
+            raise DataError(
+                f"{sample.id}: target {spec.target_name!r} holds {wrong.sum()} values such as "
+                f"{values[wrong].flat[0]:g}; those of task {spec.name!r} lie in "
+                f"[{'−∞' if low is None else low}, {'∞' if high is None else high}].",
+                hint="Correct the files, or scale, offset and invalid in dataset.json.",
+            )
+
+    def computed(self, image: np.ndarray) -> np.ndarray:
+        """The target computed from an image. Should the task write to it, that is a copy."""
+        return self.task.encode_target(None, image.copy())
 
     def valid(self, target: np.ndarray) -> np.ndarray:
         """`(H, W) bool` where a dense target counts; `() bool` for a global one."""
@@ -52,7 +87,7 @@ class Binding:
             view: the view.
         """
         if self.from_image and self.dense:
-            target = self.task.encode_target(None, shown)
+            target = self.computed(shown)
             height, width = place(sample.image.shape[:2], canvas, view).size
             inside = np.zeros(canvas, bool)
             inside[:height, :width] = True

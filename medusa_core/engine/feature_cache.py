@@ -25,7 +25,7 @@ from medusa_core.api import Dataset, FeatureInfo
 from medusa_core.backbones.timm_backbone import Backbone, pad_to_stride
 from medusa_core.data.geometry import Size, View, view_image
 from medusa_core.engine.binding import Binding
-from medusa_core.engine.row_file import RowWriter, read_rows
+from medusa_core.engine.row_file import RowWriter, read_rows, remove_leftovers
 from medusa_core.errors import DataError, StoreError
 from medusa_core.model.images import to_tensor
 from medusa_core.progress import Progress
@@ -169,6 +169,7 @@ def _cached_rows(
         if not all(path.exists() for path in paths)
     ]
     if missing or not input_file.exists():
+        remove_leftovers(folder)
         _fill(source, None if input_file.exists() else (input_file, inputs), missing, progress)
     targets = [(read_rows(target)[0], read_rows(valid)[0]) for target, valid in files]
     for binding, (_, valid) in zip(bindings, targets, strict=True):

@@ -146,7 +146,7 @@ class JointTraining(Training):
                 spec = binding.task.spec.target
                 valid = view_target(valid, self.size, view, _MASK, None)
                 if binding.from_image:
-                    target = binding.task.encode_target(None, image)
+                    target = binding.computed(image)
                 else:
                     target = view_target(target, self.size, view, spec, binding.labels)
             targets.append(target)

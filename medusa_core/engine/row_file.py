@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,9 @@ from medusa_core.errors import StoreError
 _DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8, "I16": np.int16, "I64": np.int64}
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
 _TENSOR = "rows"
+_PARTIAL = ".partial-"
+_ABANDONED = 24 * 3600.0
+"""Seconds without a write after which an unfinished file is one of a process that was killed."""
 
 
 class RowWriter:
@@ -42,7 +46,7 @@ class RowWriter:
         size = count * math.prod(self.shape) * self.dtype.itemsize
         require_space(path.parent, size)
         with _reported(path):
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL)
         self._temporary = Path(temporary)
         self._file = os.fdopen(descriptor, "wb")
         self._file.write(_header((count, *self.shape), self.dtype, size, metadata))
@@ -75,6 +79,14 @@ class RowWriter:
             with contextlib.suppress(OSError):  # on a full disk, of what is thrown away
                 self._file.close()
             self._temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete unfinished files that nobody writes to any more: they may be large."""
+    for path in folder.glob(f"{_PARTIAL}*"):
+        with contextlib.suppress(OSError):  # just finished, or somebody else's
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 def read_rows(path: Path) -> tuple[np.ndarray, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -130,7 +131,10 @@ def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
 
 
 def _pip_line(owner: Owner) -> str:
-    return f"pip install '{owner.distribution}=={owner.version}'"
+    """For people to copy: what a record says must not become a command of its own."""
+    wanted = f"{owner.distribution}=={owner.version}"
+    quoted = shlex.quote(wanted)
+    return f"pip install {quoted if quoted != wanted else repr(wanted)}"
 
 
 def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,11 @@ STRIDE = max(LEVEL_STRIDES)
 
 MIN_SIDE = 16
 """Images with a shorter side are refused."""
+
+
+def own_levels(features: Sequence[Tensor]) -> list[Tensor]:
+    """Copies for one head: if it works in place, the heads after it must not see that."""
+    return [level.clone() for level in features]
 
 
 def finish(raw: Tensor, task: Task, size: tuple[int, int]) -> Tensor:

@@ -25,7 +25,15 @@ from medusa_core.errors import (
 )
 from medusa_core.heads.base import Head
 from medusa_core.model.assembly import description_of, find_task, load_strictly, restore_head
-from medusa_core.model.images import MIN_SIDE, as_image, finish, resized, to_tensor, upsample
+from medusa_core.model.images import (
+    MIN_SIDE,
+    as_image,
+    finish,
+    own_levels,
+    resized,
+    to_tensor,
+    upsample,
+)
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
@@ -131,7 +139,7 @@ class MedusaModel(nn.Module):
     def head_output(self, name: str, features: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Raw prediction of one head at the (H, W) of the image: `(B, C, H, W)` or `(B, C)`."""
         module = self.head_module(name)
-        raw = module(features)
+        raw = module(own_levels(features))
         return finish(raw, self.tasks[name], size)
 
     def forward(self, images: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:

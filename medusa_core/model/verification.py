@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from medusa_core.backbones.fingerprint import fingerprint
-from medusa_core.errors import MedusaError, PluginError, StoreError
+from medusa_core.errors import MedusaError, PluginError
 from medusa_core.model import probe
 from medusa_core.model.assembly import restore_head
 from medusa_core.model.medusa_model import restore_backbone
 from medusa_core.plugin_host.host import Host
+from medusa_core.store import weights
 from medusa_core.store.check import Problem, check
 from medusa_core.store.folder import ModelFolder
 
@@ -49,9 +50,13 @@ def _replay(folder: ModelFolder, host: Host, probes: dict[str, str]) -> list[Pro
     features = probe.probe_features(backbone)
     for name, stored in folder.heads.items():
         try:
-            tensors = folder.read_head(name)
+            data = folder.read_head_bytes(name)
+        except MedusaError:  # told by `check`
+            continue
+        try:
+            tensors = weights.from_bytes(data, f"head {name!r}")
             _, head = restore_head(host, name, stored, backbone.info, tensors)
-        except (PluginError, StoreError):  # the first is no damage, the second told by `check`
+        except PluginError:  # no damage
             continue
         except MedusaError as err:
             problems.append(Problem(name, "head", err.message))

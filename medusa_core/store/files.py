@@ -30,7 +30,7 @@ _HINTS = {
     errno.EROFS: "The file system is read-only: copy the folder to one that is not.",
     errno.ELOOP: "Put the file itself there: links inside a model folder are not followed.",
     errno.EMFILE: "Raise the limit on open files (ulimit -n).",
-    errno.ENOENT: "Restore it from a copy, or remove the head it belongs to.",
+    errno.ENOENT: "Restore it from a copy, or remove the head it belongs to: medusa remove-task",
 }
 _OTHER_HINT = "Check the disk and the permissions of the folder."
 
@@ -123,6 +123,15 @@ def exists(path: Path) -> bool:
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
+
+
+def size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    with reported("read", path):
+        try:
+            return os.lstat(path).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
 
 
 def is_folder(path: Path) -> bool:

@@ -15,6 +15,7 @@ COST_SIZE = (480, 640)
 
 HeadName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Side = Annotated[int, Field(ge=1, le=4096)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
@@ -76,7 +77,7 @@ class HeadManifest(Record):
     api_version: str
     labels: LabelSchema | None = None
     unit: str | None = None
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     fingerprint: Sha256
     sha256: Sha256
     params: int

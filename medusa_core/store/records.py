@@ -53,6 +53,8 @@ def parse(kind: type[R], data: bytes, path: Path) -> R:
     if len(data) > MAX_JSON:
         raise StoreError(f"{path} would have {len(data)} bytes, more than {MAX_JSON}.")
     restore = "Restore it from a copy."
+    if kind is HeadManifest:
+        restore = "Restore it from a copy, or remove the head it belongs to: medusa remove-task"
     try:
         document = from_json(data)
     except ValueError as err:

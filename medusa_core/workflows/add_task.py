@@ -21,10 +21,12 @@ from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.report import training_report
 from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.errors import NameTakenError, UsageError
+from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import complete_head_ref, make_head, make_task
 from medusa_core.model.medusa_model import restore_backbone
 from medusa_core.plugin_host.host import Host, default_host
+from medusa_core.plugin_host.importing import FAILURES, describe
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
@@ -34,6 +36,8 @@ DEFAULT_STEPS = 800
 DEFAULT_BATCH = 8
 DEFAULT_LR = 3e-3
 DEFAULT_VIEWS = 4
+MAX_LR = 1e30
+MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,19 @@ class TrainOptions:
     limit: int | None = None
     device: str | None = None
     resume: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no training can use.
+
+        Raises:
+            UsageError: says which option.
+        """
+        if self.batch < 1 or self.views < 1:
+            raise UsageError("--batch and --views must be positive.")
+        if not 0 < self.lr <= MAX_LR:
+            raise UsageError(f"--lr {self.lr}: a positive number up to {MAX_LR:g} is needed.")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"--seed {self.seed}: a number from 0 to {MAX_SEED} is needed.")
 
 
 @dataclass(frozen=True)
@@ -117,6 +134,8 @@ def add_task(
         progress.message(f"Made {model} from the bundled universal backbone.")
     with ModelFolder.open(model) as folder:
         record = folder.manifest.backbone
+        if options.resume and len(plans) > 1 and not replace:  # those before the interruption
+            plans = [plan for plan in plans if plan.name not in folder.heads]
         for plan in plans:
             _check_name(plan.name, folder, replace)
         backbone = restore_backbone(record, folder.read_backbone())
@@ -144,7 +163,6 @@ def add_task(
             "seed": options.seed,
             "views": options.views,
         }
-        png = training_report(plan.name, plan.task, head, cached, parts[1], outcome)
         committed = preparation.new_head(
             host,
             plan.task,
@@ -160,7 +178,7 @@ def add_task(
         commit.commit_head(
             model, plan.name, committed, replace=replace, expect_fingerprint=record.fingerprint
         )
-        report = preparation.write_report(model, plan.name, png, progress)
+        report = _report(model, plan, head, cached, parts[1], outcome, progress)
         added[plan.name] = {
             **_describe(plan),
             "metrics": committed.manifest.metrics,
@@ -209,8 +227,6 @@ def _plan(
     options: TrainOptions,
 ) -> _Plan:
     spec = host.tasks.get(task_name)
-    if options.batch < 1 or options.lr <= 0 or options.views < 1:
-        raise UsageError("--batch, --lr and --views must be positive.")
     preparation.count_steps(options.steps, options.epochs, DEFAULT_STEPS, 1, options.batch)
     ref = complete_head_ref(host, spec, options.head, options.settings or {})
     dataset = preparation.data_for(host, refs, spec, name, split, options.limit)
@@ -241,6 +257,24 @@ def _describe(plan: _Plan) -> dict[str, Any]:
         "steps": plan.steps,
         "classes": len(plan.labels.names) if plan.labels else None,
     }
+
+
+def _report(
+    model: Path,
+    plan: _Plan,
+    head: Head,
+    cached: CachedTask,
+    selection: list[int],
+    outcome: Outcome,
+    progress: Progress,
+) -> str | None:
+    """Write the training report; the head is committed by now, whatever a plugin's drawing does."""
+    try:
+        png = training_report(plan.name, plan.task, head, cached, selection, outcome)
+    except FAILURES as err:
+        progress.message(f"No report of {plan.name}: {describe(err)}.")
+        return None
+    return preparation.write_report(model, plan.name, png, progress)
 
 
 def _train(

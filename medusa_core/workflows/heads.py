@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from medusa_core.errors import UnknownNameError
-from medusa_core.store import commit
-from medusa_core.store.folder import ModelFolder
+from medusa_core.store import commit, files, records
+from medusa_core.store.layout import Layout
 
 
 def remove_task(model: str | Path, names: Iterable[str], dry_run: bool = False) -> dict[str, Any]:
@@ -21,21 +21,20 @@ def remove_task(model: str | Path, names: Iterable[str], dry_run: bool = False) 
         UnknownNameError: a head does not exist; then nothing is removed.
     """
     names = list(dict.fromkeys(names))
-    with ModelFolder.open(model) as folder:
-        for name in names:
-            if name not in folder.heads:
-                raise UnknownNameError(
-                    "head", name, folder.heads, hint="Heads are shown by: medusa list"
-                )
-        sizes = {name: folder.head_size(name) for name in names}
-        remaining = [name for name in folder.heads if name not in names]
+    layout = Layout(Path(model))
+    heads = records.read_model(layout).heads  # not their files: damaged heads can be removed too
+    for name in names:
+        if name not in heads:
+            raise UnknownNameError("head", name, heads, hint="Heads are shown by: medusa list")
+    sizes = [files.size(layout.head_weights(name, heads[name])) for name in names]
+    remaining = [name for name in heads if name not in names]
     if not dry_run:
         commit.remove_heads(model, names)
     return {
         "schema_version": 1,
         "model": str(model),
         "removed": names,
-        "bytes": sum(sizes.values()),
+        "bytes": sum(sizes),
         "remaining": remaining,
         "dry_run": dry_run,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.workflows import preparation
 
+LONGEST_STEM = 200
+"""Bytes; with the name of a head and an extension it stays below the 255 of a file's name."""
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -51,7 +54,7 @@ def predict(
         reason; the others are done all the same.
 
     Raises:
-        UsageError: no images. DataError: `out` cannot be written.
+        UsageError: no images, or a result would replace one. DataError: `out` cannot be written.
     """
     progress = progress or SilentProgress()
     files = list(find_images(images))
@@ -66,6 +69,7 @@ def predict(
     except OSError as err:
         raise DataError(f"{folder}: cannot be made: {err.strerror}.") from err
     stems = unique_stems(files)
+    _spare_inputs(files, [folder / f"{stem}.{name}.png" for stem in stems for name in names])
     done, failed = [], []
     progress.start("Predicting", len(files))
     for file, stem in zip(files, stems, strict=True):
@@ -112,15 +116,31 @@ def find_images(paths: Iterable[str | Path]) -> Iterable[Path]:
 def unique_stems(files: Sequence[Path]) -> list[str]:
     """Names of results: the stem of the file, with a short hash of its path where stems clash.
 
-    Names that differ in case only clash too, since some file systems do not tell them apart.
+    Names that differ in case only clash too, since some file systems do not tell them apart. A
+    stem so long that no file could be called like its results is cut, and marked in the same way.
     """
-    folded = [file.stem.casefold() for file in files]
+    folded = Counter(file.stem.casefold() for file in files)
     return [
         file.stem
-        if folded.count(stem) == 1
-        else f"{file.stem}-{hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:8]}"
-        for file, stem in zip(files, folded, strict=True)
+        if folded[file.stem.casefold()] == 1 and len(os.fsencode(file.stem)) <= LONGEST_STEM
+        else f"{_cut(file.stem)}-{hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:8]}"
+        for file in files
     ]
+
+
+def _cut(stem: str) -> str:
+    return os.fsencode(stem)[: LONGEST_STEM - 9].decode(errors="ignore")
+
+
+def _spare_inputs(files: Iterable[Path], renderings: Iterable[Path]) -> None:
+    """Refuse to write over an image that is to be read."""
+    inputs = {file.resolve() for file in files}
+    for path in renderings:
+        if path.resolve() in inputs:
+            raise UsageError(
+                f"{path}: is one of the images, and would be overwritten by a result.",
+                hint="Choose another folder: --out DIR",
+            )
 
 
 def _write(

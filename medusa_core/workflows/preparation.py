@@ -20,19 +20,20 @@ from medusa_core.data.geometry import Size, size_votes
 from medusa_core.engine import checkpoint
 from medusa_core.engine.datasets import DataRef, Joined, check_target, load_dataset, shorten
 from medusa_core.engine.training import Outcome, Training
-from medusa_core.errors import UnknownNameError, UsageError
+from medusa_core.errors import StoreError, UnknownNameError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
 from medusa_core.model.images import STRIDE
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
-from medusa_core.store import weights
+from medusa_core.store import files, weights
 from medusa_core.store.commit import NewHead
 from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import HeadManifest, Owner
 
 DEFAULT_DATA = ("rooms",)
 MIN_SIZE, MAX_SIZE = 32, 4096
+MAX_EPOCHS = 1_000_000
 
 
 def parse_data(data: Iterable[str]) -> tuple[DataRef, ...]:
@@ -112,6 +113,8 @@ def count_steps(
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs exclude each other.")
     if epochs is not None:
+        if not 0 < epochs <= MAX_EPOCHS:
+            raise UsageError(f"--epochs {epochs}: a number up to {MAX_EPOCHS} is needed.")
         steps = round(epochs * images / batch) or 1
     count = default if steps is None else steps
     if count < 1:
@@ -128,9 +131,10 @@ def choose_device(name: str | None) -> str:
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, ValueError) as err:
-        raise UsageError(f"Device {name!r} cannot be used: {str(err).splitlines()[0]}") from err
+        torch.zeros(1, device=name).cpu()  # back again: what lies on `meta` has no values
+    except Exception as err:
+        reason = (str(err).splitlines() or [type(err).__name__])[0]
+        raise UsageError(f"Device {name!r} cannot be used: {reason}") from err
     return name
 
 
@@ -208,10 +212,12 @@ def write_report(model: Path, name: str, png: bytes, progress: Progress) -> str 
     """Put a training report where people find it; the head does not depend on it."""
     path = Layout(model).report(name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png)
-    except OSError as err:
-        progress.message(f"The report {path} could not be written: {err.strerror}.")
+        files.make_folder(path.parent)
+        if files.exists(files.temporary(path)):
+            files.remove(files.temporary(path))
+        files.write(path, png)  # in place of a link, not through it
+    except StoreError as err:
+        progress.message(f"The report could not be written: {err}")
         return None
     return str(path)
 

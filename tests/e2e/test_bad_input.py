@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
+from hashlib import sha256
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 from medusa_core.engine import head_training, row_file
 from medusa_core.errors import FAILED, INTERRUPTED, USAGE
+from medusa_core.plugin_host import default_host
 from medusa_core.store import files
 
 FAST = ("--limit", "6", "--size", "64x64", "--steps", "4", "--batch", "2", "--views", "2")
@@ -44,6 +47,13 @@ def add(task, data, *more):
         ("add-task edges --steps 3 --epochs 2", "exclude each other", ""),
         ("add-task edges --batch 0", "--batch", ""),
         ("add-task edges --lr 0", "--lr", ""),
+        ("add-task edges --lr nan", "--lr nan", ""),
+        ("add-task edges --lr 1e300", "--lr 1e+300", ""),
+        ("add-task edges --epochs inf", "--epochs inf", ""),
+        ("add-task edges --epochs nan", "--epochs nan", ""),
+        (f"add-task edges --seed {10**30}", "--seed 1000", ""),
+        ("add-task edges --device meta", "Device 'meta' cannot be used", ""),
+        ("add-task edges --device hpu", "Device 'hpu' cannot be used", ""),
         ("add-task edges --size 8x8", "sides must be 32 to 4096", "--size HxW"),
         ("add-task edges --size 64", "'64' is not HEIGHTxWIDTH", ""),
         ("add-task edges --size 32x32 --batch 1", "BatchNorm needs", "--batch"),
@@ -287,6 +297,92 @@ def test_no_permission_to_read_is_not_needed_to_write(medusa, no_writing, photos
     assert medusa("predict", photos / "one", "--out", photos.parent / "out").code == 0
 
 
+@pytest.mark.parametrize("file", ["head.json", "head.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "a folder"])
+def test_a_damaged_head_can_be_removed_and_the_others_work_again(medusa, model, file, damage):
+    [path] = (model / "heads" / "depth").glob(f"*/{file}")
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(content[:50])
+    elif damage == "a folder":
+        path.mkdir()
+    assert medusa("verify").code == FAILED
+    assert medusa("eval", *ROOMS, "--limit", 1).code == FAILED
+    assert medusa("remove-task", "depth", "--yes").code == 0
+    assert medusa("verify").code == 0
+    assert medusa("eval", *ROOMS, "--limit", 1).code == 0
+
+
+def test_verify_tells_of_weights_that_no_reader_accepts(medusa, model):
+    """Their hashes are right: they were put there by hand, or by another program."""
+    document = json.loads((model / "model.json").read_text())
+    folder = model / "heads" / "depth" / document["heads"]["depth"]
+    head = json.loads((folder / "head.json").read_text())
+    head["sha256"] = sha256(b"no tensors").hexdigest()
+    text = json.dumps(head).encode()
+    (folder / "head.json").write_bytes(text)
+    (folder / "head.safetensors").write_bytes(b"no tensors")
+    document["heads"]["depth"] = sha256(text + b"no tensors").hexdigest()[:16]
+    folder.rename(folder.with_name(document["heads"]["depth"]))
+    (model / "model.json").write_text(json.dumps(document))
+    done = medusa("verify", "--json")
+    assert done.code == FAILED
+    [problem] = done.document["problems"]
+    assert "'depth' is not a valid safetensors file" in problem["message"]
+    assert done.document["probes"] == {"depth": "not replayed", "semseg": "equal"}
+
+
+def test_predict_does_not_write_over_the_images_it_reads(medusa, unchanged, photos):
+    street, clash = photos / "one" / "street.png", photos / "one" / "street.depth.png"
+    shutil.copy(street, clash)
+    before = clash.read_bytes()
+    done = medusa("predict", photos / "one", "--out", photos / "one", "--tasks", "depth")
+    assert done.code == USAGE
+    assert "street.depth.png: is one of the images" in done.error
+    assert "--out" in done.hint
+    assert clash.read_bytes() == before
+    assert sorted(path.name for path in clash.parent.iterdir()) == [clash.name, street.name]
+
+
+def test_a_name_too_long_for_its_results_is_cut(medusa, unchanged, photos, tmp_path):
+    shutil.move(photos / "one" / "street.png", photos / "one" / f"{'é' * 120}.png")
+    done = medusa("predict", photos / "one", "--out", tmp_path / "out", "--tasks", "depth")
+    assert done.code == 0
+    [written] = (tmp_path / "out").iterdir()
+    assert re.fullmatch(r"é{95}-[0-9a-f]{8}\.depth\.png", written.name)
+
+
+@pytest.mark.parametrize("draw", ["raises", "talks"])
+def test_a_plugin_that_cannot_draw_or_talks_loses_no_head(medusa, model, monkeypatch, draw):
+    task = default_host().implementation(default_host().tasks.get("edges"))
+    plain = task.render
+
+    def render(self, image, value):
+        print("I am drawing!")
+        if draw == "raises":
+            raise ZeroDivisionError("no ink")
+        return plain(self, image, value)
+
+    monkeypatch.setattr(task, "render", render)
+    done = medusa(*ADD, "--json")
+    assert done.code == 0
+    report = done.document["heads"]["edges"]["report"]
+    assert (report is None) == (draw == "raises")
+    assert ("No report of edges: ZeroDivisionError: no ink." in done.err) == (draw == "raises")
+    assert "edges" in json.loads((model / "model.json").read_text())["heads"]
+
+
+def test_a_report_is_not_written_through_a_link(medusa, model, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (model / "reports").mkdir(exist_ok=True)
+    (model / "reports" / "edges.png").symlink_to(victim)
+    assert medusa(*ADD).code == 0
+    assert victim.read_text() == "mine"
+    assert not (model / "reports" / "edges.png").is_symlink()
+
+
 def test_no_permission_to_write_results(medusa, unchanged, photos, tmp_path):
     (tmp_path / "out").write_text("a file where a folder is wanted")
     done = medusa("predict", photos)
@@ -393,6 +489,27 @@ def test_an_interrupted_training_can_be_taken_up(medusa, unchanged, monkeypatch,
     assert medusa(*line, "-m", copy).code == 0
     weights = [next(m.glob("heads/edges/*/head.safetensors")) for m in (continued, copy)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_several_tasks_are_taken_up_where_they_stopped(medusa, unchanged, monkeypatch):
+    line = ["add-task", "edges,normals", *ROOMS, *FAST, *TINY]
+    real = head_training.HeadTraining.loss
+
+    def pressed(self):
+        if self.task.spec.name == "normals" and self.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(head_training.HeadTraining, "loss", pressed)
+        assert medusa(*line).code == INTERRUPTED
+    before = next(unchanged.glob("heads/edges/*/head.safetensors")).read_bytes()
+    resumed = medusa(*line, "--resume")
+    assert resumed.code == 0
+    assert "Going on with normals at step 2" in resumed.err
+    assert next(unchanged.glob("heads/edges/*/head.safetensors")).read_bytes() == before
+    assert next(unchanged.glob("heads/normals/*/head.safetensors")).exists()
+    assert medusa("remove-task", "edges,normals", "--yes").code == 0
 
 
 @pytest.mark.parametrize("answer", ["image", "target"])

@@ -161,3 +161,18 @@ def test_completion_comes_from_the_table():
         check=True,
     )
     assert process.stdout.split() == ["plain,remove-task", "plain,rename-head"]
+
+
+@pytest.mark.parametrize("code", [0, None, 3])
+def test_a_plugin_cannot_end_the_process_as_if_all_were_well(failing, capsys, code):
+    assert failing(SystemExit(code)) == 1
+    assert f"tried to end the process with {code!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_is_written_to_nowhere(monkeypatch, closed):
+    monkeypatch.setattr(sys, closed, None)
+    assert main(["plugins", "list"]) == 0
+    assert main(["plugins", "list", "--json"]) == 0
+    assert main(["tasks", "nonsense"]) == 2
+    getattr(sys, closed).close()

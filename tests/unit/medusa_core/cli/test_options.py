@@ -104,3 +104,8 @@ def test_nonsense_is_a_usage_error(args):
 def test_examples_keep_their_lines():
     output = CliRunner().invoke(show, ["--help"]).output
     assert "  Examples:\n    medusa x\n    medusa y --json\n" in output
+
+
+def test_a_setting_nested_too_deeply_is_text():
+    text = "[" * 100_000
+    assert parse("--set", f"head.width={text}")["settings"] == {"head": {"width": text}}

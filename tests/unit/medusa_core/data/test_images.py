@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from medusa_core.data import images
 from medusa_core.data.images import image_size, open_image, read_raw, read_rgb
@@ -148,3 +148,29 @@ def test_damage_gives_a_picture_or_a_data_error(tmp_path: Path, form: str) -> No
                     read(path)
                 except DataError as err:
                     assert str(path) in err.message  # noqa: PT017
+
+
+def test_programs_are_not_run(tmp_path: Path) -> None:
+    """Pillow hands PostScript to Ghostscript, whatever the file is called."""
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (20, 20)).save(path, "EPS")
+    for read in (read_rgb, read_raw, image_size):
+        with pytest.raises(DataError, match=r"photo\.png: EPS files are programs"):
+            read(path)
+
+
+@pytest.mark.parametrize("step", ["open", "load"])
+def test_a_codec_may_raise_runtime_errors(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of AVIF does."""
+    path = tmp_path / "image.png"
+    Image.new("RGB", (20, 20)).save(path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Failed to decode frame 0")
+
+    target = Image if step == "open" else PngImagePlugin.PngImageFile
+    monkeypatch.setattr(target, step, fail)
+    with pytest.raises(DataError, match=r"image\.png: .*frame 0"):
+        read_rgb(path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medusa_core.data.geometry import View, fixed_views, view_image
+from medusa_core.data.geometry import IDENTITY, View, fixed_views, view_image
 from medusa_core.engine.feature_cache import (
     PADDING,
     Source,
@@ -171,3 +171,46 @@ def test_images_are_cached_as_they_are_viewed(cache, memory, bind):
         shown = view_image(dataset.load(index).image, SIZE, View(), PADDING)
         np.testing.assert_array_equal(images[index], shown)
     assert images.dtype == targets.dtype == valid.dtype == np.uint8
+
+
+def test_a_task_that_writes_to_what_it_is_given_spoils_nothing(cache, backbone, memory, bind):
+    """Features are cached once for all tasks, so what one does to an image must not reach them."""
+
+    def vandal(raw, image):
+        image[:] = 0
+        if raw is None:
+            return np.zeros(image.shape[:2], np.int64)
+        return np.array(raw.fill(1) or raw)
+
+    [clean] = fill(backbone, memory(), [bind("depth")], views=4)
+    expected = np.array(clean.features)
+    for file in cache.iterdir():
+        file.unlink()
+    edges, depth = bind("edges"), bind("depth")
+    spec = edges.task.spec
+    target = spec.target.model_copy(update={"source": "image"})
+    edges.task.spec = spec.model_copy(update={"target": target})
+    edges.task.encode_target = depth.task.encode_target = vandal
+    dataset = memory()
+    sample = dataset.load(0)
+    before = sample.image.copy(), sample.targets["depth"].copy()
+    for binding in (edges, depth):
+        binding.target(sample)
+        shown = view_image(sample.image, SIZE, IDENTITY, PADDING)
+        binding.viewed(sample, shown, SIZE, IDENTITY)
+        assert shown.any()
+    np.testing.assert_array_equal(sample.image, before[0])
+    np.testing.assert_array_equal(sample.targets["depth"], before[1])
+    [spoilt, _] = fill(backbone, dataset, [edges, depth], views=4)
+    np.testing.assert_array_equal(spoilt.features, expected)
+
+
+def test_values_that_the_task_cannot_predict_are_refused(memory, bind):
+    sample = memory().load(0)
+    sample.targets["depth"][7, 7] = -1
+    with pytest.raises(DataError, match=r"image0: target 'depth' holds 1 values such as -1") as e:
+        bind("depth").target(sample)
+    assert "invalid" in e.value.hint
+    sample.targets["normals"][:] = 2
+    with pytest.raises(DataError, match="'normals'"):
+        bind("normals").target(sample)

@@ -1,4 +1,5 @@
 import contextlib
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from medusa_core.engine import row_file
-from medusa_core.engine.row_file import RowWriter, read_rows
+from medusa_core.engine.row_file import RowWriter, read_rows, remove_leftovers
 from medusa_core.errors import StoreError
 
 DTYPES = [np.float16, np.float32, np.uint8, np.int16, np.int64]
@@ -107,3 +108,13 @@ def test_no_descriptor_is_left_open(tmp_path):
         with RowWriter(tmp_path / str(i), 1, (), np.dtype(np.uint8), {}) as writer:
             writer.write(np.zeros((), np.uint8))
     assert len(list(row_file.Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_killed_processes_left_is_deleted_and_what_is_being_written_is_not(tmp_path):
+    old, new, other = (tmp_path / name for name in (".partial-old", ".partial-new", "rows"))
+    for path in (old, new, other):
+        path.write_bytes(b"x")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".partial-new", "rows"]

@@ -422,6 +422,29 @@ def test_the_other_heads_work_beside_an_orphan(path: Path) -> None:
     assert all(torch.equal(outputs[name], expected[name]) for name in outputs)
 
 
+@pytest.mark.parametrize("first", HEADS)
+def test_a_head_that_works_in_place_does_not_reach_the_others(
+    path: Path, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`nn.ReLU(inplace=True)` on a feature level is what many people write first."""
+    model = open_model(path)
+    images = _images(33, 47)
+    expected, photo = model(images), model.predict(_photo())
+    module = model.head_module(first)
+    plain = type(module).forward
+
+    def spoil(features: list[Tensor]) -> Tensor:
+        output = plain(module, features)
+        for level in features:
+            level.zero_()
+        return output
+
+    monkeypatch.setattr(module, "forward", spoil)
+    outputs, shown = model(images), model.predict(_photo())
+    assert all(torch.equal(outputs[name], expected[name]) for name in HEADS)
+    assert all(np.array_equal(shown[name].value, photo[name].value) for name in HEADS)
+
+
 def test_an_architecture_of_the_same_name_elsewhere_does_no_harm(path: Path) -> None:
     """A second plugin may claim a name; heads know whose architecture they were trained with."""
     theirs = default_host().heads.get("linear").model_copy(update={"name": "medusa"})

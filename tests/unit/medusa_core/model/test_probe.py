@@ -98,3 +98,9 @@ def test_another_machine_may_be_close(output: torch.Tensor, field: str) -> None:
 def test_a_damaged_record_is_different(output: torch.Tensor, changes: dict[str, object]) -> None:
     record = probe.record(output).model_copy(update={**changes, "torch": "other"})
     assert probe.compare(record, output) == "different"
+
+
+def test_a_head_that_works_in_place_does_not_spoil_the_probe_of_the_next() -> None:
+    features = [torch.ones(1, 2, 4, 4)]
+    probe.probe_output(lambda levels: levels[0].zero_(), features)  # type: ignore[arg-type]
+    assert torch.equal(features[0], torch.ones(1, 2, 4, 4))
