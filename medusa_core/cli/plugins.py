@@ -41,6 +41,7 @@ def list_command(ctx: click.Context, as_json: bool) -> None:
     """Show all plugins, those included that are broken, or disabled and hence not imported."""
     from medusa_core.plugin_host import PluginSettings, load_host
 
+    # The way to find out about a broken plugin must not itself fail on it.
     settings = dataclasses.replace(PluginSettings.from_environment(), strict=False)
     host = load_host(settings=settings)
     for note in host.notes:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """Turns the feature levels of a backbone into one raw prediction.
 
     Sub-classes are built as `implementation(features: FeatureInfo, out_channels: int, config)`.
     """
 
+    @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Raw prediction `(B, out_channels, h, w)` at any resolution, usually that of level 0.
 
         Args:
             features: `(B, C_i, H / stride_i, W / stride_i) float32` of each level, finest first.
         """
-        raise NotImplementedError
 
     def training_outputs(self, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:
         """(weight, raw prediction) pairs whose weighted losses are summed in training."""

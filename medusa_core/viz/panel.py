@@ -46,7 +46,7 @@ def panel(
     y = gap
     for row, height, caption_height in zip(scaled, heights, captions, strict=True):
         x = gap
-        for (picture, caption), width in zip(row, widths, strict=False):
+        for (picture, caption), width in zip(row, widths, strict=False):  # rows may be shorter
             left = x + (width - picture.width) // 2
             sheet.paste(picture, (left, y + caption_height + (height - picture.height) // 2))
             text = _cut(caption, width, font_size)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from medusa_core.cli import main
@@ -47,15 +46,6 @@ class Done:
         found = [line for line in self.err.splitlines() if line.startswith("Hint: ")]
         assert len(found) <= 1
         return found[0].removeprefix("Hint: ") if found else ""
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks are slower on several threads, much so where other work goes on."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

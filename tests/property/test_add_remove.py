@@ -7,7 +7,6 @@ an invariant that cannot fail proves nothing.
 import contextlib
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,15 +201,6 @@ def walk(world: World, steps: int, seed: int) -> None:
         weights = [5, 5, 5, 1] if few else [6, 6, 6, 1]
         getattr(world, chance.choices(kinds, weights)[0])(chance)
         world.check()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The number of threads may change the last bits, and slows tiny networks down."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A data set in memory, and a backbone small enough to train in a blink."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -53,15 +53,6 @@ class Memory:
         gone = self.lacks.get(index, set())
         image = noise.randint(0, 256, (height, width, 3)).astype(np.uint8)
         return Sample(self.ids[index], image, {k: every[k] for k in sorted(wanted - gone)})
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks are slower on several threads, much so where other work goes on."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
