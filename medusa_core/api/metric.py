@@ -7,7 +7,7 @@ sharding, and is bootstrapped over images without a second pass.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 class Metric(ABC):
     """One or more figures of a task. Metrics hold settings only, no state."""
+
+    costly: ClassVar[bool] = False
+    """Too slow to choose weights by: trainings leave it out, `medusa eval` reports it. A metric
+    with the primary figure must not be."""
 
     @abstractmethod
     def statistics(self, decoded: Tensor, target: Tensor, valid: Tensor) -> Tensor:

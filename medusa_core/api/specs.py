@@ -113,6 +113,8 @@ class TaskSpec(Spec):
     """A task: what is predicted, from which targets, how it is judged.
 
     loss_weight: weight of this task's loss where several tasks train one backbone.
+    config_model: pydantic model of how the task judges, with defaults; `eval --set` changes it for
+        one evaluation. Heads are trained and run with the defaults.
     """
 
     name: Name

@@ -105,20 +105,37 @@ device_option = click.option(
 )
 
 
-def _settings(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> dict[str, dict[str, Any]]:
+def settings_option(metavar: str, what: str, example: str) -> Callable[[Command], Command]:
+    """`--set`, repeated: parameter settings, a nested dict."""
+
+    def parse(
+        ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+    ) -> dict[str, dict[str, Any]]:
+        try:
+            return _settings(values, f"{metavar}, such as {example}")
+        except ValueError as err:
+            raise click.BadParameter(str(err), ctx, param) from None
+
+    return click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        callback=parse,
+        metavar=metavar,
+        help=f"A setting of {what}, such as {example}; may be repeated.",
+    )
+
+
+def _settings(values: tuple[str, ...], form: str) -> dict[str, dict[str, Any]]:
     """`head.width=64` → `{"head": {"width": 64}}`; values are JSON, or else text."""
     result: dict[str, dict[str, Any]] = {}
     for value in values:
         match = re.fullmatch(r"([a-z]\w*)\.([A-Za-z]\w*)=(.*)", value, flags=re.DOTALL)
         if match is None:
-            raise click.BadParameter(
-                f"{value!r} is not SECTION.KEY=VALUE, such as head.width=64.", ctx, param
-            )
+            raise ValueError(f"{value!r} is not {form}.")
         section, key, text = match.groups()
         if key in result.get(section, {}):
-            raise click.BadParameter(f"{section}.{key} is set twice.", ctx, param)
+            raise ValueError(f"{section}.{key} is set twice.")
         result.setdefault(section, {})[key] = _value(text)
     return result
 
@@ -130,16 +147,13 @@ def _value(text: str) -> Any:
         return text
 
 
+PRECISIONS = ("fp32", "bf16", "fp16")
+BALANCES = ("fixed", "uncertainty", "dwa")
+"""As in the engine, which is too heavy to import for `--help`."""
+
 _TRAINING = (
     click.option("--head", metavar="NAME", help="Head architecture; default: the task's own."),
-    click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        callback=_settings,
-        metavar="SECTION.KEY=VALUE",
-        help="A setting of the head, such as head.width=64; may be repeated.",
-    ),
+    settings_option("SECTION.KEY=VALUE", "the head", "head.width=64"),
     click.option("--steps", type=click.IntRange(min=1), help="Length of the training in steps."),
     click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="… in epochs."),
     click.option("--batch", type=click.IntRange(min=1), help="Images a step."),
@@ -147,6 +161,17 @@ _TRAINING = (
     size_option,
     click.option("--seed", type=click.IntRange(min=0), help="Seed of everything drawn by chance."),
     device_option,
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="Number format of the networks in training; fp16 on CUDA only. [fp32]",
+    ),
+    click.option(
+        "--tensorboard",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Write the log for TensorBoard, too; needs the extra `log`.",
+    ),
     click.option("--resume", is_flag=True, help="Go on with a training that was interrupted."),
 )
 
@@ -154,7 +179,8 @@ _TRAINING = (
 def training_options(command: Command) -> Command:
     """Add the options of every command that trains; those not given are None.
 
-    Parameters: head, settings (nested dict), steps, epochs, batch, lr, size, seed, device, resume.
+    Parameters: head, settings (nested dict), steps, epochs, batch, lr, size, seed, device,
+    precision, tensorboard, resume.
     """
     for option in reversed(_TRAINING):
         command = option(command)

@@ -14,6 +14,7 @@ from medusa_core.cli._options import (
     json_option,
     long_side_option,
     model_option,
+    settings_option,
     tasks_option,
 )
 from medusa_core.cli._output import emit, figure, table
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     metavar="HEAD.METRIC=VALUE",
     help="Fail unless it is reached (a maximum where lower is better); may be repeated.",
 )
+@settings_option("HEAD.KEY=VALUE", "how a head is judged", "edges.max_distance=0.011")
 @long_side_option
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many images a data set.")
 @device_option
@@ -54,6 +56,7 @@ def command(
     data: tuple[str, ...],
     split: str,
     minimum: tuple[str, ...],
+    settings: dict[str, dict[str, Any]],
     long_side: int | None,
     limit: int | None,
     device: str | None,
@@ -70,6 +73,7 @@ def command(
             data=data,
             split=split,
             minimum=minimum,
+            settings=settings,
             long_side=long_side,
             limit=limit,
             device=device,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medusa_core.cli._options import (
+    BALANCES,
     NAMES,
     data_option,
     examples,
     json_option,
     training_options,
 )
-from medusa_core.cli._output import emit, table
+from medusa_core.cli._output import count, emit, table
 from medusa_core.cli._progress import make_progress
 from medusa_core.cli.add_task import head_settings
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     epilog=examples(
         "medusa init my-model --backbone hrnet_w18_small --from-scratch",
         "medusa train-backbone my-model --tasks semseg,depth --data rooms",
+        "medusa train-backbone my-model --tasks semseg,depth --data semseg=folder:streets "
+        "--data depth=folder:kitchens --balance uncertainty",
     ),
 )
 @click.argument(
@@ -37,20 +40,33 @@ if TYPE_CHECKING:
 @data_option
 @click.option("--split", default="train", show_default=True, help="Split to train on.")
 @training_options
+@click.option(
+    "--balance",
+    type=click.Choice(BALANCES),
+    default="fixed",
+    show_default=True,
+    help="How losses are weighted: as the tasks say, by learned uncertainty, or by DWA.",
+)
 @click.option("--limit", type=click.IntRange(min=2), help="Use at most so many images.")
+@click.option("--dry-run", is_flag=True, help="Check everything, report costs, train nothing.")
 @json_option
 def command(
     model: Path,
     tasks: tuple[str, ...],
     data: tuple[str, ...],
     split: str,
+    balance: str,
+    dry_run: bool,
     as_json: bool,
     settings: dict[str, dict[str, Any]],
     **options: Any,
 ) -> None:
     """Train the backbone of MODEL and a head for each task together, then freeze it for good.
 
-    The folder must have no heads. The heads trained here are committed with the backbone.
+    The folder must have no heads. The heads trained here are committed with the backbone. Images
+    may lack targets, and data sets may be joined: a task reads those bound to it with TASK=, or
+    else every unbound one with its target. A tenth of the images of each is kept aside to choose
+    weights by.
     """
     from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.train_backbone import train_backbone
@@ -62,12 +78,17 @@ def command(
             tasks=tasks,
             data=data,
             split=split,
+            balance=balance,
+            dry_run=dry_run,
             settings=head_settings(settings),
             progress=make_progress(),
             **given,
         )
 
     def human(console: Console) -> None:
+        if dry_run:
+            _show_plan(result, console)
+            return
         rows = [
             (name, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items() if v is not None))
             for name, metrics in result["heads"].items()
@@ -76,6 +97,27 @@ def command(
         console.print(
             f"Backbone {result['fingerprint'][:12]} is frozen; {result['cpu_seconds']:.0f} CPU s."
         )
+        if result["report"] is not None:
+            console.print(f"Learning curves: {result['report']}")
         console.print(f"Next: medusa add-task TASK -m {result['model']}")
 
     emit(result, as_json, human)
+
+
+def _show_plan(plan: dict[str, Any], console: Console) -> None:
+    backbone, (height, width) = plan["backbone"], plan["size"]
+    rows: list[tuple[object, ...]] = [
+        (backbone["name"], count(backbone["params"]), f"{backbone['gmacs']:.3g}", None, None)
+    ]
+    rows += [
+        (name, count(h["params"]), f"{h['gmacs']:.3g}", h["classes"], f"{h['loss_weight']:g}")
+        for name, h in plan["heads"].items()
+    ]
+    columns = ("part", "params", "GMACs (480×640)", "classes", "loss weight")
+    console.print(table(columns, rows, numeric=columns[1:]))
+    console.print(
+        f"Would train {backbone['name']} on {plan['images']} images at {height}×{width} for "
+        f"{plan['steps']} steps of {plan['batch']}, and choose weights by "
+        f"{plan['selection_images']} others: balance {plan['balance']}, {plan['precision']}, "
+        f"on {plan['device']}."
+    )

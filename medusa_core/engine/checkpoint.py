@@ -1,9 +1,13 @@
-"""The state of an unfinished training: one safetensors file, replaced atomically."""
+"""The state of an unfinished training: one safetensors file, replaced atomically.
+
+Beside the latest state lies that of the best evaluation, to go back to should training diverge.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +20,21 @@ from medusa_core.errors import StoreError, UsageError
 from medusa_core.store import files
 
 FILE = "state.safetensors"
+BEST = "best.safetensors"
+_NOTHING = object()
 
 
-def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+def save_state(
+    folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], name: str = FILE
+) -> None:
     """Write tensors and JSON-able facts as one file that is either the old or the new one."""
     files.make_folder(folder, parents=True)
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     data = save(plain, metadata={"medusa": json.dumps(facts)})
-    rest = files.temporary(folder / FILE)
+    rest = files.temporary(folder / name)
     if files.exists(rest):  # of a process that was killed, or a disk that was full
         files.remove(rest)
-    files.write(folder / FILE, data)
+    files.write(folder / name, data)
 
 
 def exists(folder: Path) -> bool:
@@ -41,35 +49,94 @@ def load_state(
 
     Args:
         folder: where it was saved.
-        identity: settings that must be those of the unfinished training.
+        identity: settings that must be those of the unfinished training. One that diverged must
+            have a lower `lr` instead.
 
     Raises:
         UsageError: the settings differ; lists all differences.
         StoreError: the file is damaged.
     """
-    path = folder / FILE
-    if not path.exists():
+    if not exists(folder):
         return None
+    tensors, facts = _read(folder / FILE)
+    before, asked = facts["identity"], json.loads(json.dumps(identity))
+    diverged = facts.get("diverged")
+    if diverged is not None:
+        if asked["lr"] >= before["lr"]:
+            raise UsageError(
+                f"The unfinished training diverged at step {diverged['step']} with --lr "
+                f"{before['lr']:g}: {diverged['what']}. Its state of step {facts['step']} is kept.",
+                hint=f"Go on with a lower one, such as --resume --lr {lower(before['lr']):g}, or "
+                "start again without --resume.",
+            )
+        before = {**before, "lr": asked["lr"]}
+    differences = list(_differences(before, asked))
+    if differences:
+        raise UsageError(
+            f"Cannot resume with other settings (saved → asked for): {'; '.join(differences)}.",
+            hint="Give the settings of the unfinished training, or start again without --resume.",
+        )
+    return tensors, facts
+
+
+def go_back(folder: Path, step: int, what: str) -> int | None:
+    """After a training diverged: make the best state the one to resume.
+
+    Args:
+        folder: of the training.
+        step: at which it diverged.
+        what: diverged.
+
+    Returns:
+        The step of the state that is kept; None where there is none.
+    """
+    for name in (BEST, FILE):
+        with suppress(StoreError):  # the training has failed already: that is what to report
+            if files.exists(folder / name):
+                tensors, facts = _read(folder / name)
+                save_state(folder, tensors, {**facts, "diverged": {"step": step, "what": what}})
+                forget_best(folder)
+                return int(facts["step"])
+    return None
+
+
+def forget_best(folder: Path) -> None:
+    """Remove the best state, which may be that of another training."""
+    if files.exists(folder / BEST):
+        files.remove(folder / BEST)
+
+
+def lower(lr: float) -> float:
+    """The learning rate to suggest after a training diverged."""
+    return float(f"{lr / 3:.2g}")
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["medusa"])
-            before = facts["identity"]
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            dict(facts["identity"])
+            return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as err:
         raise StoreError(
             f"{path}: cannot be read: {err}.", hint="Start again without --resume."
         ) from err
-    differences = [
-        f"{key} was {before.get(key)!r}, is {identity.get(key)!r}"
-        for key in sorted(before.keys() | identity.keys())
-        if before.get(key) != json.loads(json.dumps(identity.get(key)))
-    ]
-    if differences:
-        raise UsageError(
-            f"Cannot resume with other settings: {'; '.join(differences)}.",
-            hint="Give the settings of the unfinished training, or start again without --resume.",
-        )
-    return tensors, facts
+
+
+def _differences(before: Any, asked: Any, name: str = "") -> Iterator[str]:
+    """`setting: saved → asked` for every setting that differs, those of nested objects by path."""
+    if isinstance(before, dict) and isinstance(asked, dict):
+        for key in sorted(before.keys() | asked.keys()):
+            path = f"{name}.{key}" if name else key
+            yield from _differences(before.get(key, _NOTHING), asked.get(key, _NOTHING), path)
+    elif before != asked:
+        yield f"{name}: {_shown(before)} → {_shown(asked)}"
+
+
+def _shown(value: Any) -> str:
+    if value is _NOTHING:
+        return "not set"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, (list, dict)) else str(value)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

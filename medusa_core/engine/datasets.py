@@ -64,20 +64,43 @@ class Joined:
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def _find(self, index: int) -> tuple[Dataset, int]:
+    def find(self, index: int) -> tuple[int, int]:
+        """Number of the data set a sample lies in, and its index there."""
         part = bisect_right(self._ends, index)
-        return self.parts[part], index - (self._ends[part - 1] if part else 0)
+        return part, index - (self._ends[part - 1] if part else 0)
 
     def size(self, index: int) -> tuple[int, int]:
         """(H, W) of an image."""
-        part, inner = self._find(index)
-        return part.size(inner)
+        part, inner = self.find(index)
+        return self.parts[part].size(inner)
 
     def load(self, index: int, targets: Collection[str] | None = None) -> Sample:
         """Read one sample from the data set it lies in."""
-        part, inner = self._find(index)
-        sample = part.load(inner, targets)
+        part, inner = self.find(index)
+        sample = self.parts[part].load(inner, targets)
         return Sample(self.ids[index], sample.image, sample.targets)
+
+
+class Only:
+    """A data set of which some targets are read; its samples lack the others."""
+
+    def __init__(self, whole: Dataset, targets: Collection[str]) -> None:
+        self.whole = whole
+        self.name, self.split, self.ids = whole.name, whole.split, whole.ids
+        self.targets = {name: info for name, info in whole.targets.items() if name in targets}
+        self.digest = _digest(whole.digest, "only", *sorted(self.targets))
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(H, W) of an image."""
+        return self.whole.size(index)
+
+    def load(self, index: int, targets: Collection[str] | None = None) -> Sample:
+        """Read one sample."""
+        names = self.targets if targets is None else self.targets.keys() & set(targets)
+        return self.whole.load(index, sorted(names))
 
 
 class Subset:
@@ -131,8 +154,9 @@ def shorten(dataset: Dataset, limit: int | None) -> Dataset:
 def selection_split(dataset: Dataset) -> tuple[list[int], list[int]]:
     """Indices to train on and indices to choose weights by.
 
-    A sample belongs to the selection part by a hash of its id, so that it stays there whatever is
-    added to the data set later. Each part has at least one sample.
+    A sample belongs to the selection part by a hash of its id in its own data set, so that it stays
+    there whatever is added to the data set or joined to it later. Each part has at least one
+    sample, and the selection part one of every joined data set that has two.
 
     Raises:
         DataError: there is only one sample.
@@ -142,12 +166,34 @@ def selection_split(dataset: Dataset) -> tuple[list[int], list[int]]:
             f"{dataset.name}: {len(dataset)} image is too few: at least 2 are needed, one to train "
             "on and one to choose weights by."
         )
-    order = sorted(range(len(dataset)), key=lambda i: _share(dataset.ids[i]))
-    chosen = [i for i in order if _share(dataset.ids[i]) < SELECTION_SHARE] or order[:1]
-    if len(chosen) == len(dataset):
-        chosen = order[:1]
-    kept = set(chosen)
-    return [i for i in range(len(dataset)) if i not in kept], sorted(chosen)
+    sources: dict[tuple[int, ...], list[tuple[float, int]]] = {}
+    for index in range(len(dataset)):
+        source, name = _origin(dataset, index)
+        sources.setdefault(source, []).append((_share(name), index))
+    alone = len(sources) == len(dataset)
+    groups = (
+        [sorted(pair for found in sources.values() for pair in found)]
+        if alone
+        else [sorted(found) for found in sources.values()]
+    )
+    kept: set[int] = set()
+    for group in groups:
+        chosen = [index for share, index in group if share < SELECTION_SHARE]
+        if not chosen or len(chosen) == len(group):
+            chosen = [group[0][1]] if len(group) > 1 else []
+        kept |= set(chosen)
+    return [i for i in range(len(dataset)) if i not in kept], sorted(kept)
+
+
+def _origin(dataset: Dataset, index: int) -> tuple[tuple[int, ...], str]:
+    """Which of the joined data sets a sample comes from, and its id there."""
+    if isinstance(dataset, Subset):
+        return _origin(dataset.whole, dataset.indices[index])
+    if isinstance(dataset, Joined):
+        part, inner = dataset.find(index)
+        path, name = _origin(dataset.parts[part], inner)
+        return (part, *path), name
+    return (), dataset.ids[index]
 
 
 def check_target(dataset: Dataset, task: TaskSpec) -> LabelSchema | None:
@@ -184,7 +230,13 @@ def check_target(dataset: Dataset, task: TaskSpec) -> LabelSchema | None:
     return labels
 
 
-def require_same_labels(head: LabelSchema | None, data: LabelSchema | None, where: str) -> None:
+_OTHER_HEAD = "Use data with the same classes, or train another head: medusa add-task … --name NAME"
+_BIND = "Join data with the same classes, or bind the task to one of them: --data TASK=NAME:PATH"
+
+
+def require_same_labels(
+    head: LabelSchema | None, data: LabelSchema | None, where: str, hint: str = _OTHER_HEAD
+) -> None:
     """Refuse data whose classes are not those of a head.
 
     Raises:
@@ -207,7 +259,7 @@ def require_same_labels(head: LabelSchema | None, data: LabelSchema | None, wher
     ]
     raise LabelsError(
         f"{where}: the classes differ: {'; '.join(parts)}.",
-        hint="Use data with the same classes, or train another head: medusa add-task … --name NAME",
+        hint=hint,
     )
 
 
@@ -217,7 +269,7 @@ def _joined(first: TargetInfo, second: TargetInfo, where: str) -> TargetInfo:
     Raises:
         DataError: they disagree on units, classes, or what an ignored pixel or a flip means.
     """
-    require_same_labels(first.labels, second.labels, where)
+    require_same_labels(first.labels, second.labels, where, _BIND)
     if first.unit and second.unit and first.unit != second.unit:
         raise DataError(f"{where} is in {first.unit!r} and in {second.unit!r}.")
     if first.labels is not None and second.labels is not None:

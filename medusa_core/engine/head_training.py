@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from medusa_core.api import Task
+from medusa_core.engine.balancing import Fixed
 from medusa_core.engine.feature_cache import CachedTask
 from medusa_core.engine.schedule import batches
-from medusa_core.engine.scores import Scores, better
-from medusa_core.engine.training import Training, TrainSettings, head_loss
+from medusa_core.engine.scores import Scores, better, selection_metrics
+from medusa_core.engine.training import Training, TrainSettings, outputs_loss
 from medusa_core.heads.base import Head
 from medusa_core.model.images import finish
 
@@ -33,8 +34,8 @@ class HeadTraining(Training):
         work: Path,
         device: str = "cpu",
     ) -> None:
-        self.device = torch.device(device)
-        super().__init__(head.to(self.device), settings, identity, work)
+        balance = Fixed({task.spec.name: 1.0})
+        super().__init__(head, settings, identity, work, balance, device)
         self.task, self.head, self.data = task, head, data
         train, self.selection = parts
         self._rows = batches(train, len(data.source.views), settings.batch, settings.seed)
@@ -44,14 +45,17 @@ class HeadTraining(Training):
         for _ in range(steps):
             next(self._rows)
 
-    def loss(self) -> Tensor | None:
+    def losses(self) -> dict[str, Tensor]:
         """Loss of the next batch."""
         features, target, valid = self.data.batch(next(self._rows))
         if not valid.any():
-            return None
+            return {}
         levels = [level.to(self.device) for level in features]
+        with self.precision.predicting():
+            outputs = self.head.training_outputs(levels)
         target, valid = target.to(self.device), valid.to(self.device)
-        return head_loss(self.task, self.head, levels, target, valid, self.data.source.size)
+        loss = outputs_loss(self.task, outputs, target, valid, self.data.source.size)
+        return {self.task.spec.name: loss}
 
     def figures(self) -> dict[str, float]:
         """Scores on the selection part."""
@@ -85,7 +89,7 @@ def score_head(
 ) -> Scores:
     """Statistics of a head over cached samples, in their first view."""
     head.eval()
-    scores = Scores(task.new_metrics())
+    scores = Scores(selection_metrics(task))
     for start in range(0, len(samples), batch):
         rows = [sample * len(data.source.views) for sample in samples[start : start + batch]]
         features, target, valid = data.batch(rows)

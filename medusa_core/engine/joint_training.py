@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,31 +14,43 @@ from torch import Tensor, nn
 
 from medusa_core.api import TargetSpec
 from medusa_core.backbones.timm_backbone import Backbone, pad_to_stride
+from medusa_core.backbones.unfold import has_folded_norms, unfold_norms
 from medusa_core.data.geometry import Size, View, view_image, view_target
+from medusa_core.engine.balancing import make_balance
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.feature_cache import PADDING, as_target
 from medusa_core.engine.schedule import batches
-from medusa_core.engine.scores import Scores
-from medusa_core.engine.training import Training, TrainSettings, head_loss
+from medusa_core.engine.scores import Scores, selection_metrics
+from medusa_core.engine.training import Training, TrainSettings, outputs_loss
 from medusa_core.heads.base import Head
 from medusa_core.model.images import finish, to_tensor
 
 MAX_ZOOM = 1.4
+UNFOLD_IMAGES = 64
 _MASK = TargetSpec(dtype="int64", invalid=0)
 
 
 @dataclass(frozen=True)
 class JointTask:
-    """One of the tasks trained together: its head and its cached targets."""
+    """One of the tasks trained together: its head and its cached targets.
+
+    head: None where a sub-class of `JointTraining` predicts the task by a `decoder`.
+    """
 
     binding: Binding
-    head: Head
+    head: Head | None
     targets: np.ndarray
     valid: np.ndarray
 
 
 class JointTraining(Training):
-    """Backbone and heads on cached images, each shown in a random view."""
+    """Backbone and heads on cached images, each shown in a random view.
+
+    A frozen backbone is not trained; one whose BatchNorm was folded is unfolded first (`unfolded`
+    layers). A sub-class may predict all tasks by one coupled `decoder`,
+    which is then trained in place of the heads: it overrides `training_outputs` and
+    `evaluation_outputs`.
+    """
 
     def __init__(
         self,
@@ -49,41 +62,62 @@ class JointTraining(Training):
         identity: Mapping[str, Any],
         work: Path,
         device: str = "cpu",
+        decoder: nn.Module | None = None,
+        balance: str = "fixed",
     ) -> None:
-        heads = nn.ModuleDict({f"head_{name}": task.head for name, task in tasks.items()})
-        module = nn.ModuleDict({"backbone": backbone, "heads": heads})
-        self.device = torch.device(device)
-        super().__init__(module.to(self.device), settings, identity, work)
+        heads = {f"head_{n}": task.head for n, task in tasks.items() if task.head is not None}
+        self.decoder = decoder if decoder is not None else nn.ModuleDict(heads)
+        module = nn.ModuleDict({"backbone": backbone, "heads": self.decoder})
+        train, self.selection = parts
+        weights = {name: task.binding.task.spec.loss_weight for name, task in tasks.items()}
+        epoch = math.ceil(len(train) / settings.batch)
+        losses = make_balance(balance, weights, epoch)
+        identity = {"balance": balance, **identity}
+        super().__init__(module, settings, identity, work, losses, device)
         self.backbone, self.tasks, self.images = backbone, tasks, images
         self.size: Size = (int(images.shape[1]), int(images.shape[2]))
-        train, self.selection = parts
         self._rows = batches(train, 1, settings.batch, settings.seed)
-        self.fixed_norms = has_folded_norms(backbone)
+        self.unfolded = 0 if backbone.frozen else unfold(backbone, images, train, settings.batch)
+
+    def training_outputs(
+        self, features: Sequence[Tensor], names: Sequence[str]
+    ) -> dict[str, list[tuple[float, Tensor]]]:
+        """Weighted raw predictions of a training batch, as `Head.training_outputs` gives them.
+
+        Args:
+            features: levels of the batch.
+            names: tasks with a valid pixel in this batch; the others may be left out.
+        """
+        return {name: _head(self.tasks[name]).training_outputs(features) for name in names}
+
+    def evaluation_outputs(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Raw prediction of every task."""
+        return {name: _head(task)(features) for name, task in self.tasks.items()}
 
     def skip(self, steps: int) -> None:
         """Go past batches."""
         for _ in range(steps):
             next(self._rows)
 
-    def loss(self) -> Tensor | None:
-        """Weighted sum of the tasks' losses on the next batch."""
-        if self.fixed_norms:
-            self.backbone.eval()
+    def losses(self) -> dict[str, Tensor]:
+        """Loss of every task with a valid pixel in the next batch."""
         rows = next(self._rows)
         views = random_views(len(rows), self.settings.seed, self.step)
         images = [
             view_image(self.images[row], self.size, view, PADDING)
             for row, view in zip(rows, views, strict=True)
         ]
-        features = self._features(images)
-        losses = []
-        for task in self.tasks.values():
-            target, valid = self._targets(task, rows, views, images)
-            if not valid.any():
-                continue
-            loss = head_loss(task.binding.task, task.head, features, target, valid, self.size)
-            losses.append(task.binding.task.spec.loss_weight * loss)
-        return torch.stack(losses).sum() if losses else None
+        targets = {n: self._targets(task, rows, views, images) for n, task in self.tasks.items()}
+        present = [name for name, (_, valid) in targets.items() if valid.any()]
+        with self.precision.predicting():
+            features = self._features(images)
+            outputs = self.training_outputs(features, present) if present else {}
+        return {
+            name: outputs_loss(
+                self.tasks[name].binding.task, outputs[name], *targets[name], self.size
+            )
+            for name in present
+        }
 
     def figures(self) -> dict[str, float]:
         """Scores of every task on the selection part, as `task.figure`."""
@@ -97,13 +131,14 @@ class JointTraining(Training):
     def scores(self) -> dict[str, Scores]:
         """Statistics of every task over the selection part."""
         self.module.eval()
-        result = {n: Scores(t.binding.task.new_metrics()) for n, t in self.tasks.items()}
+        result = {n: Scores(selection_metrics(t.binding.task)) for n, t in self.tasks.items()}
         for start in range(0, len(self.selection), self.settings.batch):
             rows = self.selection[start : start + self.settings.batch]
             features = self._features([self.images[row] for row in rows])
+            outputs = self.evaluation_outputs(features)
             for name, joint in self.tasks.items():
                 task = joint.binding.task
-                decoded = task.decode(finish(joint.head(features), task, self.size))
+                decoded = task.decode(finish(outputs[name], task, self.size))
                 target = as_target(np.stack([joint.targets[row] for row in rows]))
                 valid = torch.from_numpy(np.stack([joint.valid[row] for row in rows]).astype(bool))
                 result[name].add(decoded, target.to(self.device), valid.to(self.device))
@@ -128,8 +163,7 @@ class JointTraining(Training):
         return {key: figures[key] for key in keys}
 
     def _features(self, images: Sequence[np.ndarray]) -> list[Tensor]:
-        batch = to_tensor(np.stack(images)).to(self.device)
-        return self.backbone(pad_to_stride(batch, self.backbone.stride, self.backbone.mean))
+        return self.backbone(as_input(self.backbone, images))
 
     def _targets(
         self,
@@ -155,6 +189,12 @@ class JointTraining(Training):
         return as_target(np.stack(targets)).to(self.device), mask.to(self.device)
 
 
+def _head(task: JointTask) -> Head:
+    if task.head is None:
+        raise ValueError(f"task {task.binding.task.spec.name!r} has no head and no decoder")
+    return task.head
+
+
 def random_views(count: int, seed: int, step: int) -> list[View]:
     """A random view a sample; depends on the arguments alone, so a training can be resumed."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -165,21 +205,27 @@ def random_views(count: int, seed: int, step: int) -> list[View]:
     ]
 
 
-def has_folded_norms(backbone: Backbone) -> bool:
-    """Whether trained BatchNorm layers were folded: mean 0 and variance 1 with other weights.
+def unfold(backbone: Backbone, images: np.ndarray, rows: Sequence[int], batch: int) -> int:
+    """Make a backbone trainable whose BatchNorm was folded; see `unfold_norms`.
 
-    Batch statistics would destroy such a network, so it is trained with these layers fixed.
-    Weights of 1 and 0 are those that a fresh network starts with.
+    Args:
+        backbone: changed in place, where it needs it.
+        images: `(N, H, W, 3) uint8`, cached.
+        rows: those to train on; at most `UNFOLD_IMAGES` of them are measured, evenly spread.
+        batch: images at once.
+
+    Returns:
+        Number of layers that were given statistics, 0 where none was folded.
     """
-    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
-    return (
-        bool(norms)
-        and all(
-            m.running_mean is not None
-            and m.running_var is not None
-            and not m.running_mean.any()
-            and bool((m.running_var == 1).all())
-            for m in norms
-        )
-        and any(not bool(((m.weight == 1) | (m.weight == 0)).all()) for m in norms)
-    )
+    if not has_folded_norms(backbone):
+        return 0
+    count = min(len(rows), UNFOLD_IMAGES)
+    chosen = [rows[i * len(rows) // count] for i in range(count)]
+    groups = (chosen[i : i + batch] for i in range(0, count, batch))
+    return unfold_norms(backbone, (as_input(backbone, [images[r] for r in g]) for g in groups))
+
+
+def as_input(backbone: Backbone, images: Sequence[np.ndarray]) -> Tensor:
+    """`(H, W, 3) uint8` images as a padded batch on the device of the backbone."""
+    batch = to_tensor(np.stack(images)).to(backbone.mean.device)
+    return pad_to_stride(batch, backbone.stride, backbone.mean)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -41,9 +41,43 @@ def training_report(
     sheet = panel([plots])
     if pictures:
         sheet = _stack(sheet, panel(pictures, cell=CELL))
-    buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "PNG")
-    return buffer.getvalue()
+    return _png(sheet)
+
+
+def joint_report(tasks: Mapping[str, Task], outcome: Outcome) -> bytes:
+    """A PNG: the loss and the selection figure of every task of a joint training, task by task.
+
+    Beside the sum of the losses stand their weights where these are learned, or the learning rate.
+    """
+    steps = [record for record in outcome.log if record["event"] == "step"]
+    span = (0.0, max((p["step"] for p in outcome.curve), default=1.0))
+
+    def plot(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> np.ndarray:
+        return curve(series, title=title, x_label="step", size=(240, 560), x_range=span)
+
+    if outcome.balance.get("method", "fixed") == "fixed":
+        beside = plot("learning rate", {"": [(r["step"], r["lr"]) for r in steps]})
+    else:
+        weights = {name: [(r["step"], r["weights"][name]) for r in steps] for name in tasks}
+        beside = plot("weights of the losses", weights)
+    rows = [[plot("training loss", {"": [(r["step"], r["loss"]) for r in steps]}), beside]]
+    for name, task in tasks.items():
+        metric = task.spec.primary_metric
+        unit = f" ({metric.unit})" if metric.unit else ""
+        better = "higher" if metric.higher_is_better else "lower"
+        losses = [(r["step"], r["losses"][name]) for r in steps if name in r["losses"]]
+        scores = [(p["step"], p[f"{name}.{metric.name}"]) for p in outcome.curve]
+        kept = [point for point in scores if point[0] == outcome.best_step]
+        rows.append(
+            [
+                plot(f"{name}: training loss", {"": losses}),
+                plot(
+                    f"{name}: selection {metric.name}{unit}, {better} is better",
+                    {"": scores, f"kept: {kept[0][1]:.4g}" if kept else "kept": kept},
+                ),
+            ]
+        )
+    return _png(panel([[(picture, "") for picture in row] for row in rows]))
 
 
 def _plot(outcome: Outcome, figure: str, title: str) -> np.ndarray:
@@ -81,6 +115,12 @@ def target_picture(task: Task, image: np.ndarray, target: Tensor, valid: Tensor)
         value = np.where(valid[0].numpy(), value, -1 if classes else 0)
         value = value if classes else value.astype(np.float32)
     return task.render(image, value)
+
+
+def _png(sheet: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _stack(*sheets: np.ndarray) -> np.ndarray:

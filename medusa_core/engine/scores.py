@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from medusa_core.api import Metric, TaskSpec
+from medusa_core.api import Metric, Task, TaskSpec
 
 
 class Scores:
@@ -46,6 +46,11 @@ class Scores:
             chosen = rows if images is None else rows[images]
             result |= metric.compute(chosen.sum(dim=0))
         return result
+
+
+def selection_metrics(task: Task) -> list[Metric]:
+    """The metrics that are quick enough to be computed again and again while a head trains."""
+    return [metric for metric in task.new_metrics() if not metric.costly]
 
 
 def better(task: TaskSpec, new: float, old: float | None) -> bool:

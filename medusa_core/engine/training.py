@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import signal
-import threading
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,41 +16,22 @@ from torch import Tensor, nn
 
 from medusa_core.api import Task
 from medusa_core.engine import checkpoint
+from medusa_core.engine.balancing import Balance
+from medusa_core.engine.interrupts import interrupted_afterwards
+from medusa_core.engine.means import Means
+from medusa_core.engine.outcome import Clock
+from medusa_core.engine.outcome import Outcome as Outcome
+from medusa_core.engine.outcome import TrainSettings as TrainSettings
+from medusa_core.engine.precision import Precision
 from medusa_core.engine.schedule import one_cycle
+from medusa_core.engine.training_log import TrainingLog
 from medusa_core.errors import TrainingError
-from medusa_core.heads.base import Head
 from medusa_core.model.images import finish
 from medusa_core.progress import Progress
 
-MAX_GRADIENT = 5.0
 SAVE_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How long and how fast. One cosine cycle of AdamW; see `schedule.one_cycle`."""
-
-    steps: int
-    batch: int
-    lr: float
-    seed: int = 0
-    weight_decay: float = 1e-4
-    evaluations: int = 5
-
-
-@dataclass
-class Outcome:
-    """A finished training.
-
-    curve: `{"step", "loss", <figure>…}` at each evaluation on the selection part.
-    best: the figures of the weights that were kept. cpu_seconds: of this process, all threads.
-    """
-
-    curve: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, float] = field(default_factory=dict)
-    best_step: int = 0
-    cpu_seconds: float = 0.0
-    skipped_batches: int = 0
+LOG_RECORDS = 200
+"""At most about so many records of steps, however long a training is."""
 
 
 class Training(ABC):
@@ -65,24 +43,37 @@ class Training(ABC):
         settings: TrainSettings,
         identity: Mapping[str, Any],
         work: Path,
+        balance: Balance,
+        device: str = "cpu",
     ) -> None:
-        self.module, self.settings, self.work = module, settings, work
+        self.device = torch.device(device)
+        self.module, self.settings, self.work = module.to(self.device), settings, work
+        self.balance = balance.to(self.device)
+        self.precision = Precision(settings.precision, self.device)
         self.identity = {**asdict(settings), **identity}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in module.parameters() if p.requires_grad]}
+        ]
+        if any(True for _ in balance.parameters()):
+            own = {"params": list(balance.parameters()), "weight_decay": 0.0}
+            groups.append({**own, "factor": balance.factor})
         self.optimizer = torch.optim.AdamW(
-            [p for p in module.parameters() if p.requires_grad],
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
+            groups, lr=settings.lr, weight_decay=settings.weight_decay
         )
         self.step = 0
-        self.loss_sum = 0.0
-        self.loss_count = 0
         self.best_state: dict[str, Tensor] = {}
         self.outcome = Outcome()
+        self.log = TrainingLog()
+        self._means, self._line = Means(), Means()  # since the last evaluation, the last record
         self._whole = True  # not in the middle of a step
+        self._resumed = False
 
     @abstractmethod
-    def loss(self) -> Tensor | None:
-        """Loss of the batch of this step, None where it has no valid pixel."""
+    def losses(self) -> dict[str, Tensor]:
+        """Unweighted loss of every task that has a valid pixel in the batch of this step.
+
+        Networks are run inside `precision.predicting()`; losses are taken outside of it.
+        """
 
     @abstractmethod
     def skip(self, steps: int) -> None:
@@ -104,26 +95,34 @@ class Training(ABC):
         """Take up an unfinished training; False where there is none.
 
         Raises:
-            UsageError: it had other settings.
+            UsageError: it had other settings, or diverged with this learning rate.
         """
         found = checkpoint.load_state(self.work, self.identity)
         if found is None:
             return False
         tensors, facts = found
         self.module.load_state_dict(checkpoint.under_prefix("module", tensors))
+        self.balance.load_state_dict(checkpoint.under_prefix("balance", tensors))
         checkpoint.unpack_optimizer(self.optimizer, checkpoint.under_prefix("adam", tensors))
         self.best_state = checkpoint.under_prefix("best", tensors)
         torch.set_rng_state(tensors["rng"])
         self.step = facts["step"]
-        self.loss_sum, self.loss_count = facts["loss"]
+        self._means.recall(facts["means"])
+        self._line.recall(facts["line"])
+        self.balance.recall(facts["balance"])
+        self.precision.recall(facts["precision"])
         self.outcome = Outcome(**facts["outcome"])
+        if facts.get("diverged"):
+            self.outcome.restarts.append({"step": self.step, "lr": self.settings.lr})
         self.skip(self.step)
+        self._resumed = True
         return True
 
-    def save(self) -> None:
+    def save(self, name: str = checkpoint.FILE) -> None:
         """Write the state of this moment, to be resumed later."""
         tensors = {
             **checkpoint.with_prefix("module", self.module.state_dict()),
+            **checkpoint.with_prefix("balance", self.balance.state_dict()),
             **checkpoint.with_prefix("adam", checkpoint.pack_optimizer(self.optimizer)),
             **checkpoint.with_prefix("best", self.best_state),
             "rng": torch.get_rng_state(),
@@ -131,52 +130,68 @@ class Training(ABC):
         facts = {
             "identity": self.identity,
             "step": self.step,
-            "loss": [self.loss_sum, self.loss_count],
+            "means": self._means.memory(),
+            "line": self._line.memory(),
+            "balance": self.balance.memory(),
+            "precision": self.precision.memory(),
             "outcome": asdict(self.outcome),
         }
-        checkpoint.save_state(self.work, tensors, facts)
+        checkpoint.save_state(self.work, tensors, facts, name)
 
-    def run(self, progress: Progress, label: str) -> Outcome:
+    def run(self, progress: Progress, label: str, log: TrainingLog | None = None) -> Outcome:
         """Train to the end and leave the best weights in the module.
 
         Raises:
-            TrainingError: the loss or a weight is not finite, or no batch had a valid pixel.
+            TrainingError: a loss or a weight is not finite (then the best state
+                is kept, to go on from with a lower learning rate), or no batch had a valid pixel.
             KeyboardInterrupt: after the state was saved.
         """
+        self.log = log or TrainingLog()
+        if not self._resumed:
+            checkpoint.forget_best(self.work)
+        self.log.start(self.outcome.log)
+        try:
+            self._run(progress, label)
+        finally:
+            self.log.close()
+        self.module.load_state_dict(self.best_state)
+        self.module.eval()
+        return self.outcome
+
+    def _run(self, progress: Progress, label: str) -> None:
         steps = self.settings.steps
         progress.start(label, steps)
         progress.advance(self.step)
-        spent, started, saved = self.outcome.cpu_seconds, time.process_time(), time.monotonic()
+        clock, saved = Clock(self.outcome), time.monotonic()
         try:
             if self._evaluation_due():  # interrupted in the middle of one
                 self._evaluate()
             while self.step < steps:
-                with _interrupted_afterwards():
+                with interrupted_afterwards():
                     self._whole = False
                     self._step()
+                    clock.read()
+                    self._record_step()
                     self._whole = True
-                self.outcome.cpu_seconds = spent + time.process_time() - started
                 if self._evaluation_due():
                     self._evaluate()
                 progress.advance(1, **self._shown())
-                if time.monotonic() - saved > SAVE_SECONDS:
+                if time.monotonic() - saved > SAVE_SECONDS and self._broken() is None:
                     self.save()
                     saved = time.monotonic()
         except KeyboardInterrupt:
-            if self._whole:
+            if self._whole and self._broken() is None:
                 self.save()
                 progress.message(f"Stopped at step {self.step}. Add --resume to go on from there.")
             raise
         progress.finish()
-        self.outcome.cpu_seconds = spent + time.process_time() - started
+        clock.read()
         if self.outcome.skipped_batches == steps:
             raise TrainingError(
                 f"{label}: none of {steps} batches had a valid pixel.",
                 hint="Check the targets, or use a larger --batch.",
             )
-        self.module.load_state_dict(self.best_state)
-        self.module.eval()
-        return self.outcome
+        self.outcome.balance = self.balance.report()
 
     def _evaluation_due(self) -> bool:
         steps = self.settings.steps
@@ -187,96 +202,105 @@ class Training(ABC):
 
     def _step(self) -> None:
         self.module.train()
+        lr = one_cycle(self.step, self.settings.steps, self.settings.lr)
         for group in self.optimizer.param_groups:
-            group["lr"] = one_cycle(self.step, self.settings.steps, self.settings.lr)
-        loss = self.loss()
+            group["lr"] = lr * group.get("factor", 1.0)
+        losses = self.losses()
         self.step += 1
-        if loss is None:
+        if not losses:
             self.outcome.skipped_batches += 1
+            self.balance.observe({})
             return
-        value = float(loss.detach())
-        if value != value or value in (float("inf"), float("-inf")):
-            raise TrainingError(
-                f"The training diverged at step {self.step}: the loss is {value}.",
-                hint="Try a lower --lr.",
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRADIENT)
-        self.optimizer.step()
-        self.loss_sum += value
-        self.loss_count += 1
+        total = self.balance(losses)
+        first, *rest = torch.stack([x.detach().float() for x in (total, *losses.values())]).tolist()
+        values = dict(zip(losses, rest, strict=True))
+        self._require_finite(first, values)
+        self.precision.descend(total, self.optimizer, self.module.parameters())
+        self.balance.observe(values)
+        for means in (self._means, self._line):
+            means.add({"loss": first, **{f"loss.{name}": v for name, v in values.items()}})
+
+    def _require_finite(self, total: float, losses: Mapping[str, float]) -> None:
+        bad = [f"the loss of {n} is {v}" for n, v in losses.items() if not math.isfinite(v)]
+        if not bad and not math.isfinite(total):
+            bad = [f"the sum of the losses is {total}"]
+        if bad:
+            raise self._diverged(", ".join(bad))
 
     def _evaluate(self) -> None:
-        if not all(bool(torch.isfinite(p).all()) for p in self.module.parameters()):
-            raise TrainingError(
-                f"The training diverged at step {self.step}: a weight is not finite.",
-                hint="Try a lower --lr.",
-            )
+        broken = self._broken()
+        if broken is not None:
+            raise self._diverged(f"a weight is not finite ({broken})")
         figures = self.figures()
-        mean_loss = self.loss_sum / self.loss_count if self.loss_count else float("nan")
-        self.loss_sum, self.loss_count = 0.0, 0
-        self.outcome.curve.append({"step": float(self.step), "loss": mean_loss, **figures})
-        if not self.best_state or self.improved(figures):
+        means = self._means.take()
+        mean_loss = means.pop("loss", math.nan)
+        parts = means if len(means) > 1 else {}
+        self.outcome.curve.append({"step": float(self.step), "loss": mean_loss, **parts, **figures})
+        best = not self.best_state or self.improved(figures)
+        if best:
             self.best_state = copy.deepcopy(self.module.state_dict())
             self.outcome.best, self.outcome.best_step = figures, self.step
+        self._record("evaluation", {"loss": mean_loss, **means}, figures=figures, best=best)
+        if best:
+            self.save(checkpoint.BEST)
+
+    def _record_step(self) -> None:
+        every = max(1, self.settings.steps // LOG_RECORDS)
+        if self.step % every == 0 and self._line.sums:
+            self._record("step", self._line.take())
+
+    def _record(self, event: str, means: Mapping[str, float], **more: Any) -> None:
+        record = {
+            "event": event,
+            "step": self.step,
+            "seconds": round(self.outcome.seconds, 2),
+            "loss": means["loss"],
+            "losses": {k.removeprefix("loss."): v for k, v in means.items() if k != "loss"},
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "weights": self.balance.weights(),
+            **more,
+        }
+        self.outcome.log.append(record)
+        self.log.write(record)
+
+    def _broken(self) -> str | None:
+        """Name of a weight that is not finite."""
+        named = self.module.named_parameters()
+        return next((name for name, p in named if not bool(torch.isfinite(p).all())), None)
+
+    def _diverged(self, what: str) -> TrainingError:
+        kept = checkpoint.go_back(self.work, self.step, what)
+        hint = "Start again with a lower --lr."
+        if kept is not None:
+            hint = (
+                f"The state of step {kept}, the best so far, is kept. Go on from there with a "
+                f"lower --lr: --resume --lr {checkpoint.lower(self.settings.lr):g}"
+            )
+        return TrainingError(f"The training diverged at step {self.step}: {what}.", hint)
 
     def _shown(self) -> dict[str, float]:
-        if not self.outcome.curve:
-            return {}
-        last = self.outcome.curve[-1]
-        return {"loss": last["loss"], **self.headline(last)}
+        shown = {"loss": self.outcome.log[-1]["loss"]} if self.outcome.log else {}
+        return shown | (self.headline(self.outcome.curve[-1]) if self.outcome.curve else {})
 
 
-def head_loss(
+def outputs_loss(
     task: Task,
-    head: Head,
-    features: Sequence[Tensor],
+    outputs: Sequence[tuple[float, Tensor]],
     target: Tensor,
     valid: Tensor,
     size: tuple[int, int],
 ) -> Tensor:
-    """Weighted sum of the task's loss over everything the head predicts in training.
+    """Weighted sum, in float32, of the task's loss over everything predicted in training.
 
     Args:
         task: gives the loss.
-        head: in training mode.
-        features: its inputs.
+        outputs: (weight, raw prediction) pairs.
         target: `(B, …)`.
         valid: `(B, …) bool`.
         size: (H, W) of the images.
     """
     terms = []
-    for weight, raw in head.training_outputs(features):
-        losses = task.loss(finish(raw, task, size), target, valid)
+    for weight, raw in outputs:
+        losses = task.loss(finish(raw.float(), task, size), target, valid)
         terms.append(weight * torch.stack(list(losses.values())).sum())
     return torch.stack(terms).sum()
-
-
-@contextmanager
-def _interrupted_afterwards() -> Iterator[None]:
-    """Let a first Ctrl-C take effect at the end of the block: half a step cannot be resumed.
-
-    A second one takes effect at once. Only the main thread can do this; others do nothing.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or (
-        threading.current_thread() is not threading.main_thread()
-    ):
-        yield
-        return
-    waiting = False
-
-    def later(number: int, frame: FrameType | None) -> None:
-        nonlocal waiting
-        if waiting:
-            raise KeyboardInterrupt
-        waiting = True
-
-    signal.signal(signal.SIGINT, later)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        raise KeyboardInterrupt

@@ -27,14 +27,28 @@ def resample(level: Tensor, size: Sequence[int]) -> Tensor:
 class FeatureAttention(nn.Module):
     """SFA: a learned mask over a learned projection, `sigmoid(A * X) ⊙ relu(V * X)`.
 
-    The shared feature is what every task sees; the mask and projection are the task's own.
+    The shared feature is what every task sees; the mask and projection are the task's own. `kind`
+    says what the mask tells apart: "both" positions and channels, "spatial" positions only,
+    "channel" channels only (from their means over the image), "none" nothing: no mask.
     `(B, inputs, h, w)` → `(B, outputs, h, w)`.
     """
 
-    def __init__(self, inputs: int, outputs: int, mask: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, kind: str = "both") -> None:
         super().__init__()
         self.value = conv_norm(inputs, outputs)
-        self.mask = conv_norm(inputs, outputs) if mask else None
+        self.mask: nn.Module | None = None
+        if kind == "both":
+            self.mask = conv_norm(inputs, outputs)
+        elif kind == "spatial":
+            self.mask = conv_norm(inputs, 1)
+        elif kind == "channel":
+            middle = max(8, inputs // 4)
+            self.mask = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1),
+                nn.Conv2d(inputs, middle, 1),
+                nn.ReLU(),
+                nn.Conv2d(middle, outputs, 1),
+            )
 
     def forward(self, feature: Tensor) -> Tensor:
         """Select from a shared feature what the task needs."""
@@ -61,19 +75,28 @@ class Refinement(nn.Module):
         return F.relu(feature + self.layers(feature))
 
 
-class ScaleAttention(nn.Module):
-    """MSA: per pixel, a softmax over the levels weighs their projections.
+class ScaleFusion(nn.Module):
+    """Levels at one resolution, one feature: MSA, or what it is compared with.
 
-    `G = Σ_s softmax_s(up(w_s · F_s)) ⊙ up(P_s F_s)`. Each level is projected before it is
-    upsampled, which equals projecting after (both are linear) at a fraction of the cost. Without
-    attention the projections are averaged.
+    "attention" is MSA, a softmax over the levels for every pixel:
+    `G = Σ_s softmax_s(up(w_s · F_s)) ⊙ up(P_s F_s)`. "sum" leaves the softmax out; that is also
+    what a 1×1 convolution of the concatenated levels computes. "concatenation" keeps all channels.
+    Each level is projected before it is upsampled, which equals projecting after (both are linear)
+    at a fraction of the cost.
+
+    Attributes:
+        outputs: channels of the result.
     """
 
-    def __init__(self, inputs: Sequence[int], outputs: int, attention: bool = True) -> None:
+    def __init__(self, inputs: Sequence[int], width: int, kind: str = "attention") -> None:
         super().__init__()
-        self.outputs = outputs
+        self.kind = kind
+        self.outputs = sum(inputs) if kind == "concatenation" else width
         self.project = nn.ModuleList(
-            nn.Conv2d(width, outputs + attention, 1, bias=True) for width in inputs
+            nn.Identity()
+            if kind == "concatenation"
+            else nn.Conv2d(channels, width + (kind == "attention"), 1)
+            for channels in inputs
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -82,8 +105,10 @@ class ScaleAttention(nn.Module):
         levels = [
             resample(project(x), size) for project, x in zip(self.project, features, strict=True)
         ]
+        if self.kind == "concatenation":
+            return torch.cat(levels, dim=1)
         stacked = torch.stack(levels)
-        values = stacked[:, :, : self.outputs]
-        if stacked.shape[2] == self.outputs:
-            return values.mean(dim=0)
-        return (stacked[:, :, self.outputs :].softmax(dim=0) * values).sum(dim=0)
+        if self.kind == "sum":
+            return stacked.sum(dim=0)
+        values, scores = stacked[:, :, : self.outputs], stacked[:, :, self.outputs :]
+        return (scores.softmax(dim=0) * values).sum(dim=0)

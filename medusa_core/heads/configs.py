@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,16 +22,21 @@ class MedusaConfig(HeadConfig):
 
     width: channels at the finest level; coarser levels get more, in proportion to their stride.
     fused_width: channels after the levels are fused.
-    feature_attention, scale_attention, refinement: switches for ablation.
     subpixel: the prediction is this much finer than the finest level, each value of a cell with
         weights of its own (pixel shuffle). For structures thinner than a cell.
     deep_supervision: weight of the losses of single levels in training, 0 for none.
+    feature_attention: what the mask of a level tells apart.
+    top_down: every level also gets what was made of the coarser ones.
+    refinement: of every level, by 3×3 convolutions: full ones (separable ones at the finest level,
+        where they are dearest), or separable ones everywhere.
+    scale_attention: how the levels become one feature.
     """
 
     width: Annotated[int, Field(ge=1, le=1024)] = 32
     fused_width: Annotated[int, Field(ge=1, le=1024)] = 64
-    feature_attention: bool = True
-    scale_attention: bool = True
-    refinement: bool = True
     subpixel: Annotated[int, Field(ge=1, le=4)] = 1
     deep_supervision: Annotated[float, Field(ge=0, le=10)] = 0.0
+    feature_attention: Literal["none", "spatial", "channel", "both"] = "both"
+    top_down: bool = True
+    refinement: Literal["none", "separable", "full"] = "full"
+    scale_attention: Literal["attention", "sum", "concatenation"] = "attention"

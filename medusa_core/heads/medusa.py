@@ -7,13 +7,14 @@ Multitasking" (CVPR Workshops 2022). The equations are our reading of it (no cod
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medusa_core.api import FeatureInfo
 from medusa_core.heads.base import Head
-from medusa_core.heads.blocks import FeatureAttention, Refinement, ScaleAttention
+from medusa_core.heads.blocks import FeatureAttention, Refinement, ScaleFusion, resample
 from medusa_core.heads.configs import MedusaConfig
 
 
@@ -27,14 +28,21 @@ class MedusaHead(Head):
             FeatureAttention(inputs, width, config.feature_attention)
             for inputs, width in zip(features.channels, widths, strict=True)
         )
+        self.descend = (
+            nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
+            if config.top_down
+            else None
+        )
         self.refine = nn.ModuleList(
-            Refinement(width, separable=level == 0) if config.refinement else nn.Identity()
+            nn.Identity()
+            if config.refinement == "none"
+            else Refinement(width, separable=level == 0 or config.refinement == "separable")
             for level, width in enumerate(widths)
         )
-        self.fuse = ScaleAttention(widths, config.fused_width, config.scale_attention)
-        self.norm = nn.BatchNorm2d(config.fused_width)
+        self.fuse = ScaleFusion(widths, config.fused_width, config.scale_attention)
+        self.norm = nn.BatchNorm2d(self.fuse.outputs)
         self.subpixel = config.subpixel
-        self.predict = nn.Conv2d(config.fused_width, out_channels * self.subpixel**2, 1)
+        self.predict = nn.Conv2d(self.fuse.outputs, out_channels * self.subpixel**2, 1)
         self.supervision = config.deep_supervision
         self.level_predict = (
             nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in widths)
@@ -43,10 +51,14 @@ class MedusaHead(Head):
         )
 
     def _levels(self, features: Sequence[Tensor]) -> list[Tensor]:
-        return [
-            refine(attend(feature))
-            for attend, refine, feature in zip(self.attend, self.refine, features, strict=True)
-        ]
+        """From the coarsest level to the finest: `refine(SFA(X_s) + up(D_s F_(s+1)))`."""
+        levels: list[Tensor] = []
+        for index in reversed(range(len(features))):
+            level = self.attend[index](features[index])
+            if levels and self.descend is not None:
+                level = level + resample(self.descend[index](levels[0]), level.shape[-2:])
+            levels.insert(0, self.refine[index](level))
+        return levels
 
     def _prediction(self, levels: Sequence[Tensor]) -> Tensor:
         prediction = self.predict(F.relu(self.norm(self.fuse(levels))))

@@ -19,14 +19,28 @@ from medusa_core.plugin_host.importing import FAILURES, describe
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner
 
 
-def make_task(host: Host, spec: TaskSpec, labels: LabelSchema | None = None) -> Task:
+def make_task(
+    host: Host,
+    spec: TaskSpec,
+    labels: LabelSchema | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Task:
     """The behaviour of a task, bound to the classes it predicts.
+
+    Args:
+        host: knows the plugins.
+        spec: of the task.
+        labels: its classes.
+        settings: what differs from its defaults; strings are converted.
 
     Raises:
         PluginError: the plugin cannot provide it.
+        UsageError: a setting does not exist or does not fit; lists all problems.
     """
     model = host.config_model(spec)
-    config = model() if model is not None else None
+    if model is None and settings:
+        raise UsageError(f"Task {spec.name!r} has no settings.")
+    config = None if model is None else _validated(model, settings or {}, f"task {spec.name!r}")
     task = host.implementation(spec)(spec, labels if spec.has_labels else None, config)
     if not isinstance(task, Task):
         raise PluginError(f"{spec.implementation} of task {spec.name!r} is not a Task.")
@@ -52,18 +66,23 @@ def complete_head_ref(
     name = name or default.name
     spec = host.heads.get(name)
     chosen = {**(default.config if name == default.name else {}), **settings}
-    model: type[BaseModel] = host.config_model(spec)
+    config = _validated(host.config_model(spec), chosen, f"head {name!r}", "head.")
+    return HeadRef(name=name, config=config.model_dump(mode="json"))
+
+
+def _validated(
+    model: type[BaseModel], settings: Mapping[str, Any], what: str, prefix: str = ""
+) -> BaseModel:
     try:
-        config = model.model_validate(chosen)
+        return model.model_validate(settings)
     except ValidationError as err:
         problems = "; ".join(
-            f"head.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()
+            f"{prefix}{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()
         )
         known = ", ".join(model.model_fields) or "none"
         raise UsageError(
-            f"Settings of head {name!r}: {problems}.", hint=f"Its settings: {known}."
+            f"Settings of {what}: {problems}.", hint=f"Its settings: {known}."
         ) from err
-    return HeadRef(name=name, config=config.model_dump(mode="json"))
 
 
 def make_head(

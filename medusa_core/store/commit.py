@@ -140,7 +140,8 @@ def remove_heads(path: PathLike, names: Iterable[str]) -> None:
         for name in sorted(gone):
             _refuse_unknown(name, manifest)
         kept = {name: rev for name, rev in manifest.heads.items() if name not in gone}
-        commit(layout, _changed(manifest, kept), finished=[layout.report(name) for name in gone])
+        reports = [place(name) for name in gone for place in (layout.report, layout.log)]
+        commit(layout, _changed(manifest, kept), finished=reports)
 
 
 def rename_head(path: PathLike, old: str, new: str) -> None:
@@ -167,8 +168,9 @@ def rename_head(path: PathLike, old: str, new: str) -> None:
         heads = {(new if name == old else name): r for name, r in manifest.heads.items()}
         commit(layout, _changed(manifest, heads))
         with best_effort(f"the report of {old!r} keeps its old name"):
-            if files.is_folder(layout.report(old).parent) and files.exists(layout.report(old)):
-                files.move(layout.report(old), layout.report(new))
+            for place in (layout.report, layout.log):
+                if files.is_folder(place(old).parent) and files.exists(place(old)):
+                    files.move(place(old), place(new))
 
 
 def require_free(path: PathLike) -> None:

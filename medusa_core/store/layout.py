@@ -92,6 +92,17 @@ class Layout:
         """The picture of how a head's training went. Nothing depends on it."""
         return self.root / _REPORTS / f"{checked_name(name)}.png"
 
+    def log(self, name: str) -> Path:
+        """The records of how a head's training went, one a line. Nothing depends on them."""
+        return self.root / _REPORTS / f"{checked_name(name)}.jsonl"
+
+    def joint_report(self, suffix: str) -> Path:
+        """The picture (.png) or the records (.jsonl) of the joint training of the backbone.
+
+        No head can have this name.
+        """
+        return self.root / _REPORTS / f"train-backbone{suffix}"
+
     def work(self, name: str) -> Path:
         """The resume state of an unfinished training of a head."""
         return self.all_work / checked_name(name)

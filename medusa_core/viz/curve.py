@@ -23,23 +23,25 @@ def curve(
     x_label: str = "",
     y_label: str = "",
     size: tuple[int, int] = (360, 560),
+    x_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Plot series of points as lines, with axes, round ticks and a legend.
 
     Args:
         series: name → (x, y) points in the order they are joined; points that are not finite
-            break the line.
+            break the line. The legend leaves out a series named "".
         title: text above the plot.
         x_label: text below the plot.
         y_label: text above the vertical axis.
         size: (height, width) of the picture in pixels.
+        x_range: ends of the horizontal axis; None: those of the points.
 
     Returns:
         `(*size, 3) uint8`; axes without ticks where no point is finite.
     """
     height, width = size
     canvas = Image.new("RGB", (width * _OVERSAMPLE, height * _OVERSAMPLE), _PAPER)
-    plot = _Plot(canvas, series)
+    plot = _Plot(canvas, series, x_range)
     plot.texts(title, x_label, y_label)
     plot.grid()
     for index, points in enumerate(series.values()):
@@ -60,13 +62,18 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 class _Plot:
     """One plot being drawn, in oversampled pixels."""
 
-    def __init__(self, canvas: Image.Image, series: Mapping[str, Points]) -> None:
+    def __init__(
+        self,
+        canvas: Image.Image,
+        series: Mapping[str, Points],
+        x_range: tuple[float, float] | None,
+    ) -> None:
         self.draw = ImageDraw.Draw(canvas)
         self.unit = _OVERSAMPLE
         self.face = font(12 * self.unit)
         self.bold = font(14 * self.unit)
         finite = [p for points in series.values() for p in points if _finite(p)]
-        self.x_range = _widen([x for x, _ in finite], 0.0)
+        self.x_range = _widen(x_range or [x for x, _ in finite], 0.0)
         self.y_range = _widen([y for _, y in finite], 0.06)
         self.empty = not finite
         self.y_ticks = [] if self.empty else nice_ticks(*self.y_range)
@@ -134,7 +141,7 @@ class _Plot:
         x = float(self.right)
         y = self.top - 4.4 * gap
         line = text_size("0", self.face)[1]
-        for index, name in reversed(list(enumerate(names))):
+        for index, name in reversed([pair for pair in enumerate(names) if pair[1]]):
             x -= text_size(name, self.face)[0]
             self.draw.text((x, y), name, font=self.face, fill=_INK)
             colour = tuple(int(c) for c in palette(index + 1)[index])

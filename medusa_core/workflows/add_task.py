@@ -20,6 +20,7 @@ from medusa_core.engine.feature_cache import CachedTask, Source, cache_tasks
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.report import training_report
 from medusa_core.engine.training import Outcome, TrainSettings
+from medusa_core.engine.training_log import json_lines
 from medusa_core.errors import NameTakenError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
@@ -30,6 +31,7 @@ from medusa_core.plugin_host.importing import FAILURES, describe
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
+from medusa_core.store.layout import Layout
 from medusa_core.workflows import preparation
 
 DEFAULT_STEPS = 800
@@ -55,6 +57,8 @@ class TrainOptions:
     views: int = DEFAULT_VIEWS
     limit: int | None = None
     device: str | None = None
+    precision: str = "fp32"
+    tensorboard: str | Path | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -127,6 +131,7 @@ def add_task(
     preparation.require_bindings_used(refs, (*wanted, *wanted.values()))
     plans = [_plan(host, head, task, refs, split, options) for head, task in wanted.items()]
     device = preparation.choose_device(options.device)
+    preparation.check_options(options.precision, device, options.tensorboard)
     if not model.exists() and not dry_run:
         from medusa_core.workflows.init import init
 
@@ -162,6 +167,7 @@ def add_task(
             "lr": options.lr,
             "seed": options.seed,
             "views": options.views,
+            "precision": options.precision,
         }
         committed = preparation.new_head(
             host,
@@ -179,6 +185,9 @@ def add_task(
             model, plan.name, committed, replace=replace, expect_fingerprint=record.fingerprint
         )
         report = _report(model, plan, head, cached, parts[1], outcome, progress)
+        log = preparation.write_report(
+            Layout(model).log(plan.name), json_lines(outcome.log), progress
+        )
         added[plan.name] = {
             **_describe(plan),
             "metrics": committed.manifest.metrics,
@@ -190,6 +199,7 @@ def add_task(
             "cpu_seconds": round(outcome.cpu_seconds, 1),
             "seconds": round(seconds, 1),
             "report": report,
+            "log": log,
         }
     return {"schema_version": 1, "model": str(model), "dry_run": dry_run, "heads": added}
 
@@ -274,7 +284,7 @@ def _report(
     except FAILURES as err:
         progress.message(f"No report of {plan.name}: {describe(err)}.")
         return None
-    return preparation.write_report(model, plan.name, png, progress)
+    return preparation.write_report(Layout(model).report(plan.name), png, progress)
 
 
 def _train(
@@ -292,7 +302,9 @@ def _train(
         backbone, fingerprint, source, [Binding(plan.task, plan.labels)], progress
     )
     parts = selection_split(plan.dataset)
-    settings = TrainSettings(plan.steps, options.batch, options.lr, options.seed)
+    settings = TrainSettings(
+        plan.steps, options.batch, options.lr, options.seed, precision=options.precision
+    )
     identity = {
         "task": plan.task.spec.name,
         "head": plan.ref.model_dump(mode="json"),
@@ -308,5 +320,7 @@ def _train(
         head = make_head(host, plan.ref, backbone.info, plan.task.out_channels)
         training = HeadTraining(plan.task, head, cached, parts, settings, identity, work, device)
         preparation.resume(training, options.resume, plan.name, progress)
-        outcome = training.run(progress, f"Training {plan.name}")
+        board = Path(options.tensorboard) / plan.name if options.tensorboard else None
+        log = preparation.training_log(training, board, progress)
+        outcome = training.run(progress, f"Training {plan.name}", log)
     return head, outcome, cached, parts, time.perf_counter() - started

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medusa_core.api import Task
 from medusa_core.engine import evaluator
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import (
@@ -18,6 +19,7 @@ from medusa_core.engine.datasets import (
 )
 from medusa_core.engine.evaluator import HeadScores
 from medusa_core.errors import DataError, UnknownNameError, UsageError
+from medusa_core.model.assembly import make_task
 from medusa_core.model.medusa_model import MedusaModel, open_model
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress, SilentProgress
@@ -31,6 +33,7 @@ def evaluate(
     data: Sequence[str] = (),
     split: str = "val",
     minimum: Sequence[str] = (),
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     long_side: int | None = None,
     limit: int | None = None,
     device: str | None = None,
@@ -45,6 +48,8 @@ def evaluate(
         data: as `--data`.
         split: of the data sets.
         minimum: checks, `head.metric=value`; where lower is better, value is the maximum.
+        settings: head name → settings of its task for this evaluation, such as
+            `{"edges": {"max_distance": 0.011}}`.
         long_side: as in `MedusaModel.predict`.
         limit: at most so many images a data set, evenly spread.
         device: where to compute.
@@ -56,6 +61,7 @@ def evaluate(
 
     Raises:
         UnknownNameError: unknown head, data set, split or metric.
+        UsageError: a setting does not exist or does not fit.
         LabelsError: a data set has other classes than a head.
         DataError: a sample cannot be read, or no data set has the target of a head in `tasks`.
     """
@@ -63,12 +69,14 @@ def evaluate(
     if not isinstance(model, MedusaModel):
         model = open_model(model, tasks, preparation.choose_device(device), host)
     checks = [_parse_check(text, model, model.select(tasks)) for text in minimum]
+    judges = _judges(model, model.select(tasks), settings or {})
     scores, sources, missing = score(
-        model, tasks, preparation.parse_data(data), split, long_side, limit, progress
+        model, tasks, preparation.parse_data(data), split, long_side, limit, progress, judges
     )
     heads = {}
     for name, result in scores.items():
-        spec = model.tasks[name].spec
+        task = judges.get(name, model.tasks[name])
+        spec = task.spec
         heads[name] = {
             "task": spec.name,
             "data": sources[name],
@@ -78,6 +86,7 @@ def evaluate(
             "primary": spec.primary_metric.name,
             "metrics": result.scores.figures(),
             "units": {ref.name: ref.unit for ref in spec.metrics if ref.unit},
+            "settings": {} if task.config is None else task.config.model_dump(mode="json"),
         }
     verdicts = [_check(heads, *check, model=model) for check in checks]
     return {
@@ -98,8 +107,11 @@ def score(
     long_side: int | None,
     limit: int | None,
     progress: Progress,
+    judges: Mapping[str, Task] | None = None,
 ) -> tuple[dict[str, HeadScores], dict[str, list[str]], list[str]]:
     """Statistics a head, the data sets they come from, and the heads no data set has a target for.
+
+    `judges` are tasks with other settings, by the names of their heads.
 
     Raises:
         DataError: no data set has the target of a head named in `tasks`.
@@ -123,7 +135,7 @@ def score(
                 require_same_labels(
                     model.tasks[name].labels, labels, f"Head {name!r} (first) and {dataset.name}"
                 )
-                bindings[name] = Binding(model.tasks[name], labels)
+                bindings[name] = Binding((judges or {}).get(name, model.tasks[name]), labels)
         if not bindings:
             continue
         for name, found in evaluator.evaluate(
@@ -143,6 +155,19 @@ def score(
             hint="Choose data with --data [TASK=]NAME:PATH.",
         )
     return {name: results[name] for name in names if name not in missing}, sources, missing
+
+
+def _judges(
+    model: MedusaModel, names: Sequence[str], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Task]:
+    """The tasks of the heads that `settings` names, with these settings."""
+    judges = {}
+    for name, chosen in settings.items():
+        if name not in names:
+            raise UnknownNameError("head", name, names, hint=f"It is named in --set {name}.….")
+        task = model.tasks[name]
+        judges[name] = make_task(model.host, task.spec, task.labels, chosen)
+    return judges
 
 
 def _parse_check(text: str, model: MedusaModel, names: Sequence[str]) -> tuple[str, str, float]:

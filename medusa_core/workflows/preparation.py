@@ -19,7 +19,15 @@ from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import Size, size_votes
 from medusa_core.engine import checkpoint
 from medusa_core.engine.datasets import DataRef, Joined, check_target, load_dataset, shorten
+from medusa_core.engine.precision import check_precision
 from medusa_core.engine.training import Outcome, Training
+from medusa_core.engine.training_log import (
+    JsonLines,
+    Sink,
+    TensorBoard,
+    TrainingLog,
+    require_tensorboard,
+)
 from medusa_core.errors import StoreError, UnknownNameError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
@@ -28,7 +36,6 @@ from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
 from medusa_core.store import files, weights
 from medusa_core.store.commit import NewHead
-from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import HeadManifest, Owner
 
 DEFAULT_DATA = ("rooms",)
@@ -154,6 +161,35 @@ def resume(training: Training, wanted: bool, what: str, progress: Progress) -> N
         )
 
 
+LOG = "log.jsonl"
+"""In the work folder of a training that is not committed yet."""
+
+
+def training_log(training: Training, folder: Path | None, progress: Progress) -> TrainingLog:
+    """Where a training writes down how it goes: beside its state, and for TensorBoard if wanted.
+
+    Args:
+        training: the training.
+        folder: of TensorBoard's files; None: none are written.
+        progress: told about a log that cannot be written.
+    """
+    sinks: list[Sink] = [JsonLines(training.work / LOG)]
+    if folder is not None:
+        sinks.append(TensorBoard(folder))
+    return TrainingLog(sinks, progress)
+
+
+def check_options(precision: str, device: str, tensorboard: str | Path | None) -> None:
+    """Refuse what this machine cannot do, before any work.
+
+    Raises:
+        UsageError: the device lacks the precision, or TensorBoard is not installed.
+    """
+    check_precision(precision, device)
+    if tensorboard is not None:
+        require_tensorboard()
+
+
 def new_head(
     host: Host,
     task: Task,
@@ -190,6 +226,7 @@ def new_head(
             **provenance,
             "best_step": outcome.best_step,
             "cpu_seconds": round(outcome.cpu_seconds, 1),
+            **({"restarts": outcome.restarts} if outcome.restarts else {}),
             "curve": [{k: _rounded(v) for k, v in point.items()} for point in outcome.curve],
             "versions": versions(),
         },
@@ -208,14 +245,22 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_report(model: Path, name: str, png: bytes, progress: Progress) -> str | None:
-    """Put a training report where people find it; the head does not depend on it."""
-    path = Layout(model).report(name)
+def write_report(path: Path, data: bytes, progress: Progress) -> str | None:
+    """Put a picture or the records of a training where people find them.
+
+    Args:
+        path: by `Layout.report` or one of its kind.
+        data: of the file.
+        progress: told if it cannot be written: no head depends on it.
+
+    Returns:
+        The path, None where it could not be written.
+    """
     try:
         files.make_folder(path.parent)
         if files.exists(files.temporary(path)):
             files.remove(files.temporary(path))
-        files.write(path, png)  # in place of a link, not through it
+        files.write(path, data)  # in place of a link, not through it
     except StoreError as err:
         progress.message(f"The report could not be written: {err}")
         return None

@@ -9,7 +9,7 @@ import pytest
 
 from medusa_core.cli import COMMANDS, main
 
-HEAVY = {"numpy", "timm", "torch", "torchvision", "PIL", "safetensors"}
+HEAVY = {"numpy", "scipy", "timm", "torch", "torchvision", "PIL", "safetensors"}
 PLUGIN_LIBRARIES = {"pluggy", "pydantic", "rich"}
 
 SCRIPT = """

@@ -452,7 +452,7 @@ def test_a_head_for_another_backbone(medusa, model, tmp_path):
 @pytest.mark.parametrize("task", ["edges", "edges,normals"])
 def test_an_interrupted_training_can_be_taken_up(medusa, unchanged, monkeypatch, tmp_path, task):
     line = ["add-task", task, *ROOMS, *FAST, *TINY]
-    real, calls = head_training.HeadTraining.loss, []
+    real, calls = head_training.HeadTraining.losses, []
 
     def pressed(self):
         calls.append(1)
@@ -463,7 +463,7 @@ def test_an_interrupted_training_can_be_taken_up(medusa, unchanged, monkeypatch,
     copy = tmp_path / "straight"
     shutil.copytree(unchanged, copy)
     with monkeypatch.context() as patch:
-        patch.setattr(head_training.HeadTraining, "loss", pressed)
+        patch.setattr(head_training.HeadTraining, "losses", pressed)
         done = medusa(*line)
     assert done.code == INTERRUPTED
     assert done.err.splitlines()[-1] == "Interrupted."
@@ -478,7 +478,7 @@ def test_an_interrupted_training_can_be_taken_up(medusa, unchanged, monkeypatch,
 
     other = medusa(*line, "--resume", "--lr", "0.5")
     assert other.code == USAGE
-    assert "lr was 0.003, is 0.5" in other.error
+    assert "lr: 0.003 → 0.5" in other.error
 
     continued = tmp_path / "continued"
     shutil.copytree(unchanged, continued)
@@ -493,7 +493,7 @@ def test_an_interrupted_training_can_be_taken_up(medusa, unchanged, monkeypatch,
 
 def test_several_tasks_are_taken_up_where_they_stopped(medusa, unchanged, monkeypatch):
     line = ["add-task", "edges,normals", *ROOMS, *FAST, *TINY]
-    real = head_training.HeadTraining.loss
+    real = head_training.HeadTraining.losses
 
     def pressed(self):
         if self.task.spec.name == "normals" and self.step == 1:
@@ -501,7 +501,7 @@ def test_several_tasks_are_taken_up_where_they_stopped(medusa, unchanged, monkey
         return real(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(head_training.HeadTraining, "loss", pressed)
+        patch.setattr(head_training.HeadTraining, "losses", pressed)
         assert medusa(*line).code == INTERRUPTED
     before = next(unchanged.glob("heads/edges/*/head.safetensors")).read_bytes()
     resumed = medusa(*line, "--resume")

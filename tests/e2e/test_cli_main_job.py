@@ -186,7 +186,12 @@ def test_rename_a_head(medusa, model):
     assert (done.document["old"], done.document["new"]) == ("depth", "depth_indoor")
     assert (contents(model, "depth_indoor"), contents(model, "semseg")) == before
     assert not (model / "heads" / "depth").exists()
-    assert sorted(os.listdir(model / "reports")) == ["depth_indoor.png", "semseg.png"]
+    assert sorted(os.listdir(model / "reports")) == [
+        "depth_indoor.jsonl",
+        "depth_indoor.png",
+        "semseg.jsonl",
+        "semseg.png",
+    ]
     assert medusa("verify").code == 0
     assert medusa("eval", "--tasks", "depth_indoor", "--limit", 2, *ROOMS).code == 0
 
@@ -206,7 +211,7 @@ def test_remove_a_task(medusa, model):
     assert done.document["remaining"] == ["semseg"]
     assert done.document["bytes"] > 0
     assert os.listdir(model / "heads") == ["semseg"]
-    assert os.listdir(model / "reports") == ["semseg.png"]
+    assert sorted(os.listdir(model / "reports")) == ["semseg.jsonl", "semseg.png"]
     assert contents(model, "semseg") == before
     assert medusa("verify").code == 0
 

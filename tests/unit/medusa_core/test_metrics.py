@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medusa_core.api import Metric
 from medusa_core.errors import DataError
-from medusa_core.metrics import AngularErrors, DepthErrors, MaxF, MeanIoU, angle_between
+from medusa_core.metrics import AngularErrors, BoundaryF, DepthErrors, MaxF, MeanIoU, angle_between
 
 B, H, W = 6, 31, 37
 THRESHOLDS = [i / 100 for i in range(1, 100)]
@@ -48,11 +48,17 @@ def _max_f(g: torch.Generator) -> Case:
     return MaxF("best", 0.3, THRESHOLDS), decoded, target, {"best": 1}
 
 
+def _boundary_f(g: torch.Generator) -> Case:
+    _, decoded, target, _ = _max_f(g)
+    return BoundaryF(0.03), decoded, target, {"odsf": 1, "oisf": 1, "ap": 1}
+
+
 MAKERS: dict[str, Callable[[torch.Generator], Case]] = {
     "iou": _iou,
     "depth": _depth,
     "angles": _angles,
     "max_f": _max_f,
+    "boundary_f": _boundary_f,
 }
 
 

@@ -181,3 +181,15 @@ def test_ticks_are_round_and_inside(low: float, high: float) -> None:
     assert all(low - 1e-6 * span <= t <= high + 1e-6 * span for t in ticks)
     leading = (ticks[1] - ticks[0]) / 10 ** math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9)
     assert leading == pytest.approx(round(leading))
+
+
+def test_a_curve_keeps_the_axis_it_is_given_and_leaves_unnamed_series_out_of_the_legend():
+    points = [(4, 0), (6, 1)]
+    own, given = (
+        curve({"": points}, size=(200, 300), x_range=x_range).astype(int)
+        for x_range in (None, (0, 10))
+    )
+    blue = [np.argwhere((p[..., 2] - p[..., 0]) > 60)[:, 1] for p in (own, given)]
+    assert np.ptp(blue[1]) < np.ptp(blue[0]) / 3
+    assert own[:40].min() == 255  # neither title nor legend
+    assert curve({"name": points}, size=(200, 300))[:40].min() < 255

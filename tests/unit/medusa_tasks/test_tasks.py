@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from medusa_core.api import LabelSchema, Task, TaskSpec
+from medusa_tasks.edges.config import EdgesConfig
+from medusa_tasks.edges.task import Edges
 from medusa_tasks.plugin import medusa_register_datasets, medusa_register_tasks
 
 SPECS = {spec.name: spec for spec in medusa_register_tasks()}
@@ -107,6 +109,14 @@ def test_metrics_report_exactly_the_figures_of_the_spec(task: Task) -> None:
     assert set(figures) == {ref.name for ref in task.spec.metrics}
 
 
+def test_the_primary_figure_is_quick_enough_to_train_by(task: Task) -> None:
+    target, valid = _target(task.spec)
+    decoded = task.decode(_perfect(task.spec, target))
+    quick = [metric for metric in task.new_metrics() if not metric.costly]
+    figures = [metric.compute(metric.statistics(decoded, target, valid).sum(0)) for metric in quick]
+    assert any(task.spec.primary_metric.name in each for each in figures)
+
+
 def test_a_perfect_prediction_is_perfect(task: Task) -> None:
     target, valid = _target(task.spec)
     raw = _perfect(task.spec, target)
@@ -180,6 +190,18 @@ def test_renderings_depend_on_the_value(task: Task) -> None:
     decoded = task.decode(_perfect(task.spec, target))[0].numpy()
     flipped = np.ascontiguousarray(decoded[..., ::-1])
     assert not np.array_equal(task.render(image, decoded), task.render(image, flipped))
+
+
+def test_the_tolerance_of_edges_can_be_set() -> None:
+    target = torch.zeros(1, 30, 40, dtype=torch.int64)
+    target[:, 10] = 1
+    shifted = target.roll(2, dims=1).float()
+    odsf = {}
+    for distance in (0.02, 0.04):  # 1 and 2 pixels of a diagonal of 50
+        task = Edges(SPECS["edges"], config=EdgesConfig(max_distance=distance))
+        (metric,) = (metric for metric in task.new_metrics() if metric.costly)
+        odsf[distance] = metric.compute(metric.statistics(shifted, target, target >= 0)[0])["odsf"]
+    assert odsf == {0.02: 0, 0.04: 1}
 
 
 def test_depth_beyond_the_range_finds_its_way_back() -> None:

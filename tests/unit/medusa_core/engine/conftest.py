@@ -1,18 +1,27 @@
 """A data set in memory, and a backbone small enough to train in a blink."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from medusa_core.api import LabelSchema, Sample, TargetInfo
+from medusa_core.api import HeadRef, LabelSchema, Sample, TargetInfo
 from medusa_core.backbones import timm_backbone
 from medusa_core.backbones.timm_backbone import Backbone
+from medusa_core.data.geometry import IDENTITY
 from medusa_core.engine.binding import Binding
-from medusa_core.model.assembly import make_task
+from medusa_core.engine.datasets import selection_split
+from medusa_core.engine.feature_cache import Source, cache_images
+from medusa_core.engine.joint_training import JointTask, JointTraining
+from medusa_core.engine.training import TrainSettings
+from medusa_core.model.assembly import make_head, make_task
 from medusa_core.plugin_host import default_host
+from medusa_core.progress import SilentProgress
 
+SETTINGS = TrainSettings(steps=10, batch=3, lr=1e-2, seed=5, evaluations=3)
+TINY = HeadRef(name="medusa", config={"width": 4, "fused_width": 4, "deep_supervision": 0.3})
 LABELS = LabelSchema(names=("floor", "left", "right"), swap_pairs=((1, 2),))
 
 
@@ -90,3 +99,30 @@ def bind() -> Callable[[str], Binding]:
 def memory() -> type[Memory]:
     """Makes a data set."""
     return Memory
+
+
+@pytest.fixture
+def make_joint(tmp_path: Path, cache: Path, memory: type[Memory], bind: Callable[[str], Binding]):
+    """A training of a backbone and two heads; the same weights at the start each time."""
+
+    def build(work="work", settings=SETTINGS, net="test_efficientnet", data=None, **options):
+        torch.manual_seed(1)
+        backbone = net
+        if isinstance(net, str):
+            backbone = timm_backbone.build(timm_backbone.describe(net))
+        dataset, bindings = data or memory(8, {1: {"depth"}}), [bind("depth"), bind("semseg")]
+        images, rows = cache_images(
+            Source(dataset, (32, 32), (IDENTITY,)), bindings, SilentProgress()
+        )
+        tasks = {
+            b.task.spec.name: JointTask(
+                b, make_head(default_host(), TINY, backbone.info, b.task.out_channels), *targets
+            )
+            for b, targets in zip(bindings, rows, strict=True)
+        }
+        parts = selection_split(dataset)
+        return JointTraining(
+            backbone, tasks, images, parts, settings, {}, tmp_path / work, **options
+        )
+
+    return build

@@ -4,6 +4,7 @@ from medusa_core.api import LabelSchema, TargetInfo
 from medusa_core.engine.datasets import (
     DataRef,
     Joined,
+    Only,
     Subset,
     check_target,
     load_dataset,
@@ -108,6 +109,43 @@ def test_joined_data_sets_are_one_after_the_other(memory):
         assert set(sample.targets) == {"depth"}
         assert joined.size(index) == part.size(inner)
     assert joined.digest != Joined([second, first]).digest
+
+
+def test_the_selection_part_is_a_tenth_of_each_joined_data_set(memory):
+    """The same images as alone, wherever the data set stands and whatever is taken of it."""
+    first, second = memory(40), memory(30, seed=1)
+    second.ids = [f"other{i}" for i in range(30)]
+    alone = [{data.ids[i] for i in selection_split(data)[1]} for data in (first, second)]
+    for parts in ([first, second], [second, first]):
+        joined = Joined(parts)
+        train, selection = selection_split(joined)
+        assert {joined.ids[i].partition("/")[2] for i in selection} == alone[0] | alone[1]
+        assert sorted(train + selection) == list(range(70))
+    short = shorten(Joined([first, second]), 20)
+    chosen = {short.ids[i].partition("/")[2] for i in selection_split(short)[1]}
+    assert chosen & set(first.ids)
+    assert chosen & set(second.ids)
+
+
+def test_each_joined_data_set_with_two_images_can_be_chosen_by(memory):
+    train, selection = selection_split(Joined([memory(2), memory(1, seed=1), memory(2, seed=2)]))
+    assert len([i for i in selection if i < 2]) == 1
+    assert len([i for i in selection if i > 2]) == 1
+    assert 2 in train
+    assert len(selection_split(Joined([memory(1), memory(1, seed=1)]))[1]) == 1
+
+
+def test_only_some_targets_are_read(memory):
+    data = memory(3)
+    part = Only(data, {"depth", "edges"})
+    assert set(part.targets) == {"depth"}
+    assert (len(part), part.ids, part.size(1)) == (3, data.ids, data.size(1))
+    assert set(part.load(0).targets) == {"depth"}
+    assert set(part.load(0, ["depth", "semseg"]).targets) == {"depth"}
+    assert part.load(0, ["semseg"]).targets == {}
+    assert part.digest not in (data.digest, Only(data, {"semseg"}).digest)
+    with pytest.raises(DataError, match="no target 'semseg'"):
+        check_target(part, default_host().tasks.get("semseg"))
 
 
 def test_a_unit_that_one_part_leaves_open_is_that_of_the_other(memory):

@@ -1,23 +1,16 @@
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from medusa_core.api import HeadRef
-from medusa_core.backbones import timm_backbone
-from medusa_core.data.geometry import IDENTITY, fixed_views
+from medusa_core.data.geometry import fixed_views
 from medusa_core.engine import checkpoint, training
 from medusa_core.engine.datasets import selection_split
-from medusa_core.engine.feature_cache import Source, cache_images, cache_tasks
+from medusa_core.engine.feature_cache import Source, cache_tasks
 from medusa_core.engine.head_training import HeadTraining
-from medusa_core.engine.joint_training import (
-    JointTask,
-    JointTraining,
-    has_folded_norms,
-    random_views,
-)
 from medusa_core.engine.training import TrainSettings
 from medusa_core.errors import StoreError, TrainingError, UsageError
 from medusa_core.model.assembly import make_head
@@ -64,27 +57,15 @@ def make(tmp_path, cache, backbone, memory, bind):
     return build
 
 
-@pytest.fixture
-def make_joint(tmp_path, cache, memory, bind):
-    """A training of a backbone and two heads."""
+def diverge_at(run, step, monkeypatch, value=float("nan")):
+    """The loss of the n-th step is not finite."""
+    real = run.losses
 
-    def build(work="work", settings=SETTINGS, net="test_efficientnet", data=None):
-        torch.manual_seed(1)
-        backbone = timm_backbone.build(timm_backbone.describe(net))
-        dataset, bindings = data or memory(8, {1: {"depth"}}), [bind("depth"), bind("semseg")]
-        images, rows = cache_images(
-            Source(dataset, (32, 32), (IDENTITY,)), bindings, SilentProgress()
-        )
-        tasks = {
-            b.task.spec.name: JointTask(
-                b, make_head(default_host(), TINY, backbone.info, b.task.out_channels), *targets
-            )
-            for b, targets in zip(bindings, rows, strict=True)
-        }
-        parts = selection_split(dataset)
-        return JointTraining(backbone, tasks, images, parts, settings, {}, tmp_path / work)
+    def losses():
+        factor = value if run.step == step - 1 else 1
+        return {name: loss * factor for name, loss in real().items()}
 
-    return build
+    monkeypatch.setattr(run, "losses", losses)
 
 
 def weights(run):
@@ -117,24 +98,13 @@ def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(make, step):
     require_same(second, straight, (second.run(SilentProgress(), "second"), whole))
 
 
-def test_a_joint_training_resumes_bit_for_bit_too(make_joint):
-    straight = make_joint("straight")
-    whole = straight.run(SilentProgress(), "straight")
-    first = make_joint()
-    with pytest.raises(KeyboardInterrupt):
-        first.run(Interrupt(4), "first")
-    second = make_joint()
-    assert second.resume()
-    require_same(second, straight, (second.run(SilentProgress(), "second"), whole))
-
-
 @pytest.mark.parametrize("where", ["step", "evaluation"])
 def test_ctrl_c_at_any_moment_can_be_resumed_bit_for_bit(make, monkeypatch, where):
     """In the middle of a step it waits for the end of it; an evaluation is made again."""
     straight = make(work="straight")
     whole = straight.run(SilentProgress(), "straight")
     first = make()
-    method = {"step": "loss", "evaluation": "figures"}[where]
+    method = {"step": "losses", "evaluation": "figures"}[where]
     real, calls = getattr(first, method), []
 
     def pressed():
@@ -188,10 +158,10 @@ def test_other_settings_cannot_be_resumed(make):
     with pytest.raises(UsageError) as caught:
         make(settings=other, color="blue", new=1).resume()
     for difference in (
-        "steps was 10, is 20",
-        "lr was 0.01, is 0.02",
-        "color was 'red', is 'blue'",
-        "new was None, is 1",
+        "steps: 10 → 20",
+        "lr: 0.01 → 0.02",
+        "color: red → blue",
+        "new: not set → 1",
     ):
         assert difference in caught.value.message
     assert "batch" not in caught.value.message
@@ -222,16 +192,56 @@ def test_a_state_is_saved_beside_the_remains_of_a_killed_process(make, tmp_path)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_diverged_loss_is_an_error(make, monkeypatch, value):
     run = make()
-    real = run.loss
-    monkeypatch.setattr(run, "loss", lambda: real() * (value if run.step == 4 else 1))
+    diverge_at(run, 2, monkeypatch, value)
+    with pytest.raises(TrainingError, match="diverged at step 2: the loss of semseg is") as caught:
+        run.run(SilentProgress(), "x")
+    assert caught.value.hint == "Start again with a lower --lr."
+    assert not make().resume()
+
+
+def test_a_diverged_training_goes_on_from_its_best_state_with_a_lower_rate(make, monkeypatch):
+    """What was saved after it is on its way to divergence, so it is given up."""
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    run = make()
+    diverge_at(run, 5, monkeypatch)
     with pytest.raises(TrainingError, match="diverged at step 5") as caught:
         run.run(SilentProgress(), "x")
-    assert "--lr" in caught.value.hint
+    assert "state of step 3, the best so far, is kept" in caught.value.hint
+    assert "--resume --lr 0.0033" in caught.value.hint
+    for lr in (SETTINGS.lr, 2 * SETTINGS.lr):
+        with pytest.raises(UsageError, match="diverged at step 5 with --lr 0.01") as refused:
+            make(settings=replace(SETTINGS, lr=lr)).resume()
+        assert "--resume --lr 0.0033" in refused.value.hint
+    with pytest.raises(UsageError, match=r": batch: 3 → 4\."):
+        make(settings=replace(SETTINGS, lr=1e-3, batch=4)).resume()
+    again = make(settings=replace(SETTINGS, lr=1e-3))
+    assert again.resume()
+    assert again.step == 3
+    outcome = again.run(SilentProgress(), "x")
+    assert outcome.restarts == [{"step": 3, "lr": 1e-3}]
+    assert [point["step"] for point in outcome.curve] == [3, 6, 10]
+
+
+def test_a_new_training_does_not_fall_back_on_the_state_of_an_old_one(make, monkeypatch):
+    make().run(SilentProgress(), "old")
+    run = make()
+    diverge_at(run, 2, monkeypatch)
+    with pytest.raises(TrainingError) as caught:
+        run.run(SilentProgress(), "new")
+    assert "is kept" not in caught.value.hint
+
+
+def test_broken_weights_are_never_saved(make, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    run = make(settings=replace(SETTINGS, lr=float("inf")))
+    with pytest.raises(TrainingError, match="diverged at step 2"):
+        run.run(SilentProgress(), "x")
+    assert not checkpoint.exists(run.work)
 
 
 def test_weights_that_are_not_finite_are_an_error_even_after_the_last_step(make):
     run = make(settings=TrainSettings(steps=1, batch=3, lr=float("inf")))
-    with pytest.raises(TrainingError, match="diverged at step 1"):
+    with pytest.raises(TrainingError, match=r"diverged at step 1: a weight is not finite \(.*\)"):
         run.run(SilentProgress(), "x")
 
 
@@ -277,60 +287,3 @@ def test_the_best_weights_are_kept(make, monkeypatch):
     for key, value in weights(run).items():
         assert torch.equal(value, seen[1][key])
     assert not run.module.training
-
-
-def test_a_joint_training_learns_all_parts(make_joint):
-    run = make_joint()
-    before = weights(run)
-    outcome = run.run(SilentProgress(), "x")
-    after = weights(run)
-    for part in ("backbone.", "heads.head_depth.", "heads.head_semseg."):
-        changed = [not torch.equal(before[k], after[k]) for k in before if k.startswith(part)]
-        assert any(changed), part
-    assert {"depth.rmse", "semseg.miou"} <= set(outcome.best)
-    assert not run.fixed_norms
-    assert not run.module.training
-
-
-def test_joint_batches_without_a_valid_pixel_are_skipped(make_joint, memory):
-    chosen = selection_split(memory(8))[1]
-    lacks = {i: {"depth", "semseg"} for i in range(8) if i not in chosen}
-    with pytest.raises(TrainingError, match="none of 10 batches"):
-        make_joint(data=memory(8, lacks)).run(SilentProgress(), "x")
-
-
-@pytest.mark.parametrize("net", ["test_efficientnet", "test_resnet", "test_convnext"])
-def test_fresh_networks_are_not_taken_for_folded_ones(net):
-    assert not has_folded_norms(timm_backbone.build(timm_backbone.describe(net)))
-
-
-def test_folded_norms_are_found_and_stay_fixed(make_joint):
-    run = make_joint()
-    for norm in run.backbone.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-    assert has_folded_norms(run.backbone)
-    run.fixed_norms = has_folded_norms(run.backbone)
-    run.run(SilentProgress(), "x")
-    for norm in run.backbone.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            assert not norm.running_mean.any()
-            assert (norm.running_var == 1).all()
-
-
-def test_used_norms_are_not_folded_ones(backbone):
-    assert not has_folded_norms(backbone)
-
-
-def test_random_views_depend_on_the_arguments_alone():
-    torch.manual_seed(0)
-    first = random_views(40, 3, 7)
-    torch.manual_seed(1)
-    assert random_views(40, 3, 7) == first
-    assert random_views(40, 3, 8) != first
-    assert random_views(40, 4, 7) != first
-    assert {view.flip for view in first} == {True, False}
-    assert all(1 <= view.zoom <= 1.4 for view in first)
-    assert all(0 <= offset <= 1 for view in first for offset in view.offset)
-    assert any(view.zoom == 1 for view in first)
-    assert any(view.zoom > 1.1 for view in first)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from medusa_core.api import FeatureInfo, HeadRef
 from medusa_core.errors import UnknownNameError, UsageError
 from medusa_core.heads.base import Head
-from medusa_core.heads.blocks import FeatureAttention, ScaleAttention, resample
+from medusa_core.heads.blocks import FeatureAttention, ScaleFusion, resample
 from medusa_core.heads.medusa import MedusaHead, level_widths
 from medusa_core.model.assembly import complete_head_ref, make_head
 from medusa_core.plugin_host import default_host
@@ -152,39 +152,78 @@ def test_the_main_prediction_is_the_one_that_forward_gives(name: str) -> None:
 # ---- against the equations -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("attention", [True, False])
-def test_scale_attention_is_the_formula(attention: bool) -> None:
+@pytest.mark.parametrize("kind", ["attention", "sum"])
+def test_scale_fusion_is_the_formula(kind: str) -> None:
     """`G = Σ_s softmax_s(w_s · up(F_s)) ⊙ P_s up(F_s)`, upsampled first, no shortcuts."""
     torch.manual_seed(0)
     widths = (4, 6, 9, 5)
-    fuse = ScaleAttention(widths, 7, attention)
-    maps = [(12, 20), (6, 10), (3, 5), (2, 3)]
-    features = [torch.randn(2, w, *m) for w, m in zip(widths, maps, strict=True)]
-    raised = [
-        F.interpolate(f, size=maps[0], mode="bilinear", align_corners=False) for f in features
-    ]
+    fuse = ScaleFusion(widths, 7, kind)
+    features, raised = _levels_of(widths)
     values, scores = [], []
     for project, feature in zip(fuse.project, raised, strict=True):
         weight, bias = project.weight[:, :, 0, 0], project.bias
         mapped = torch.einsum("oc,bchw->bohw", weight, feature) + bias.view(1, -1, 1, 1)
         values.append(mapped[:, :7])
-        scores.append(mapped[:, 7:].exp() if attention else torch.ones(2, 1, *maps[0]))
-    total = sum(scores)
-    expected = sum(s / total * v for s, v in zip(scores, values, strict=True))
+        scores.append(mapped[:, 7:].exp())
+    if kind == "attention":
+        total = sum(scores)
+        expected = sum(s / total * v for s, v in zip(scores, values, strict=True))
+    else:
+        expected = sum(values)
     torch.testing.assert_close(fuse(features), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_feature_attention_is_the_formula() -> None:
+def test_summing_levels_is_a_convolution_of_their_concatenation() -> None:
     torch.manual_seed(0)
-    attend = FeatureAttention(5, 8)
+    widths = (4, 6, 9, 5)
+    features, raised = _levels_of(widths)
+    fuse = ScaleFusion(widths, 7, "sum")
+    whole = ScaleFusion(widths, 7, "concatenation")
+    assert whole.outputs == sum(widths)
+    assert torch.equal(whole(features), torch.cat(raised, dim=1))
+    weight = torch.cat([p.weight for p in fuse.project], dim=1)
+    bias = sum(p.bias for p in fuse.project)
+    torch.testing.assert_close(
+        fuse(features), F.conv2d(whole(features), weight, bias), rtol=1e-5, atol=1e-5
+    )
+
+
+def _levels_of(widths: tuple[int, ...]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    maps = [(12, 20), (6, 10), (3, 5), (2, 3)]
+    features = [torch.randn(2, w, *m) for w, m in zip(widths, maps, strict=True)]
+    raised = [
+        F.interpolate(f, size=maps[0], mode="bilinear", align_corners=False) for f in features
+    ]
+    return features, raised
+
+
+@pytest.mark.parametrize("kind", ["both", "spatial", "channel"])
+def test_feature_attention_is_the_formula(kind: str) -> None:
+    torch.manual_seed(0)
+    attend = FeatureAttention(5, 8, kind)
     for _ in range(3):
         attend(torch.randn(4, 5, 6, 7))
     attend.eval()
     x = torch.randn(2, 5, 6, 7)
     assert attend.mask is not None
-    torch.testing.assert_close(attend(x), torch.sigmoid(attend.mask(x)) * F.relu(attend.value(x)))
-    plain = FeatureAttention(5, 8, mask=False).eval()
+    mask = attend.mask(x)
+    shapes = {"both": (2, 8, 6, 7), "spatial": (2, 1, 6, 7), "channel": (2, 8, 1, 1)}
+    assert mask.shape == shapes[kind]
+    torch.testing.assert_close(attend(x), torch.sigmoid(mask) * F.relu(attend.value(x)))
+    plain = FeatureAttention(5, 8, "none").eval()
     torch.testing.assert_close(plain(x), F.relu(plain.value(x)))
+
+
+def test_the_top_down_path_carries_coarse_levels_to_fine_ones() -> None:
+    """A change of the coarsest level reaches the finest refined level with it, not without."""
+    features = _features()
+    changed = [*features[:-1], features[-1] + 1]
+    for top_down in (True, False):
+        head = _settled(_head("medusa", top_down=top_down))
+        with torch.no_grad():
+            before, after = head._levels(features), head._levels(changed)
+        assert torch.equal(before[0], after[0]) is not top_down
+        assert not torch.equal(before[-1], after[-1])
 
 
 def test_the_hypercolumn_is_one_linear_map_of_all_levels() -> None:
@@ -218,11 +257,12 @@ def test_resampling_to_the_same_size_copies_nothing() -> None:
 OTHER = {
     "width": 16,
     "fused_width": 24,
-    "feature_attention": False,
-    "scale_attention": False,
-    "refinement": False,
     "subpixel": 2,
     "deep_supervision": 0.5,
+    "feature_attention": "spatial",
+    "top_down": False,
+    "refinement": "separable",
+    "scale_attention": "sum",
 }
 
 
@@ -244,8 +284,9 @@ def test_every_setting_changes_something(field: str) -> None:
 def test_switches_change_the_output_of_the_same_weights() -> None:
     features = _features()
     full = _settled(_head("medusa"))
-    for field in ("feature_attention", "refinement"):
-        reduced = _head("medusa", **{field: False})
+    off = {"feature_attention": "none", "refinement": "none", "top_down": False}
+    for field, value in off.items():
+        reduced = _head("medusa", **{field: value})
         state = {k: t for k, t in full.state_dict().items() if k in reduced.state_dict()}
         reduced.load_state_dict(state)
         assert not torch.allclose(reduced.eval()(features), full(features))

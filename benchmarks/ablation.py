@@ -1,0 +1,225 @@
+"""What each part of the default head brings, and at which cost.
+
+Heads of many kinds are trained on one frozen backbone and judged on the *selection* part of the
+training data: choices made from this table have not seen the images that other tables report.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from benchmarks.protocol import Setting, Workbench
+from benchmarks.report import RESULTS, machine, save
+from benchmarks.scatter import Point, scatter
+from medusa_core.metrics import relative_gain
+from medusa_core.store.manifest import HeadManifest
+
+DEFAULT = "medusa"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A head to compare: an architecture, and settings that differ from its defaults."""
+
+    group: str
+    name: str
+    head: str = DEFAULT
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+VARIANTS = (
+    Variant("default", DEFAULT),
+    Variant("feature attention", "none", settings={"feature_attention": "none"}),
+    Variant("feature attention", "spatial", settings={"feature_attention": "spatial"}),
+    Variant("feature attention", "channel", settings={"feature_attention": "channel"}),
+    Variant("scale attention", "sum", settings={"scale_attention": "sum"}),
+    Variant("scale attention", "concatenation", settings={"scale_attention": "concatenation"}),
+    Variant("top-down path", "none", settings={"top_down": False}),
+    Variant("refinement", "none", settings={"refinement": "none"}),
+    Variant("refinement", "separable", settings={"refinement": "separable"}),
+    Variant("width", "16", settings={"width": 16}),
+    Variant("width", "64", settings={"width": 64}),
+    Variant("fused width", "32", settings={"fused_width": 32}),
+    Variant("fused width", "128", settings={"fused_width": 128}),
+    Variant("deep supervision", "0.25", settings={"deep_supervision": 0.25}),
+    Variant("other heads", "linear", head="linear"),
+    Variant("other heads", "hypercolumn", head="hypercolumn"),
+    Variant("other heads", "plain HRNet", head="plain"),
+    Variant("other heads", "MTI-Net, one task", head="mtinet_task"),
+    Variant("other heads", "FPN", head="fpn"),
+    Variant("other heads", "DPT fusion", head="dpt"),
+    Variant("other heads", "tokens", head="tokens"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where variants are compared: tasks on one frozen backbone."""
+
+    setting: Setting
+    sources: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+def places(quick: bool) -> list[Place]:
+    """Synthetic rooms, and photographs where there are any."""
+    rooms = Setting("rooms", "rooms", "hrnet_w18_small", None, 16, 1200, 600)
+    if quick:
+        rooms = replace(rooms, name="rooms-quick", source_steps=20, head_steps=10, limit=64)
+    found = [Place(rooms, ("semseg", "depth"), ("normals", "edges", "saliency", "human_parts"))]
+    data = os.environ.get("MEDUSA_REAL_DATA")
+    if data:
+        weights = Path(data) / "weights" / "mobilenetv2_100.features.safetensors"
+        nyu = Setting("nyu", f"folder:{data}/nyuv2", "mobilenetv2_100", weights, 8, 400, 400)
+        if quick:
+            nyu = replace(nyu, name="nyu-quick", source_steps=4, head_steps=4, limit=24)
+        found.append(Place(nyu, (), ("depth", "semseg")))
+    return found
+
+
+@click.command()
+@click.option("--work", type=click.Path(path_type=Path), default=Path("ufl-work"))
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--only", help="Variants whose group or name holds this text; nothing is recorded.")
+@click.option("--quick", is_flag=True, help="A few steps on a few images; nothing is recorded.")
+def main(work: Path, seed: int, only: str | None, quick: bool) -> None:
+    """Train what is missing and write results/ablation.{json,md,svg}."""
+    torch.set_num_threads(1)  # CPU time is steadiest so
+    results = []
+    for place in places(quick):
+        bench = Workbench(place.setting, work)
+        model = (
+            bench.network(seed, place.sources, "plain", place.setting.source_steps)
+            if place.sources
+            else bench.start(seed)
+        )
+        rows = []
+        for variant in VARIANTS:
+            if only is None or only in variant.group or only in variant.name:
+                rows.append(_row(bench, model, seed, place, variant))
+                print(rows[-1], flush=True)
+        results.append(_result(bench, place, rows))
+    record = {"command": "python -m benchmarks.ablation", "seed": seed, **machine()}
+    record |= {"places": results}
+    print(render(record))
+    if not quick and only is None:
+        save("ablation", record, render(record))
+        for result in results:
+            (RESULTS / _picture(result)).write_text(plot(result))
+
+
+def _row(
+    bench: Workbench, model: Path, seed: int, place: Place, variant: Variant
+) -> dict[str, Any]:
+    steps = place.setting.head_steps
+    names = {
+        task: bench.head(model, seed, task, variant.head, steps, variant.settings)
+        for task in place.tasks
+    }
+    records = bench.manifests(model, list(names.values()))
+    own: list[HeadManifest] = [records[name] for name in names.values()]
+    return {
+        "group": variant.group,
+        "name": variant.name,
+        "figures": {
+            task: records[name].metrics[bench.host.tasks.get(task).primary_metric.name]
+            for task, name in names.items()
+        },
+        "gmacs": sum(record.gmacs for record in own) / len(own),
+        "params": sum(record.params for record in own) / len(own),
+        "cpu_seconds": sum(record.provenance["cpu_seconds"] for record in own),
+    }
+
+
+def _result(bench: Workbench, place: Place, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows with their gain over the plain head (or over the first row where that is missing)."""
+    metrics = {task: bench.host.tasks.get(task).primary_metric for task in place.tasks}
+    reference = next((row for row in rows if row["name"] == "plain HRNet"), rows[0])
+    for row in rows:
+        row["gain"] = relative_gain(
+            row["figures"],
+            reference["figures"],
+            {task: metric.higher_is_better for task, metric in metrics.items()},
+        )
+    return {
+        "place": place.setting.name,
+        "backbone": place.setting.backbone,
+        "steps": place.setting.head_steps,
+        "reference": reference["name"],
+        "metrics": {task: metric.model_dump(mode="json") for task, metric in metrics.items()},
+        "rows": rows,
+    }
+
+
+def _picture(result: Mapping[str, Any]) -> str:
+    return f"ablation-{result['place']}.svg"
+
+
+def plot(result: Mapping[str, Any]) -> str:
+    """Quality over cost as SVG."""
+    points = [
+        Point(
+            row["gmacs"],
+            row["gain"],
+            row["name"] if row["group"] == "other heads" else f"{row['group']}: {row['name']}",
+            row["group"] == "default",
+        )
+        for row in result["rows"]
+        if row["gmacs"] > 0
+    ]
+    return scatter(
+        points,
+        f"{result['place']}: heads on a frozen {result['backbone']}",
+        "GMACs of a head at 480×640 (log)",
+        f"gain over the {result['reference']} head, %",
+    )
+
+
+def render(record: dict[str, Any]) -> str:
+    """All of it as Markdown; the pictures lie beside it."""
+    lines = [
+        "# Ablation: what each part of the default head brings",
+        "",
+        f"`{record['command']}`, seed {record['seed']}, scores on the selection part of *train*. "
+        "Gain: mean relative improvement over the plain HRNet head. GMACs (480×640) and "
+        "parameters are means over the tasks.",
+        "",
+    ]
+    for result in record["places"]:
+        lines += _section(result)
+    versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
+    return "\n".join([*lines, f"{versions}. {record['machine']}.", ""])
+
+
+def _section(result: dict[str, Any]) -> list[str]:
+    heads = [
+        f"{task} {ref['name']} {'↑' if ref['higher_is_better'] else '↓'}"
+        for task, ref in result["metrics"].items()
+    ]
+    columns = ["part", "variant", *heads, "gain %", "GMACs", "params", "CPU s"]
+    lines = [
+        f"## {result['place']}: frozen `{result['backbone']}`, {result['steps']} steps a head",
+        "",
+        f"![quality over cost]({_picture(result)})",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|---" * len(columns) + "|",
+    ]
+    for row in result["rows"]:
+        figures = [f"{row['figures'][task]:.3f}" for task in result["metrics"]]
+        cells = [row["group"], row["name"], *figures, f"{row['gain']:+.1f}"]
+        cells += [f"{row['gmacs']:.3f}", f"{row['params'] / 1e6:.3f} M"]
+        cells += [f"{row['cpu_seconds']:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Δ against reference networks, and the difference of two methods with its intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.stats import t as student
+
+from benchmarks.bootstrap import interval, resampled_figures
+from medusa_core.api import MetricRef
+from medusa_core.engine.scores import Scores
+from medusa_core.metrics import relative_gain
+
+Run = Mapping[str, Scores]
+"""Task → scores on *val*, of one method with one seed."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two methods, in points of Δ, first - second.
+
+    seeds: one value a seed. over_seeds: 95 % interval of their mean (Student's t).
+    over_images: 95 % interval over resamples of the images, networks as they are.
+    """
+
+    mean: float
+    seeds: tuple[float, ...]
+    over_seeds: tuple[float, float]
+    over_images: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods and their reference on the same tasks, images and seeds.
+
+    runs: method → its run with each seed. reference: the same for single-task networks.
+    """
+
+    metrics: Mapping[str, MetricRef]
+    runs: Mapping[str, Sequence[Run]]
+    reference: Sequence[Run]
+
+    def figures(self, runs: Sequence[Run], task: str) -> list[float]:
+        """The figure of a task, a seed."""
+        return [run[task].figures()[self.metrics[task].name] for run in runs]
+
+    def gains(self, method: str) -> list[float]:
+        """Δ in percent, a seed."""
+        found = {task: self.figures(self.runs[method], task) for task in self.metrics}
+        wanted = {task: self.figures(self.reference, task) for task in self.metrics}
+        return [self._gain(found, wanted, seed) for seed in range(len(self.reference))]
+
+    def difference(self, first: str, second: str, draws: int) -> Difference:
+        """Of the Δ of two methods."""
+        pairs = zip(self.gains(first), self.gains(second), strict=True)
+        seeds = [a - b for a, b in pairs]
+        resampled = zip(
+            self._resampled_gains(first, draws), self._resampled_gains(second, draws), strict=True
+        )
+        return Difference(
+            statistics.fmean(seeds),
+            tuple(seeds),
+            t_interval(seeds),
+            interval([a - b for a, b in resampled]),
+        )
+
+    def _resampled_gains(self, method: str, draws: int) -> list[float]:
+        """Δ, averaged over the seeds, for each of the same resamples of the images."""
+        totals = [0.0] * draws
+        for run, reference in zip(self.runs[method], self.reference, strict=True):
+            found, wanted = (
+                {
+                    task: resampled_figures(scores[task], metric.name, draws, seed=0)
+                    for task, metric in self.metrics.items()
+                }
+                for scores in (run, reference)
+            )
+            for draw in range(draws):
+                totals[draw] += self._gain(found, wanted, draw) / len(self.reference)
+        return totals
+
+    def _gain(
+        self, found: Mapping[str, list[float]], wanted: Mapping[str, list[float]], index: int
+    ) -> float:
+        return relative_gain(
+            {task: values[index] for task, values in found.items()},
+            {task: values[index] for task, values in wanted.items()},
+            {task: metric.higher_is_better for task, metric in self.metrics.items()},
+        )
+
+
+def t_interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of a few normal values; infinite for a single one."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return -math.inf, math.inf
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    reach = float(student.ppf((1 + share) / 2, len(values) - 1)) * spread
+    return mean - reach, mean + reach

@@ -1,0 +1,1 @@
+"""Networks that multi-task papers compare with, from their published layer lists, our own code."""

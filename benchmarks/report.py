@@ -1,0 +1,65 @@
+"""What the results of all comparisons have in common: where they go, and their tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medusa_core.workflows.preparation import versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Versions and processor, for the record."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {"machine": f"{platform.machine()}, {capability}", "versions": versions()}
+
+
+def save(name: str, record: Mapping[str, Any], table: str) -> None:
+    """Write results/NAME.json and NAME.md."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(table)
+
+
+def signed(value: float, interval: tuple[float, float]) -> str:
+    """`+1.2 [+0.8, +1.6]`; no interval where there is none."""
+    if any(map(math.isinf, interval)):
+        return f"{value:+.2f}"
+    return f"{value:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}]"
+
+
+def comparison_table(result: Mapping[str, Any], delta: str) -> list[str]:
+    """Lines of a Markdown table: methods, their figures, Δ, and what Medusa is ahead by."""
+    metrics = result["metrics"]
+    heads = [
+        f"{task} {ref['name']}{' ' + ref['unit'] if ref['unit'] else ''} "
+        f"{'↑' if ref['higher_is_better'] else '↓'}"
+        for task, ref in metrics.items()
+    ]
+    columns = ["method", *heads, f"{delta} %", "Medusa − it, over seeds", "over images"]
+    columns += ["GMACs", "params"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    rows = {"single-task": {"figures": result["reference"], "gains": [0.0]}, **result["methods"]}
+    for method, row in rows.items():
+        figures = [f"{statistics.fmean(row['figures'][task]):.3f}" for task in metrics]
+        ahead = result["medusa_minus"].get(method)
+        cells = [
+            method,
+            *figures,
+            f"{statistics.fmean(row['gains']):+.2f}",
+            signed(ahead["mean"], ahead["over_seeds"]) if ahead else "",
+            signed(ahead["mean"], ahead["over_images"]) if ahead else "",
+            f"{row['gmacs']:.3f}" if "gmacs" in row else "",
+            f"{row['params'] / 1e6:.3f} M" if "params" in row else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

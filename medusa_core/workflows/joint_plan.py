@@ -1,0 +1,161 @@
+"""A joint training, checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medusa_core.api import Dataset, HeadRef, TaskSpec
+from medusa_core.backbones.timm_backbone import Backbone, build
+from medusa_core.engine.balancing import check_balance
+from medusa_core.engine.binding import Binding
+from medusa_core.engine.datasets import DataRef, check_target, selection_split
+from medusa_core.errors import StoreError, UsageError
+from medusa_core.heads.base import Head
+from medusa_core.model import costs
+from medusa_core.model.assembly import (
+    complete_head_ref,
+    description_of,
+    load_strictly,
+    make_head,
+    make_task,
+)
+from medusa_core.plugin_host.host import Host
+from medusa_core.store.folder import ModelFolder
+from medusa_core.store.manifest import BackboneRecord
+from medusa_core.workflows import preparation
+from medusa_core.workflows.add_task import TrainOptions
+from medusa_core.workflows.joint_data import joint_dataset
+
+DEFAULT_STEPS = 3000
+
+
+@dataclass(frozen=True)
+class JointPlan:
+    """What is trained on what, with a backbone that carries the weights of the model folder."""
+
+    model: Path
+    record: BackboneRecord
+    backbone: Backbone
+    data: tuple[DataRef, ...]
+    split: str
+    dataset: Dataset
+    parts: tuple[list[int], list[int]]
+    size: tuple[int, int]
+    steps: int
+    bindings: dict[str, Binding]
+    heads: dict[str, HeadRef]
+    balance: str
+    options: TrainOptions
+    device: str
+
+
+def make_plan(
+    host: Host,
+    model: Path,
+    tasks: Sequence[str],
+    data: Sequence[str],
+    split: str,
+    balance: str,
+    options: TrainOptions,
+) -> JointPlan:
+    """Check everything that `train_backbone` is given; arguments and errors as there."""
+    check_balance(balance)
+    with ModelFolder.open(model) as folder:
+        if folder.heads:
+            raise StoreError(
+                f"{model} has heads ({', '.join(folder.heads)}): they would not fit another one.",
+                hint="Train in a folder of its own: medusa init NEW --backbone …",
+            )
+        record = folder.manifest.backbone
+        with torch.random.fork_rng(devices=[]):
+            backbone = build(description_of(record))
+        load_strictly(backbone.net, folder.read_backbone(), f"backbone {record.name!r}")
+    device = preparation.choose_device(options.device)
+    preparation.check_options(options.precision, device, options.tensorboard)
+    specs = _specs(host, tasks)
+    refs = preparation.parse_data(data)
+    dataset = joint_dataset(host, refs, specs, split, options.limit)
+    parts = selection_split(dataset)
+    bindings = {}
+    for spec in specs:
+        labels = check_target(dataset, spec)
+        bindings[spec.name] = Binding(make_task(host, spec, labels), labels)
+    settings = options.settings or {}
+    return JointPlan(
+        model,
+        record,
+        backbone,
+        refs,
+        split,
+        dataset,
+        parts,
+        preparation.training_size(dataset, options.size, options.batch),
+        preparation.count_steps(
+            options.steps, options.epochs, DEFAULT_STEPS, len(parts[0]), options.batch
+        ),
+        bindings,
+        {spec.name: complete_head_ref(host, spec, options.head, settings) for spec in specs},
+        balance,
+        options,
+        device,
+    )
+
+
+def _specs(host: Host, tasks: Sequence[str]) -> list[TaskSpec]:
+    """The tasks; two of one name (of different plugins) would give heads of one name."""
+    specs = [host.tasks.get(name) for name in dict.fromkeys(tasks)]
+    if not specs:
+        raise UsageError("Name the tasks to train on: --tasks semseg,depth")
+    names = [spec.name for spec in specs]
+    if len(set(names)) != len(names):
+        raise UsageError("Two tasks of one name cannot be trained together.")
+    return specs
+
+
+def fresh_heads(host: Host, plan: JointPlan) -> dict[str, Head]:
+    """Heads with fresh weights from the seed; inside `fork_rng`."""
+    torch.manual_seed(plan.options.seed)
+    return {
+        name: make_head(host, plan.heads[name], plan.backbone.info, binding.task.out_channels)
+        for name, binding in plan.bindings.items()
+    }
+
+
+def describe_plan(host: Host, plan: JointPlan) -> dict[str, Any]:
+    """What would be trained, and what it would cost."""
+    with torch.random.fork_rng(devices=[]):
+        heads = fresh_heads(host, plan)
+    return {
+        "schema_version": 1,
+        "model": str(plan.model),
+        "dry_run": True,
+        "backbone": {
+            "name": plan.record.name,
+            "params": plan.record.params,
+            "gmacs": plan.record.gmacs,
+        },
+        "data": [str(ref) for ref in plan.data],
+        "images": len(plan.parts[0]),
+        "selection_images": len(plan.parts[1]),
+        "size": list(plan.size),
+        "steps": plan.steps,
+        "batch": plan.options.batch,
+        "balance": plan.balance,
+        "precision": plan.options.precision,
+        "device": plan.device,
+        "heads": {
+            name: {
+                "head": plan.heads[name].model_dump(mode="json"),
+                "classes": None if b.labels is None else len(b.labels.names),
+                "params": costs.parameters(heads[name]),
+                "gmacs": costs.head_gmacs(heads[name], plan.backbone.info),
+                "loss_weight": b.task.spec.loss_weight,
+            }
+            for name, b in plan.bindings.items()
+        },
+    }

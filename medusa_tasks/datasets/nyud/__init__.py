@@ -1,0 +1,1 @@
+"""NYUD-v2 for several tasks, in the copies that circulate."""

@@ -1,0 +1,1 @@
+"""PASCAL-Context for several tasks (PASCAL_MT)."""

@@ -1,0 +1,110 @@
+"""Δ, its intervals, and the front of a scatter plot."""
+
+from __future__ import annotations
+
+import math
+import random
+import xml.etree.ElementTree as ET
+
+import pytest
+import torch
+
+from benchmarks.gains import Comparison, t_interval
+from benchmarks.scatter import Point, front, scatter
+from medusa_core.api import MetricRef
+from medusa_core.engine.scores import Scores
+from medusa_core.metrics import DepthErrors, relative_gain
+
+UP = {"a": True, "b": False}
+
+
+def test_the_reference_gains_nothing() -> None:
+    figures = {"a": 0.4, "b": 20.0}
+    assert relative_gain(figures, figures, UP) == 0
+
+
+def test_better_is_positive_whatever_the_direction() -> None:
+    assert relative_gain({"a": 0.5}, {"a": 0.4}, {"a": True}) == pytest.approx(25)
+    assert relative_gain({"b": 15.0}, {"b": 20.0}, {"b": False}) == pytest.approx(25)
+    assert relative_gain({"a": 0.5, "b": 25.0}, {"a": 0.4, "b": 20.0}, UP) == pytest.approx(0)
+
+
+def test_units_do_not_matter() -> None:
+    metres, feet = {"a": 0.5, "b": 0.8}, {"a": 0.5, "b": 0.8 / 0.3048}
+    reference = {"a": 0.4, "b": 1.0}
+    other = {"a": 0.4, "b": 1.0 / 0.3048}
+    assert relative_gain(metres, reference, UP) == pytest.approx(relative_gain(feet, other, UP))
+
+
+@pytest.mark.parametrize(
+    ("figures", "reference"), [({}, {}), ({"a": 1.0}, {"b": 1.0}), ({"a": 1.0}, {"a": 0.0})]
+)
+def test_what_has_no_relative_gain_is_refused(
+    figures: dict[str, float], reference: dict[str, float]
+) -> None:
+    with pytest.raises(ValueError, match="reference"):
+        relative_gain(figures, reference, dict.fromkeys(figures, True))
+
+
+def _scores(error: float, seed: int) -> Scores:
+    """Depth maps that are wrong by about `error`."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = Scores([DepthErrors()])
+    for _ in range(12):
+        truth = torch.rand(1, 4, 5, generator=generator) + 1
+        noise = error * (1 + 0.1 * torch.randn(1, 4, 5, generator=generator))
+        scores.add(truth + noise, truth, torch.ones(1, 4, 5, dtype=torch.bool))
+    return scores
+
+
+def _comparison(first: float, second: float, seeds: int = 3) -> Comparison:
+    depth = MetricRef(name="rmse", unit="m", higher_is_better=False, primary=True)
+
+    def runs(error: float) -> list[dict[str, Scores]]:
+        return [{"depth": _scores(error * (1 + 0.01 * seed), seed)} for seed in range(seeds)]
+
+    return Comparison({"depth": depth}, {"one": runs(first), "two": runs(second)}, runs(1.0))
+
+
+def test_a_method_differs_from_itself_by_nothing() -> None:
+    same = _comparison(0.7, 0.7).difference("one", "two", draws=20)
+    assert same.mean == 0
+    assert same.over_seeds == same.over_images == (0, 0)
+
+
+def test_a_difference_lies_in_its_intervals_and_turns_its_sign_with_the_order() -> None:
+    comparison = _comparison(0.6, 0.8)
+    found = comparison.difference("one", "two", draws=50)
+    assert found.mean == pytest.approx(20, abs=0.5)  # of the reference
+    assert found.over_seeds[0] < found.mean < found.over_seeds[1]
+    assert 0 < found.over_images[0] < found.mean < found.over_images[1]
+    turned = comparison.difference("two", "one", draws=50)
+    assert turned.mean == -found.mean
+    assert turned.over_images == pytest.approx(tuple(-x for x in reversed(found.over_images)))
+
+
+def test_one_seed_says_nothing_about_seeds() -> None:
+    assert t_interval([1.0]) == (-math.inf, math.inf)
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    low, high = t_interval([1.0, 2.0, 3.0])
+    assert high - 2 == pytest.approx(2 - low)
+    assert high == pytest.approx(2 + 4.302653 / math.sqrt(3))
+
+
+def test_nothing_beats_a_point_of_the_front() -> None:
+    shuffle = random.Random(0)
+    points = [Point(shuffle.uniform(0.1, 5), shuffle.uniform(-3, 9), str(i)) for i in range(60)]
+    best = front(points)
+    for point in points:
+        beaten = [p for p in points if p.cost <= point.cost and p.quality > point.quality]
+        assert (point in best) is (not beaten)
+
+
+def test_a_plot_is_well_formed_and_names_every_point() -> None:
+    points = [Point(0.1, 1.0, "a < b"), Point(2.0, 3.0, "c & d", marked=True)]
+    root = ET.fromstring(scatter(points, "title", "cost", "quality"))
+    texts = {element.text for element in root.iter() if element.tag.endswith("text")}
+    assert {"a < b", "c & d", "title", "cost", "quality"} <= texts
+    assert len([e for e in root.iter() if e.tag.endswith("circle")]) == 2

@@ -1,0 +1,52 @@
+"""Which way stored normals point is told from what a camera can see."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medusa_core.data.folder import FolderDataset
+from medusa_tasks.datasets.orientation import axis_signs
+from medusa_tasks.datasets.rooms.dataset import Rooms
+
+REAL_DATA = os.environ.get("MEDUSA_REAL_DATA")
+ALL_SIGNS = list(itertools.product((1, -1), repeat=3))
+
+
+@pytest.fixture(scope="module")
+def rooms() -> list[np.ndarray]:
+    """Rendered scenes, whose normals are exact: x right, y up, z towards the camera."""
+    data = Rooms("48x64", "val")
+    return [data.load(index, ["normals"]).targets["normals"] for index in range(9)]
+
+
+@pytest.mark.parametrize("signs", ALL_SIGNS)
+def test_turned_axes_are_found(rooms: list[np.ndarray], signs: tuple[int, ...]) -> None:
+    stored = [image * np.array(signs, np.float32) for image in rooms]
+    assert axis_signs(stored).tolist() == list(signs)
+
+
+def test_what_is_unclear_stays_as_it_is(rooms: list[np.ndarray]) -> None:
+    nothing = np.zeros((4, 4, 3), np.float32)
+    flat = np.zeros((8, 8, 3), np.float32)
+    flat[..., 2] = -1
+    assert axis_signs([]).tolist() == [1, 1, 1]
+    assert axis_signs([nothing] * 9).tolist() == [1, 1, 1]
+    assert axis_signs([flat] * 9).tolist() == [1, 1, -1]
+    assert axis_signs([-rooms[0], -rooms[1]]).tolist() == [1, 1, 1]  # two are too few
+    mixed = [image * sign for image, sign in zip(rooms, itertools.cycle((1, -1)))]
+    assert axis_signs(mixed).tolist() == [1, 1, 1]
+
+
+@pytest.mark.skipif(REAL_DATA is None, reason="MEDUSA_REAL_DATA is not set")
+@pytest.mark.parametrize("signs", ALL_SIGNS)
+def test_photographed_rooms(signs: tuple[int, ...]) -> None:
+    data: Any = FolderDataset(str(Path(REAL_DATA or "") / "nyuv2"), "val")
+    normals = (data.load(index, ["normals"]).targets["normals"] for index in range(15))
+    stored = (image * np.array(signs, np.float32) for image in normals)
+    assert axis_signs(stored).tolist() == list(signs)
