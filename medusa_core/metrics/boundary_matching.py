@@ -24,15 +24,30 @@ def count_matches(first: np.ndarray, second: np.ndarray, radius: float) -> int:
     """
     if first.shape != second.shape or first.ndim != 2:
         raise ValueError(f"maps of shapes {first.shape} and {second.shape} cannot be matched")
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import maximum_bipartite_matching
-
     left, right = _near_pairs(first, second, radius)
     if not left.size:
         return 0
-    counts = (int(np.count_nonzero(first)), int(np.count_nonzero(second)))
-    graph = csr_array((np.ones(left.size, np.int8), (left, right)), shape=counts)
-    return int(np.count_nonzero(maximum_bipartite_matching(graph, perm_type="column") >= 0))
+    return _largest_matching(left, right)
+
+
+def _largest_matching(left: np.ndarray, right: np.ndarray) -> int:
+    """Size of a maximum matching of a bipartite graph, from its edges.
+
+    By Dinic's maximum flow: milliseconds for a thinned photograph, half a second for noise.
+    scipy's Hopcroft-Karp is faster mostly, and took ten seconds for a map of a real head (1.17).
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_flow
+
+    first, left = np.unique(left, return_inverse=True)
+    second, right = np.unique(right, return_inverse=True)
+    middle, source = len(first), len(first) + len(second)
+    sink = source + 1
+    tail = np.concatenate([np.full(middle, source), left, np.arange(middle, source)])
+    head = np.concatenate([np.arange(middle), middle + right, np.full(len(second), sink)])
+    ends = (tail.astype(np.int32), head.astype(np.int32))  # scipy 1.13 takes no other
+    pipes = csr_array((np.ones(len(tail), np.int32), ends), shape=(sink + 1, sink + 1))
+    return int(maximum_flow(pipes, source, sink, method="dinic").flow_value)
 
 
 def _near_pairs(

@@ -16,6 +16,7 @@ from benchmarks.costs import OUTPUTS, REFERENCE
 from benchmarks.peers.blocks import PairwiseDistillation, PerTask
 from benchmarks.peers.configs import PeerConfig
 from benchmarks.peers.coupled import CoupledDecoder, FeaturePropagation, MTINet, PADNet
+from benchmarks.peers.fusions import DPTHead, FPNHead, TokenHead
 from benchmarks.peers.heads import MTINetTaskHead, PlainHead
 from benchmarks.peers.host import peers_host
 from medusa_core.api import FeatureInfo, HeadRef
@@ -32,7 +33,13 @@ HRNET = FeatureInfo((18, 36, 72, 144), STRIDES)
 ODD = FeatureInfo((6, 10, 14, 18), STRIDES)
 THREE = {"depth": 1, "train": 2, "semseg": 5}
 COUPLED = (PADNet, MTINet)
-HEADS = {"plain": PlainHead, "mtinet_task": MTINetTaskHead}
+HEADS = {
+    "plain": PlainHead,
+    "mtinet_task": MTINetTaskHead,
+    "fpn": FPNHead,
+    "dpt": DPTHead,
+    "tokens": TokenHead,
+}
 
 
 class Peers(CoupledDecoder):
@@ -314,7 +321,7 @@ def test_the_first_training_output_is_the_prediction(name: str) -> None:
     decoder = built(EVERY[name])
     features = features_of()
     predictions = decoder(features)
-    initial = {"PADNet": 1, "MTINet": 4, "plain": 0, "mtinet_task": 4}[name]
+    initial = {"PADNet": 1, "MTINet": 4, "mtinet_task": 4}.get(name, 0)
     for task, outputs in decoder.training_outputs(features).items():
         assert [weight for weight, _ in outputs] == [1.0] * (1 + initial)
         assert torch.equal(outputs[0][1], predictions[task])
@@ -353,7 +360,7 @@ def test_in_evaluation_an_image_does_not_see_its_batch(name: str) -> None:
 def test_the_host_has_the_peers_beside_what_is_installed() -> None:
     host = peers_host()
     mine = [e.spec.name for e in host.heads if e.provider.distribution == "medusa-benchmarks"]
-    assert mine == ["mtinet_task", "plain"]
+    assert set(mine) == set(HEADS)
     assert {"medusa", "linear"} <= set(host.heads.names)
     assert not host.warnings
     for name, cls in HEADS.items():
