@@ -113,6 +113,8 @@ class TaskSpec(Spec):
     """A task: what is predicted, from which targets, how it is judged.
 
     loss_weight: weight of this task's loss where several tasks train one backbone.
+    loss_stride: the loss of a dense task is taken on every n-th pixel of every n-th row; scores are
+        those of all pixels. For tasks of many channels, where the loss costs more than the head.
     config_model: pydantic model of how the task judges, with defaults; `eval --set` changes it for
         one evaluation. Heads are trained and run with the defaults.
     """
@@ -129,6 +131,7 @@ class TaskSpec(Spec):
     metrics: tuple[MetricRef, ...] = Field(min_length=1)
     default_head: HeadRef = HeadRef(name="medusa")
     loss_weight: Annotated[float, Field(gt=0)] = 1.0
+    loss_stride: Literal[1, 2, 4] = 1
     config_model: ImportString | None = None
 
     @model_validator(mode="after")

@@ -292,6 +292,8 @@ def outputs_loss(
 ) -> Tensor:
     """Weighted sum, in float32, of the task's loss over everything predicted in training.
 
+    It is taken on every `loss_stride`-th pixel of the task, in both directions.
+
     Args:
         task: gives the loss.
         outputs: (weight, raw prediction) pairs.
@@ -299,8 +301,10 @@ def outputs_loss(
         valid: `(B, …) bool`.
         size: (H, W) of the images.
     """
+    stride = task.spec.loss_stride if task.spec.output.kind == "dense" else 1
+    target, valid = target[..., ::stride, ::stride], valid[..., ::stride, ::stride]
     terms = []
     for weight, raw in outputs:
-        losses = task.loss(finish(raw.float(), task, size), target, valid)
+        losses = task.loss(finish(raw.float(), task, size, stride), target, valid)
         terms.append(weight * torch.stack(list(losses.values())).sum())
     return torch.stack(terms).sum()

@@ -28,12 +28,16 @@ def own_levels(features: Sequence[Tensor]) -> list[Tensor]:
     return [level.clone() for level in features]
 
 
-def finish(raw: Tensor, task: Task, size: tuple[int, int]) -> Tensor:
-    """A head's output at the (H, W) of the unpadded image, or averaged for a global task."""
+def finish(raw: Tensor, task: Task, size: tuple[int, int], stride: int = 1) -> Tensor:
+    """A head's output at the (H, W) of the unpadded image, or averaged for a global task.
+
+    With a `stride` that divides `STRIDE`: at every stride-th row and column of it.
+    """
     if task.spec.output.kind == "global":
         return raw.mean(dim=(2, 3))
-    padded = (size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE)
-    return upsample(raw, padded)[..., : size[0], : size[1]]
+    height, width = ((side + -side % STRIDE) // stride for side in size)
+    wanted = tuple(-(-side // stride) for side in size)
+    return upsample(raw, (height, width))[..., : wanted[0], : wanted[1]]
 
 
 def upsample(raw: Tensor, size: tuple[int, int]) -> Tensor:

@@ -36,7 +36,7 @@ from medusa_core.workflows import preparation
 
 DEFAULT_STEPS = 800
 DEFAULT_BATCH = 8
-DEFAULT_LR = 3e-3
+DEFAULT_LR = 1e-2
 DEFAULT_VIEWS = 4
 MAX_LR = 1e30
 MAX_SEED = 2**32 - 1

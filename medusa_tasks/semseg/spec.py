@@ -18,4 +18,5 @@ SEMSEG = TaskSpec(
         MetricRef(name="pixel_accuracy", higher_is_better=True),
         MetricRef(name="classes", unit="classes", higher_is_better=True),
     ),
+    loss_stride=2,
 )

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medusa_core.api import HeadRef
+from medusa_core.api import HeadRef, LabelSchema
 from medusa_core.data.geometry import fixed_views
 from medusa_core.engine import checkpoint, training
 from medusa_core.engine.datasets import selection_split
 from medusa_core.engine.feature_cache import Source, cache_tasks
 from medusa_core.engine.head_training import HeadTraining
-from medusa_core.engine.training import TrainSettings
+from medusa_core.engine.training import TrainSettings, outputs_loss
 from medusa_core.errors import StoreError, TrainingError, UsageError
 from medusa_core.model.assembly import make_head
 from medusa_core.plugin_host import default_host
@@ -287,3 +287,36 @@ def test_the_best_weights_are_kept(make, monkeypatch):
     for key, value in weights(run).items():
         assert torch.equal(value, seen[1][key])
     assert not run.module.training
+
+
+# ---- losses ----------------------------------------------------------------------------------
+
+
+def _semseg(stride: int, channels: int = 3):
+    host = default_host()
+    spec = host.tasks.get("semseg").model_copy(update={"loss_stride": stride})
+    labels = LabelSchema(names=tuple("abcdefgh"[:channels]))
+    return host.implementation(host.tasks.get("semseg"))(spec, labels)
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_a_loss_at_a_stride_sees_every_nth_pixel_only(stride):
+    task, size = _semseg(stride), (33, 46)
+    raw = torch.randn(2, 3, 16, 16)
+    target = torch.randint(0, 3, (2, *size))
+    valid = torch.rand(2, *size) < 0.7
+    others = torch.ones(size, dtype=torch.bool)
+    others[::stride, ::stride] = False
+    changed = torch.where(others, (target + 1) % 3, target)
+    loss = outputs_loss(task, [(1.0, raw)], target, valid, size)
+    assert torch.equal(loss, outputs_loss(task, [(1.0, raw)], changed, valid, size))
+    assert not torch.equal(loss, outputs_loss(_semseg(1), [(1.0, raw)], target, valid, size))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_where_nothing_varies_the_stride_does_not_matter(stride):
+    raw = torch.tensor([0.3, -1.0, 0.5]).view(1, 3, 1, 1).expand(2, 3, 8, 8)
+    target, valid = torch.full((2, 32, 32), 2), torch.ones(2, 32, 32, dtype=torch.bool)
+    found = outputs_loss(_semseg(stride), [(0.5, raw)], target, valid, (32, 32))
+    expected = 0.5 * -torch.log_softmax(raw[0, :, 0, 0], dim=0)[2]
+    torch.testing.assert_close(found, expected)

@@ -320,6 +320,21 @@ def test_a_global_task_is_averaged(model: MedusaModel) -> None:
     assert model.predict(_photo())["semseg"].value.shape == (4,)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("size", [(32, 64), (33, 47), (50, 31)])
+def test_a_prediction_at_a_stride_shows_what_the_whole_one_shows(
+    model: MedusaModel, size: tuple[int, int], stride: int
+) -> None:
+    """A ramp is a ramp at every stride; there is a value for every stride-th pixel, and no more."""
+    task = model.tasks["semseg"]
+    padded = tuple(side + -side % 32 for side in size)
+    ramp = torch.arange(padded[1] // 4, dtype=torch.float32).expand(1, 4, padded[0] // 4, -1)
+    whole, thin = finish(ramp, task, size), finish(ramp, task, size, stride)
+    assert thin.shape == whole[..., ::stride, ::stride].shape
+    near = (whole[..., ::stride, ::stride] - thin).abs()
+    assert float(near.max()) <= stride / 8 + 1e-6  # half a stride, in cells of four pixels
+
+
 # ---- adding, removing, renaming --------------------------------------------------------------
 
 
