@@ -1,6 +1,6 @@
 """Description of the semantic segmentation task."""
 
-from medusa_core.api import MetricRef, OutputSpec, TargetSpec, TaskSpec
+from medusa_core.api import HeadRef, MetricRef, OutputSpec, TargetSpec, TaskSpec
 
 SEMSEG = TaskSpec(
     name="semseg",
@@ -18,5 +18,7 @@ SEMSEG = TaskSpec(
         MetricRef(name="pixel_accuracy", higher_is_better=True),
         MetricRef(name="classes", unit="classes", higher_is_better=True),
     ),
+    # Rare classes are lost in a narrow fusion.
+    default_head=HeadRef(name="medusa", config={"fused_width": 192}),
     loss_stride=2,
 )
