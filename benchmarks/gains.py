@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from scipy.stats import t as student
 
@@ -66,6 +67,28 @@ class Comparison:
             t_interval(seeds),
             interval([a - b for a, b in resampled]),
         )
+
+    def as_json(
+        self, costs: Mapping[str, Mapping[str, float]], draws: int, ours: str = "medusa"
+    ) -> dict[str, Any]:
+        """Figures, Δ and costs of every method, and what ours is ahead by."""
+        return {
+            "metrics": {task: ref.model_dump(mode="json") for task, ref in self.metrics.items()},
+            "reference": {task: self.figures(self.reference, task) for task in self.metrics},
+            "methods": {
+                method: {
+                    "figures": {task: self.figures(runs, task) for task in self.metrics},
+                    "gains": self.gains(method),
+                    **costs[method],
+                }
+                for method, runs in self.runs.items()
+            },
+            f"{ours}_minus": {
+                method: asdict(self.difference(ours, method, draws))
+                for method in self.runs
+                if method != ours
+            },
+        }
 
     def _resampled_gains(self, method: str, draws: int) -> list[float]:
         """Δ, averaged over the seeds, for each of the same resamples of the images."""

@@ -18,7 +18,13 @@ import torch
 from benchmarks.gains import Comparison, Run
 from benchmarks.peers.coupled import CoupledDecoder, MTINet, PADNet
 from benchmarks.protocol import Setting, Workbench
-from benchmarks.report import comparison_table, machine, save
+from benchmarks.report import (
+    comparison_options,
+    comparison_table,
+    document,
+    machine,
+    save,
+)
 
 HEADS = ("plain", "medusa")
 COUPLED: dict[str, type[CoupledDecoder]] = {"mtinet": MTINet, "padnet": PADNet}
@@ -47,11 +53,7 @@ def questions(quick: bool) -> list[Question]:
 
 
 @click.command()
-@click.option("--work", type=click.Path(path_type=Path), default=Path("ufl-work"))
-@click.option("--seeds", type=int, default=3, show_default=True)
-@click.option("--draws", type=int, default=1000, show_default=True, help="Bootstrap resamples.")
-@click.option("--only", help="Questions whose name holds this text; nothing is recorded.")
-@click.option("--quick", is_flag=True, help="A few steps on a few images; nothing is recorded.")
+@comparison_options
 def main(work: Path, seeds: int, draws: int, only: str | None, quick: bool) -> None:
     """Train what is missing, score, and write results/mtl.{json,md}."""
     torch.set_num_threads(1)  # CPU time is steadiest so
@@ -96,26 +98,11 @@ def ask(question: Question, work: Path, seeds: Sequence[int], draws: int) -> dic
             runs[method].append(bench.coupled_scores(model, path))
             costs[method] = model.costs()
     metrics = {task: bench.judged_by(task) for task in question.tasks}
-    comparison = Comparison(metrics, runs, reference)
     return {
         "question": question.name,
         "setting": {**asdict(question.setting), "weights": None},
         "steps": steps,
-        "metrics": {task: ref.model_dump(mode="json") for task, ref in metrics.items()},
-        "reference": {task: comparison.figures(reference, task) for task in metrics},
-        "methods": {
-            method: {
-                "figures": {task: comparison.figures(runs[method], task) for task in metrics},
-                "gains": comparison.gains(method),
-                **costs[method],
-            }
-            for method in methods
-        },
-        "medusa_minus": {
-            method: asdict(comparison.difference("medusa", method, draws))
-            for method in methods
-            if method != "medusa"
-        },
+        **Comparison(metrics, runs, reference).as_json(costs, draws),
     }
 
 
@@ -137,21 +124,14 @@ def section(result: dict[str, Any]) -> str:
 
 def render(record: dict[str, Any]) -> str:
     """All of it as Markdown."""
-    return "\n".join(
-        [
-            "# Multi-task learning: tasks trained jointly",
-            "",
-            f"`{record['command']}`, {record['seeds']} seeds. Figures are means over seeds on "
-            "*val*. Δ_MTL: mean relative gain over networks of single tasks. Differences are "
-            "Medusa minus the method in points of Δ, with 95 % intervals over seeds (t) and over "
-            "images (paired bootstrap). GMACs and parameters are of all decoders, 480×640.",
-            "",
-            *(section(result) for result in record["questions"]),
-            ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-            + f". {record['machine']}.",
-            "",
-        ]
+    preface = (
+        f"`{record['command']}`, {record['seeds']} seeds. Figures are means over seeds on *val*. "
+        "Δ_MTL: mean relative gain over networks of single tasks. Differences are Medusa minus "
+        "the method in points of Δ, with 95 % intervals over seeds (t) and over images (paired "
+        "bootstrap). GMACs and parameters are of all decoders, 480×640."
     )
+    title = "Multi-task learning: tasks trained jointly"
+    return document(title, preface, map(section, record["questions"]), record)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import json
 import math
 import platform
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 
 from medusa_core.workflows.preparation import versions
@@ -28,6 +29,27 @@ def save(name: str, record: Mapping[str, Any], table: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(table)
+
+
+def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of every comparison."""
+    options = [
+        click.option("--work", type=click.Path(path_type=Path), default=Path("ufl-work")),
+        click.option("--seeds", type=int, default=3, show_default=True),
+        click.option("--draws", type=int, default=1000, show_default=True, help="Of images."),
+        click.option("--only", help="Questions that hold this text; nothing is recorded."),
+        click.option("--quick", is_flag=True, help="A few steps; nothing is recorded."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def document(title: str, preface: str, sections: Iterable[str], record: Mapping[str, Any]) -> str:
+    """A whole page of Markdown, with the versions below."""
+    versions_ = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    last = f"{versions_}. {record['machine']}."
+    return "\n".join([f"# {title}", "", preface, "", *sections, last, ""])
 
 
 def signed(value: float, interval: tuple[float, float]) -> str:

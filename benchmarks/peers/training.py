@@ -25,7 +25,9 @@ from medusa_core.engine.feature_cache import Source, cache_images
 from medusa_core.engine.joint_training import JointTask, JointTraining, as_input, unfold
 from medusa_core.engine.scores import Scores
 from medusa_core.engine.training import Outcome, TrainSettings
+from medusa_core.heads.base import Head
 from medusa_core.model.assembly import make_task
+from medusa_core.model.costs import head_gmacs, parameters
 from medusa_core.model.images import MIN_SIDE, finish, resized, upsample
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.plugin_host.host import Host
@@ -60,6 +62,11 @@ class CoupledModel:
     tasks: Mapping[str, Task]
     size: Size
     outcome: Outcome
+
+    def costs(self) -> dict[str, float]:
+        """Multiply-accumulates (10⁹) and parameters of the decoder."""
+        gmacs = head_gmacs(cast("Head", self.decoder), self.backbone.info)
+        return {"gmacs": gmacs, "params": parameters(self.decoder)}
 
     def raw_predictions(
         self, image: np.ndarray, names: Iterable[str], long_side: int | None = None

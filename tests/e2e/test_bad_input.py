@@ -17,6 +17,7 @@ from medusa_core.engine import head_training, row_file
 from medusa_core.errors import FAILED, INTERRUPTED, USAGE
 from medusa_core.plugin_host import default_host
 from medusa_core.store import files
+from medusa_core.workflows.add_task import DEFAULT_LR
 
 FAST = ("--limit", "6", "--size", "64x64", "--steps", "4", "--batch", "2", "--views", "2")
 TINY = ("--set", "head.width=4", "--set", "head.fused_width=4")
@@ -478,7 +479,7 @@ def test_an_interrupted_training_can_be_taken_up(medusa, unchanged, monkeypatch,
 
     other = medusa(*line, "--resume", "--lr", "0.5")
     assert other.code == USAGE
-    assert "lr: 0.003 → 0.5" in other.error
+    assert f"lr: {DEFAULT_LR} → 0.5" in other.error
 
     continued = tmp_path / "continued"
     shutil.copytree(unchanged, continued)
