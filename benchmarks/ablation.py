@@ -6,16 +6,15 @@ training data: choices made from this table have not seen the images that other 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from benchmarks.protocol import Setting, Workbench
+from benchmarks.protocol import Setting, Workbench, photographs, rooms
 from benchmarks.report import RESULTS, machine, save
 from benchmarks.scatter import Point, scatter
 from medusa_core.metrics import relative_gain
@@ -70,18 +69,11 @@ class Place:
 
 def places(quick: bool) -> list[Place]:
     """Synthetic rooms, and photographs where there are any."""
-    rooms = Setting("rooms", "rooms", "hrnet_w18_small", None, 16, 1200, 600)
-    if quick:
-        rooms = replace(rooms, name="rooms-quick", source_steps=20, head_steps=10, limit=64)
-    found = [Place(rooms, ("semseg", "depth"), ("normals", "edges", "saliency", "human_parts"))]
-    data = os.environ.get("MEDUSA_REAL_DATA")
-    if data:
-        weights = Path(data) / "weights" / "mobilenetv2_100.features.safetensors"
-        nyu = Setting("nyu", f"folder:{data}/nyuv2", "mobilenetv2_100", weights, 8, 400, 400)
-        if quick:
-            nyu = replace(nyu, name="nyu-quick", source_steps=4, head_steps=4, limit=24)
-        found.append(Place(nyu, (), ("depth", "semseg")))
-    return found
+    found = [
+        Place(rooms(quick), ("semseg", "depth"), ("normals", "edges", "saliency", "human_parts"))
+    ]
+    nyu = photographs(quick)
+    return found if nyu is None else [*found, Place(nyu, (), ("depth", "semseg"))]
 
 
 @click.command()

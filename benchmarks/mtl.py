@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.gains import Comparison, Run
 from benchmarks.peers.coupled import CoupledDecoder, MTINet, PADNet
-from benchmarks.protocol import Setting, Workbench
+from benchmarks.protocol import Setting, Workbench, rooms
 from benchmarks.report import (
     comparison_options,
     comparison_table,
@@ -42,13 +42,10 @@ class Question:
 
 def questions(quick: bool) -> list[Question]:
     """The questions asked."""
-    rooms = Setting("rooms", "rooms", "hrnet_w18_small", None, 16, 1200, 600)
-    if quick:
-        rooms = replace(rooms, name="rooms-quick", source_steps=20, head_steps=10, limit=64)
     four = ("semseg", "depth", "normals", "edges")
     return [
-        Question("rooms: four tasks", rooms, four, ("mtinet",)),
-        Question("rooms: two tasks", rooms, four[:2], ("mtinet", "padnet")),
+        Question("rooms: four tasks", rooms(quick), four, ("mtinet",)),
+        Question("rooms: two tasks", rooms(quick), four[:2], ("mtinet", "padnet")),
     ]
 
 

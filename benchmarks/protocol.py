@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from medusa_core.cli._progress import LineProgress
 from medusa_core.engine.datasets import DataRef, load_dataset, shorten
 from medusa_core.engine.scores import Scores
 from medusa_core.engine.training import TrainSettings
+from medusa_core.model.assembly import complete_head_ref
 from medusa_core.model.medusa_model import MedusaModel, open_model, restore_backbone
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.manifest import HeadManifest
 from medusa_core.workflows import preparation
-from medusa_core.workflows.add_task import TrainOptions, add_task
+from medusa_core.workflows.add_task import DEFAULT_LR, TrainOptions, add_task
 from medusa_core.workflows.evaluate import score
 from medusa_core.workflows.init import init
 from medusa_core.workflows.train_backbone import train_backbone
@@ -59,8 +60,28 @@ class Setting:
     source_steps: int
     head_steps: int
     source_lr: float = 1e-3
-    head_lr: float = 3e-3
+    head_lr: float = DEFAULT_LR
     limit: int | None = None
+
+
+def rooms(quick: bool) -> Setting:
+    """Synthetic rooms, everything from scratch."""
+    whole = Setting("rooms", "rooms", "hrnet_w18_small", None, 16, 1200, 600)
+    if not quick:
+        return whole
+    return replace(whole, name="rooms-quick", source_steps=20, head_steps=10, limit=64)
+
+
+def photographs(quick: bool) -> Setting | None:
+    """NYU photographs on ImageNet weights; None without `MEDUSA_REAL_DATA`."""
+    data = os.environ.get("MEDUSA_REAL_DATA")
+    if not data:
+        return None
+    weights = Path(data) / "weights" / "mobilenetv2_100.features.safetensors"
+    whole = Setting("nyu", f"folder:{data}/nyuv2", "mobilenetv2_100", weights, 8, 400, 400)
+    return (
+        replace(whole, name="nyu-quick", source_steps=4, head_steps=4, limit=24) if quick else whole
+    )
 
 
 @dataclass(frozen=True)
@@ -90,15 +111,7 @@ class Workbench:
         def make(path: Path) -> None:
             if not path.exists():
                 self._init(path, seed)
-            options = TrainOptions(
-                head=head,
-                steps=steps,
-                batch=self.setting.batch,
-                lr=self.setting.source_lr,
-                seed=seed,
-                limit=self.setting.limit,
-                resume=True,
-            )
+            options = self._options(head, steps, self.setting.source_lr, seed)
             train_backbone(
                 path,
                 tasks=tasks,
@@ -124,23 +137,19 @@ class Workbench:
         if settings:
             text = json.dumps(dict(settings), sort_keys=True)
             name += f"_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        options = self._options(method, steps, self.setting.head_lr, seed, settings)
+        ref = complete_head_ref(self.host, self.host.tasks.get(task), method, settings or {})
         with ModelFolder.open(model) as folder:
-            if name in folder.heads:
+            found = folder.heads.get(name)
+        if found is not None and found.head == ref:
+            asked = {"steps": steps, "lr": options.lr, "batch": options.batch, "seed": seed}
+            if asked.items() <= found.provenance.items():
                 return name
-        options = TrainOptions(
-            head=method,
-            settings=settings,
-            steps=steps,
-            batch=self.setting.batch,
-            lr=self.setting.head_lr,
-            seed=seed,
-            limit=self.setting.limit,
-            resume=True,
-        )
         add_task(
             task,
             model=model,
             name=name,
+            replace=found is not None,  # with other settings, from an earlier version
             data=[self.setting.data],
             options=options,
             host=self.host,
@@ -230,6 +239,25 @@ class Workbench:
         ref = DataRef.parse(self.setting.data)
         found, _, _ = score(model, heads, [ref], "val", None, self.setting.limit, self.progress)
         return {name: result.scores for name, result in found.items()}
+
+    def _options(
+        self,
+        head: str,
+        steps: int,
+        lr: float,
+        seed: int,
+        settings: Mapping[str, Any] | None = None,
+    ) -> TrainOptions:
+        return TrainOptions(
+            head=head,
+            settings=settings,
+            steps=steps,
+            batch=self.setting.batch,
+            lr=lr,
+            seed=seed,
+            limit=self.setting.limit,
+            resume=True,
+        )
 
     def _seed(self, seed: int) -> Path:
         return self.folder / self.setting.name / f"seed-{seed}"

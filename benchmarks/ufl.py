@@ -12,10 +12,9 @@ other predictions for the tasks that were there.
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import torch
 
 from benchmarks.gains import Comparison, Run
 from benchmarks.peers.coupled import MTINet
-from benchmarks.protocol import Setting, Workbench, sha256
+from benchmarks.protocol import Setting, Workbench, photographs, rooms, sha256
 from benchmarks.report import (
     comparison_options,
     comparison_table,
@@ -67,32 +66,18 @@ class Question:
 
 def questions(quick: bool) -> list[Question]:
     """The questions asked, those on photographs only where there are photographs."""
-    rooms = Setting("rooms", "rooms", "hrnet_w18_small", None, 16, 1200, 600)
-    if quick:
-        rooms = replace(rooms, name="rooms-quick", source_steps=20, head_steps=10, limit=64)
     sources, unseen = ("semseg", "depth"), ("normals", "edges", "saliency", "human_parts")
     asked = [
-        Question("rooms: two sources, four unseen", rooms, sources, unseen, coupled=True),
+        Question("rooms: two sources, four unseen", rooms(quick), sources, unseen, coupled=True),
         *(
-            Question(f"rooms: all but {left_out}", rooms, others, (left_out,))
+            Question(f"rooms: all but {left_out}", rooms(quick), others, (left_out,))
             for left_out in sources
             for others in [tuple(task for task in (*sources, *unseen) if task != left_out)]
         ),
     ]
-    data = os.environ.get("MEDUSA_REAL_DATA")
-    if not data:
+    nyu = photographs(quick)
+    if nyu is None:
         return asked
-    nyu = Setting(
-        "nyu",
-        f"folder:{data}/nyuv2",
-        "mobilenetv2_100",
-        Path(data) / "weights" / "mobilenetv2_100.features.safetensors",
-        batch=8,
-        source_steps=400,
-        head_steps=400,
-    )
-    if quick:
-        nyu = replace(nyu, name="nyu-quick", source_steps=4, head_steps=4, limit=24)
     return [
         *asked,
         Question("nyu: frozen ImageNet weights", nyu, (), ("depth", "semseg")),
