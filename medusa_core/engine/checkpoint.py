@@ -30,11 +30,7 @@ def save_state(
     """Write tensors and JSON-able facts as one file that is either the old or the new one."""
     files.make_folder(folder, parents=True)
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    data = save(plain, metadata={"medusa": json.dumps(facts)})
-    rest = files.temporary(folder / name)
-    if files.exists(rest):  # of a process that was killed, or a disk that was full
-        files.remove(rest)
-    files.write(folder / name, data)
+    files.rewrite(folder / name, save(plain, metadata={"medusa": json.dumps(facts)}))
 
 
 def exists(folder: Path) -> bool:

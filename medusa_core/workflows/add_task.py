@@ -21,7 +21,7 @@ from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.report import training_report
 from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
-from medusa_core.errors import NameTakenError, UsageError
+from medusa_core.errors import UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import complete_head_ref, make_head, make_task
@@ -140,7 +140,7 @@ def add_task(
     with ModelFolder.open(model) as folder:
         record = folder.manifest.backbone
         if options.resume and len(plans) > 1 and not replace:  # those before the interruption
-            plans = [plan for plan in plans if plan.name not in folder.heads]
+            plans = [plan for plan in plans if plan.name not in folder.manifest.heads]
         for plan in plans:
             _check_name(plan.name, folder, replace)
         backbone = restore_backbone(record, folder.read_backbone())
@@ -250,11 +250,8 @@ def _plan(
 
 
 def _check_name(name: str, folder: ModelFolder, replace: bool) -> None:
-    if name in folder.heads and not replace:
-        raise NameTakenError(
-            f"A head {name!r} exists already.",
-            hint="Replace it with --replace, or give the new one another name with --name.",
-        )
+    if name in folder.manifest.heads and not replace:
+        raise commit.name_taken(name)
 
 
 def _describe(plan: _Plan) -> dict[str, Any]:

@@ -258,9 +258,7 @@ def write_report(path: Path, data: bytes, progress: Progress) -> str | None:
     """
     try:
         files.make_folder(path.parent)
-        if files.exists(files.temporary(path)):
-            files.remove(files.temporary(path))
-        files.write(path, data)  # in place of a link, not through it
+        files.rewrite(path, data)  # in place of a link, not through it
     except StoreError as err:
         progress.message(f"The report could not be written: {err}")
         return None

@@ -64,7 +64,7 @@ def add(task, data, *more):
         ("add-task edges --name Not-A-Name", "'Not-A-Name'", ""),
         ("add-task edges --name depth", "A head 'depth' exists already", "--replace"),
         ("add-task depth", "A head 'depth' exists already", "--replace"),
-        ("add-task ./depth.medusa", "cannot be added yet", "medusa tasks"),
+        ("add-task ./depth.medusa --steps 3", "--steps is for training", "--dry-run"),
         ("init other --backbone resnet19 --from-scratch", "Did you mean 'resnet18'?", "timm"),
         ("init other --backbone resnet18", "where the weights", "--pretrained"),
         ("init other --from-scratch", "Which backbone", "--backbone NAME"),
@@ -309,7 +309,10 @@ def test_a_damaged_head_can_be_removed_and_the_others_work_again(medusa, model, 
     elif damage == "a folder":
         path.mkdir()
     assert medusa("verify").code == FAILED
-    assert medusa("eval", *ROOMS, "--limit", 1).code == FAILED
+    assert medusa("eval", "--tasks", "depth", *ROOMS, "--limit", 1).code == FAILED
+    others = medusa("eval", *ROOMS, "--limit", 1, "--json")
+    assert (others.code, set(others.document["heads"])) == (0, {"semseg"})
+    assert "depth" in others.err
     assert medusa("remove-task", "depth", "--yes").code == 0
     assert medusa("verify").code == 0
     assert medusa("eval", *ROOMS, "--limit", 1).code == 0
