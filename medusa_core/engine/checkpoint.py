@@ -6,7 +6,7 @@ Beside the latest state lies that of the best evaluation, to go back to should t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -75,18 +75,19 @@ def load_state(
     return tensors, facts
 
 
-def go_back(folder: Path, step: int, what: str) -> int | None:
+def go_back(folder: Path, names: Iterable[str], step: int, what: str) -> int | None:
     """After a training diverged: make the best state the one to resume.
 
     Args:
         folder: of the training.
+        names: of the states it has saved, those to go back to first.
         step: at which it diverged.
         what: diverged.
 
     Returns:
         The step of the state that is kept; None where there is none.
     """
-    for name in (BEST, FILE):
+    for name in names:
         with suppress(StoreError):  # the training has failed already: that is what to report
             if files.exists(folder / name):
                 tensors, facts = _read(folder / name)

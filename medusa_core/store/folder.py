@@ -79,7 +79,7 @@ class ModelFolder:
                 except StoreError as err:
                     if files.is_shortage(err):
                         raise
-                    damaged[name] = err
+                    damaged[name] = err.with_traceback(None)  # which holds this object
                     continue
                 self._documents[name], self._weights[name], heads[name] = document, weights, head
                 descriptors.append(weights)

@@ -129,16 +129,45 @@ def locked(layout: Layout) -> Iterator[None]:
     Raises:
         StoreError: another one does not end, or the lock file cannot be made.
     """
-    lock = FileLock(layout.lock, timeout=LOCK_SECONDS)
-    with files.reported("write", layout.lock):
+    busy = StoreError(
+        f"Another medusa process has been writing to {layout.root} for {LOCK_SECONDS:.0f} seconds.",
+        hint="Wait for it to end, then run the command again.",
+    )
+    with _holding(layout.lock, LOCK_SECONDS, busy):
+        yield
+
+
+@contextmanager
+def training(path: str | os.PathLike[str], name: str) -> Iterator[None]:
+    """Keep other trainings of a head of this name out; writers are not kept waiting.
+
+    Raises:
+        StoreError: one is under way, or the lock file cannot be made.
+    """
+    layout = Layout(Path(path))
+    files.make_folder(layout.all_work)
+    busy = StoreError(
+        f"Another medusa process is training a head {name!r} for {layout.root}.",
+        hint="Give this one another name with --name, or wait for the other one to end.",
+    )
+    with _holding(layout.work_lock(name), 0, busy):
+        try:
+            yield
+        finally:
+            with best_effort(f"{layout.work_lock(name)} is left"):
+                if os.name != "nt":  # it is in use; Windows would not have it
+                    files.remove(layout.work_lock(name))
+
+
+@contextmanager
+def _holding(path: Path, seconds: float, busy: StoreError) -> Iterator[None]:
+    """Hold a lock that the operating system takes back when its owner is killed."""
+    lock = FileLock(path, timeout=seconds)
+    with files.reported("write", path):
         try:
             lock.acquire()
         except Timeout as err:
-            raise StoreError(
-                f"Another medusa process has been writing to {layout.root} "
-                f"for {LOCK_SECONDS:.0f} seconds.",
-                hint="Wait for it to end, then run the command again.",
-            ) from err
+            raise busy from err
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.report import training_report
 from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
-from medusa_core.errors import UsageError
+from medusa_core.errors import NameTakenError, StoreError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import complete_head_ref, make_head, make_task
@@ -30,8 +30,10 @@ from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.plugin_host.importing import FAILURES, describe
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
+from medusa_core.store.commit import NewHead
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout
+from medusa_core.store.transaction import training
 from medusa_core.workflows import preparation
 
 DEFAULT_STEPS = 800
@@ -153,37 +155,38 @@ def add_task(
         if dry_run:
             added[plan.name] = _describe(plan)
             continue
-        trained = _train(host, model, plan, backbone, record.fingerprint, options, device, progress)
-        head, outcome, cached, parts, seconds = trained
-        provenance = {
-            "data": [str(ref) for ref in refs],
-            "dataset": plan.dataset.name,
-            "dataset_digest": plan.dataset.digest,
-            "split": split,
-            "images": len(parts[0]),
-            "selection_images": len(parts[1]),
-            "steps": plan.steps,
-            "batch": options.batch,
-            "lr": options.lr,
-            "seed": options.seed,
-            "views": options.views,
-            "precision": options.precision,
-        }
-        committed = preparation.new_head(
-            host,
-            plan.task,
-            plan.ref,
-            head,
-            backbone,
-            record.fingerprint,
-            features,
-            plan.size,
-            outcome,
-            provenance,
-        )
-        commit.commit_head(
-            model, plan.name, committed, replace=replace, expect_fingerprint=record.fingerprint
-        )
+        with training(model, plan.name):
+            trained = _train(
+                host, model, plan, backbone, record.fingerprint, options, device, progress
+            )
+            head, outcome, cached, parts, seconds = trained
+            provenance = {
+                "data": [str(ref) for ref in refs],
+                "dataset": plan.dataset.name,
+                "dataset_digest": plan.dataset.digest,
+                "split": split,
+                "images": len(parts[0]),
+                "selection_images": len(parts[1]),
+                "steps": plan.steps,
+                "batch": options.batch,
+                "lr": options.lr,
+                "seed": options.seed,
+                "views": options.views,
+                "precision": options.precision,
+            }
+            committed = preparation.new_head(
+                host,
+                plan.task,
+                plan.ref,
+                head,
+                backbone,
+                record.fingerprint,
+                features,
+                plan.size,
+                outcome,
+                provenance,
+            )
+            _commit(model, plan.name, committed, replace, record.fingerprint)
         report = _report(model, plan, head, cached, parts[1], outcome, progress)
         log = preparation.write_report(
             Layout(model).log(plan.name), json_lines(outcome.log), progress
@@ -254,6 +257,21 @@ def _check_name(name: str, folder: ModelFolder, replace: bool) -> None:
         raise commit.name_taken(name)
 
 
+def _commit(model: Path, name: str, head: NewHead, replace: bool, fingerprint: str) -> None:
+    """Commit a trained head. Where that fails, its training is kept, and the error says so."""
+    try:
+        commit.commit_head(model, name, head, replace=replace, expect_fingerprint=fingerprint)
+    except NameTakenError as err:
+        err.hint = (
+            "It was added meanwhile. The finished training is kept, --resume takes it up: together "
+            f"with --replace, or after medusa rename-head {name} OTHER."
+        )
+        raise
+    except StoreError as err:
+        err.hint = f"{err.hint or ''} The finished training is kept: add --resume.".strip()
+        raise
+
+
 def _describe(plan: _Plan) -> dict[str, Any]:
     return {
         "task": plan.task.spec.name,
@@ -315,9 +333,9 @@ def _train(
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         head = make_head(host, plan.ref, backbone.info, plan.task.out_channels)
-        training = HeadTraining(plan.task, head, cached, parts, settings, identity, work, device)
-        preparation.resume(training, options.resume, plan.name, progress)
+        run = HeadTraining(plan.task, head, cached, parts, settings, identity, work, device)
+        preparation.resume(run, options.resume, plan.name, progress)
         board = Path(options.tensorboard) / plan.name if options.tensorboard else None
-        log = preparation.training_log(training, board, progress)
-        outcome = training.run(progress, f"Training {plan.name}", log)
+        log = preparation.training_log(run, board, progress)
+        outcome = run.run(progress, f"Training {plan.name}", log)
     return head, outcome, cached, parts, time.perf_counter() - started

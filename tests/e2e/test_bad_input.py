@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medusa_core.cli import main
 from medusa_core.engine import head_training, row_file
 from medusa_core.errors import FAILED, INTERRUPTED, USAGE
 from medusa_core.plugin_host import default_host
-from medusa_core.store import files
+from medusa_core.store import files, transaction
 from medusa_core.workflows.add_task import DEFAULT_LR
 
 FAST = ("--limit", "6", "--size", "64x64", "--steps", "4", "--batch", "2", "--views", "2")
@@ -412,7 +413,8 @@ def test_a_disk_that_is_full_at_the_commit(medusa, unchanged, monkeypatch, line,
     real, calls = files.write, []
 
     def write(path, data):
-        calls.append(path)
+        if ".work" not in path.parts:
+            calls.append(path)
         if len(calls) == at:
             files.temporary(path).write_bytes(data[:10])
             with files.reported("write", path):
@@ -424,6 +426,44 @@ def test_a_disk_that_is_full_at_the_commit(medusa, unchanged, monkeypatch, line,
     assert done.code == FAILED
     assert "No space left on device" in done.error
     assert "Free some disk space" in done.hint
+    assert ("--resume" in done.hint) == (line is ADD)
+
+
+@pytest.mark.parametrize("how", [("--replace",), ()])
+def test_a_training_whose_name_was_taken_meanwhile_is_not_lost(medusa, model, monkeypatch, how):
+    """Somebody gives another head the name while this one trains."""
+    line = ["add-task", "edges", *ROOMS, *FAST, *TINY]
+    real = head_training.HeadTraining.run
+
+    def run(self, *args):
+        outcome = real(self, *args)
+        assert main(["--quiet", "rename-head", "depth", "edges"]) == 0
+        return outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(head_training.HeadTraining, "run", run)
+        done = medusa(*line)
+    assert done.code == USAGE
+    assert "A head 'edges' exists already" in done.error
+    assert "is kept, --resume" in done.hint
+    if not how:
+        assert medusa("rename-head", "edges", "depth").code == 0
+    with monkeypatch.context() as patch:  # nothing is trained again
+        patch.setattr(head_training.HeadTraining, "losses", None)
+        again = medusa(*line, *how, "--resume", "--json")
+    assert again.code == 0, again.err
+    assert medusa("verify").code == 0
+    assert os.listdir(model / ".work") == []
+
+
+def test_two_trainings_of_one_name_are_not_begun(medusa, model):
+    line = ["add-task", "edges", *ROOMS, *FAST, *TINY]
+    with transaction.training(model, "edges"):
+        done = medusa(*line)
+        assert done.code == FAILED
+        assert "is training a head 'edges'" in done.error
+        assert medusa("rename-head", "depth", "d").code == 0, "writers are not kept waiting"
+    assert medusa(*line).code == 0
 
 
 # -- heads and trainings --------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`medusa doctor` finds what is wrong, changes nothing, and `verify --repair` deletes garbage only."""
+"""`doctor` finds what is wrong and changes nothing; `verify --repair` deletes garbage only."""
 
 import importlib.metadata
 import sys
