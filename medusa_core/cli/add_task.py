@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 @training_options
 @click.option("--views", type=click.IntRange(min=1, max=64), help="Cached views an image [4].")
 @click.option("--limit", type=click.IntRange(min=2), help="Use at most so many images.")
+@click.option(
+    "--on-bad-sample",
+    type=click.Choice(("fail", "skip")),
+    help="What to do about a sample that cannot be read or used. [fail]",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
 @json_option
 def command(
@@ -99,6 +104,8 @@ def command(
         rows = [_row(head, row) for head, row in result["heads"].items()]
         console.print(table(columns, rows, numeric=columns[4:]))
         for row in result["heads"].values():
+            if row["skipped"]["count"]:
+                console.print(f"Skipped: {row['skipped']['count']} samples that cannot be used")
             if row["report"] is not None:
                 console.print(f"Report: {row['report']}")
         names = ",".join(result["heads"])

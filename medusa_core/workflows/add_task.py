@@ -62,6 +62,7 @@ class TrainOptions:
     precision: str = "fp32"
     tensorboard: str | Path | None = None
     resume: bool = False
+    on_bad_sample: str = "fail"
 
     def __post_init__(self) -> None:
         """Refuse what no training can use.
@@ -75,6 +76,8 @@ class TrainOptions:
             raise UsageError(f"--lr {self.lr}: a positive number up to {MAX_LR:g} is needed.")
         if not 0 <= self.seed <= MAX_SEED:
             raise UsageError(f"--seed {self.seed}: a number from 0 to {MAX_SEED} is needed.")
+        if self.on_bad_sample not in preparation.ON_BAD_SAMPLE:
+            raise UsageError(f"--on-bad-sample {self.on_bad_sample}: fail or skip is needed.")
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class _Plan:
     dataset: Dataset
     size: tuple[int, int]
     steps: int
+    skipped: Mapping[str, str]
 
 
 def add_task(
@@ -131,7 +135,9 @@ def add_task(
     wanted = _names([tasks] if isinstance(tasks, str) else list(tasks), name)
     refs = preparation.parse_data(data)
     preparation.require_bindings_used(refs, (*wanted, *wanted.values()))
-    plans = [_plan(host, head, task, refs, split, options) for head, task in wanted.items()]
+    plans = [
+        _plan(host, head, task, refs, split, options, progress) for head, task in wanted.items()
+    ]
     device = preparation.choose_device(options.device)
     preparation.check_options(options.precision, device, options.tensorboard)
     if not model.exists() and not dry_run:
@@ -173,6 +179,7 @@ def add_task(
                 "seed": options.seed,
                 "views": options.views,
                 "precision": options.precision,
+                **({"skipped": _shown(plan.skipped)} if plan.skipped else {}),
             }
             committed = preparation.new_head(
                 host,
@@ -238,18 +245,22 @@ def _plan(
     refs: Sequence[Any],
     split: str,
     options: TrainOptions,
+    progress: Progress,
 ) -> _Plan:
     spec = host.tasks.get(task_name)
     preparation.count_steps(options.steps, options.epochs, DEFAULT_STEPS, 1, options.batch)
     ref = complete_head_ref(host, spec, options.head, options.settings or {})
     dataset = preparation.data_for(host, refs, spec, name, split, options.limit)
     labels = check_target(dataset, spec)
+    task, skipped = make_task(host, spec, labels), dict[str, str]()
+    if options.on_bad_sample == "skip":
+        dataset, skipped = preparation.screened(dataset, Binding(task, labels), progress)
     train, _ = selection_split(dataset)
     steps = preparation.count_steps(
         options.steps, options.epochs, DEFAULT_STEPS, len(train), options.batch
     )
     size = preparation.training_size(dataset, options.size, options.batch)
-    return _Plan(name, make_task(host, spec, labels), labels, ref, dataset, size, steps)
+    return _Plan(name, task, labels, ref, dataset, size, steps, skipped)
 
 
 def _check_name(name: str, folder: ModelFolder, replace: bool) -> None:
@@ -281,7 +292,14 @@ def _describe(plan: _Plan) -> dict[str, Any]:
         "size": list(plan.size),
         "steps": plan.steps,
         "classes": len(plan.labels.names) if plan.labels else None,
+        "skipped": _shown(plan.skipped),
     }
+
+
+def _shown(skipped: Mapping[str, str]) -> dict[str, Any]:
+    """How many samples were skipped, and the first of them with the reason."""
+    first = list(skipped.items())[: preparation.SHOWN_SKIPPED]
+    return {"count": len(skipped), "samples": dict(first)}
 
 
 def _report(

@@ -466,6 +466,37 @@ def test_two_trainings_of_one_name_are_not_begun(medusa, model):
     assert medusa(*line).code == 0
 
 
+def test_a_sample_that_breaks_halfway_is_named_or_skipped(medusa, model, folder):
+    """Four of six samples are left: an image cut short and a target with impossible values."""
+    image, depth = folder / "image" / "im3.png", folder / "depth" / "im5.npy"
+    image.write_bytes(image.read_bytes()[:200])
+    np.save(depth, np.full((64, 64), -3.0, np.float32))
+    line = add("depth", folder)
+    done = medusa(*line)
+    assert done.code == FAILED
+    assert "im3" in done.error
+    assert not (model / "heads" / "own").exists()
+    done = medusa(*line, "--on-bad-sample", "skip", "--json")
+    assert done.code == 0, done.err
+    skipped = done.document["heads"]["own"]["skipped"]
+    assert (skipped["count"], set(skipped["samples"])) == (2, {"im3", "im5"})
+    assert done.document["heads"]["own"]["images"] == 4
+    assert "im3" in done.err
+    [record] = (model / "heads" / "own").glob("*/head.json")
+    provenance = json.loads(record.read_text())["provenance"]
+    assert provenance["skipped"]["count"] == 2
+    assert provenance["images"] + provenance["selection_images"] == 4
+    assert medusa(*line, "--replace").code == FAILED, "what is cached with skipping is not reused"
+
+
+def test_a_data_set_without_a_usable_sample_is_not_skipped_over(medusa, unchanged, folder):
+    for path in (folder / "image").iterdir():
+        path.write_bytes(b"")
+    done = medusa(*add("depth", folder), "--on-bad-sample", "skip")
+    assert done.code == FAILED
+    assert "6 of 6 samples" in done.error
+
+
 # -- heads and trainings --------------------------------------------------------------------------
 
 

@@ -573,9 +573,16 @@ def _check_real_target(name: str, value: np.ndarray, part: FolderDataset) -> Non
             assert len(np.unique(value[known])) > 1
 
 
-def test_half_a_character_in_a_description_is_an_error(dataset):
+def test_half_a_character_in_a_description_is_an_error(root: Path) -> None:
     """JSON can spell one; nothing could be written or hashed with it."""
-    path = dataset.root / "dataset.json"
+    path = root / "dataset.json"
     path.write_text(path.read_text().replace('"name": "', '"name": "\\ud800', 1))
     with pytest.raises(DataError, match="not valid JSON"):
-        dataset.open()
+        FolderDataset(str(root), "train")
+
+
+def test_a_pipe_in_place_of_a_description_is_no_wait(root: Path) -> None:
+    (root / "dataset.json").unlink()
+    os.mkfifo(root / "dataset.json")
+    with pytest.raises(DataError, match="not a plain file"):
+        FolderDataset(str(root), "train")
