@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medusa_core.errors import StoreError
@@ -76,10 +76,15 @@ def write(path: Path, data: bytes) -> None:
 
 
 def rewrite(path: Path, data: bytes) -> None:
-    """`write`, where no lock is held: what a killed process left in its place is cleared first."""
-    if exists(temporary(path)):
+    """`write`, where no lock is held and nobody tidies: what is left half done is cleared."""
+    if exists(temporary(path)):  # of a process that was killed
         remove(temporary(path))
-    write(path, data)
+    try:
+        write(path, data)
+    except StoreError:
+        with suppress(StoreError):
+            remove(temporary(path))
+        raise
 
 
 def make_folder(path: Path, parents: bool = False) -> None:

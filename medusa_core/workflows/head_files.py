@@ -13,6 +13,7 @@ from medusa_core.store.commit import NewHead
 from medusa_core.store.folder import ModelFolder, fingerprint_error
 from medusa_core.store.head_file import HeadFile
 from medusa_core.store.layout import checked_name
+from medusa_core.store.transaction import best_effort
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,8 @@ def export_head(
             f"{path} is there already.", hint="Choose another file with -o, or add --replace."
         )
     files.rewrite(path, data)
-    files.sync_folder(path.parent)
+    with best_effort(f"{path} was written, but a power failure may still undo it"):
+        files.sync_folder(path.parent)
     return {
         "schema_version": 1,
         "model": str(model),
