@@ -46,9 +46,11 @@ def campaign(root: Path, writers: int, changes: int, readers: int, seed: int = 0
         for n in range(writers)
     ]
     read = [_fork(lambda n=n: _read(path, stop, root / f"seen {n}")) for n in range(readers)]
-    _wait(write)
-    stop.touch()
-    _wait(read)
+    try:
+        _wait(write)
+    finally:
+        stop.touch()
+        _wait(read)
     kinds: Counter[str] = Counter()
     for line in log.read_text().splitlines():
         entry = json.loads(line)

@@ -304,7 +304,15 @@ def states(tmp_path: Path, prepare: Change, change: Change) -> tuple[object, obj
     return before, state(path)
 
 
-@pytest.mark.parametrize("kind", ["error", "full", "read-only", "crash", "read"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "error",
+        "full",
+        "crash",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("read-only", "read")),
+    ],
+)
 @pytest.mark.parametrize(("prepare", "change"), CHANGES)
 def test_a_failing_call_leaves_the_old_state_or_the_new(
     tmp_path, monkeypatch, prepare, change, kind
