@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from medusa_core.api import LabelSchema, Task
 from medusa_core.backbones.timm_backbone import Backbone, build, pad_to_stride
 from medusa_core.errors import (
+    MedusaError,
     MedusaWarning,
     PluginError,
     StoreError,
@@ -73,7 +74,7 @@ class MedusaModel(nn.Module):
         self.host = host
         self.tasks: dict[str, Task] = {}
         self._manifests: dict[str, HeadManifest] = {}
-        self._unusable: dict[str, PluginError | WeightsError] = {}
+        self._unusable: dict[str, MedusaError] = {}
         self._modules_by_head = nn.ModuleDict()
         self.eval()
 
@@ -83,8 +84,11 @@ class MedusaModel(nn.Module):
         return MappingProxyType({name: self._manifests[name] for name in sorted(self.tasks)})
 
     @property
-    def orphans(self) -> Mapping[str, PluginError | WeightsError]:
-        """Name → reason of every head whose plugin is missing, broken or of an unfit version."""
+    def orphans(self) -> Mapping[str, MedusaError]:
+        """Name → reason of every head that cannot be used.
+
+        Its plugin is missing, broken or of an unfit version, or its files are damaged.
+        """
         return MappingProxyType(self._unusable)
 
     def notes(self) -> list[str]:
@@ -114,6 +118,7 @@ class MedusaModel(nn.Module):
         Raises:
             UnknownNameError: there is no head of that name.
             PluginError, WeightsError: it is there, but its plugin is not, or does not fit.
+            StoreError: its files are damaged.
         """
         if name in self._unusable:
             raise self._unusable[name]
@@ -236,6 +241,21 @@ class MedusaModel(nn.Module):
         unit = self._manifests[name].unit
         return Result(name, task.spec.name, value, unit, task.labels)
 
+    def take(self, name: str, folder: ModelFolder) -> None:
+        """Load a head of a model folder. One that cannot be used is an orphan, not an error.
+
+        Raises:
+            FingerprintError: it belongs to another backbone.
+        """
+        try:
+            folder.require(name)
+            find_task(self.host, name, folder.heads[name])
+            tensors = folder.read_head(name)
+        except (PluginError, StoreError) as err:
+            self._unusable[name] = err
+        else:
+            self.attach(name, folder.heads[name], tensors)
+
     def attach(self, name: str, stored: HeadManifest, tensors: Mapping[str, Tensor]) -> None:
         """Put a stored head into memory. A missing plugin makes it an orphan, not an error."""
         self._manifests[name] = stored
@@ -263,7 +283,7 @@ class MedusaModel(nn.Module):
 
     def remove_head(self, name: str) -> None:
         """Remove a head from the model folder, then from memory."""
-        if name not in self._manifests:
+        if name not in self._unusable:
             self.require(name)
         commit.remove_heads(self.path, [name])
         self._forget(name)
@@ -306,7 +326,7 @@ def open_model(
         host: None: the installed plugins.
 
     Raises:
-        StoreError: the folder is missing or damaged.
+        StoreError: the folder is missing or damaged, or a head of `tasks` is.
         UnknownNameError: a head of `tasks` does not exist.
         PluginError: a head of `tasks` needs a plugin that is missing or broken.
     """
@@ -320,18 +340,9 @@ def open_model(
         )
         if tasks is not None:
             for name in tasks:
-                if name not in folder.heads:
-                    raise UnknownNameError(
-                        "head", name, folder.heads, hint="Heads are shown by: medusa list"
-                    )
-        for name in folder.heads if tasks is None else dict.fromkeys(tasks):
-            stored = folder.heads[name]
-            try:
-                find_task(host, name, stored)
-                tensors = folder.read_head(name)
-            except PluginError:
-                tensors = {}
-            model.attach(name, stored, tensors)
+                folder.require(name)
+        for name in folder.manifest.heads if tasks is None else dict.fromkeys(tasks):
+            model.take(name, folder)
     if tasks is not None:
         model.select(tasks)
     for message in model.notes():

@@ -385,7 +385,24 @@ def test_only_the_asked_heads_are_loaded(path: Path) -> None:
     weights.write_bytes(b"damaged")
     assert list(open_model(path, tasks=["normals"]).heads) == ["normals"]
     with pytest.raises(StoreError, match="heads/depth/.* is damaged"):
-        open_model(path)
+        open_model(path, tasks=["depth"])
+
+
+@pytest.mark.parametrize("file", ["head.json", "head.safetensors"])
+def test_a_damaged_head_is_in_no_other_heads_way(path: Path, file: str) -> None:
+    images = _images(33, 47)
+    before = open_model(path)(images)
+    next((path / "heads" / "depth").glob(f"*/{file}")).write_bytes(b"damaged")
+    with pytest.warns(MedusaWarning, match="damaged|not valid JSON"):
+        model = open_model(path)
+    assert set(model.heads) == set(before) - {"depth"}
+    for name, output in model(images).items():
+        assert torch.equal(output, before[name])
+    with pytest.raises(StoreError):
+        model(images, tasks=["depth"])
+    model.remove_head("depth")
+    assert not (path / "heads" / "depth").exists()
+    assert not open_model(path).orphans
 
 
 # ---- heads that cannot be used ---------------------------------------------------------------
