@@ -107,8 +107,11 @@ class ScaleFusion(nn.Module):
         ]
         if self.kind == "concatenation":
             return torch.cat(levels, dim=1)
-        stacked = torch.stack(levels)
         if self.kind == "sum":
-            return stacked.sum(dim=0)
-        values, scores = stacked[:, :, : self.outputs], stacked[:, :, self.outputs :]
-        return (scores.softmax(dim=0) * values).sum(dim=0)
+            return torch.stack(levels).sum(dim=0)
+        weights = torch.cat([level[:, self.outputs :] for level in levels], dim=1).softmax(dim=1)
+        # One level at a time: stacked, they are several times dearer than the rest of the head.
+        fused = levels[0][:, : self.outputs] * weights[:, :1]
+        for index in range(1, len(levels)):
+            fused = fused.addcmul_(levels[index][:, : self.outputs], weights[:, index : index + 1])
+        return fused

@@ -62,7 +62,7 @@ class MedusaHead(Head):
 
     def _prediction(self, levels: Sequence[Tensor]) -> Tensor:
         prediction = self.predict(F.relu(self.norm(self.fuse(levels))))
-        return F.pixel_shuffle(prediction, self.subpixel)
+        return F.pixel_shuffle(prediction, self.subpixel) if self.subpixel > 1 else prediction
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Raw prediction `(B, out_channels, h_0 · subpixel, w_0 · subpixel)`."""
