@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from medusa_core.model import MedusaModel
     from medusa_core.model import open_model as open
     from medusa_core.workflows.add_task import add_task
+    from medusa_core.workflows.bench import bench
     from medusa_core.workflows.doctor import doctor
     from medusa_core.workflows.evaluate import evaluate
     from medusa_core.workflows.head_files import add_head, export_head
@@ -28,6 +29,7 @@ __all__ = [
     "__version__",
     "add_head",
     "add_task",
+    "bench",
     "doctor",
     "evaluate",
     "export_head",
@@ -44,6 +46,7 @@ _LAZY = {
     "MedusaModel": ("medusa_core.model", "MedusaModel"),
     "add_head": ("medusa_core.workflows.head_files", "add_head"),
     "add_task": ("medusa_core.workflows.add_task", "add_task"),
+    "bench": ("medusa_core.workflows.bench", "bench"),
     "doctor": ("medusa_core.workflows.doctor", "doctor"),
     "evaluate": ("medusa_core.workflows.evaluate", "evaluate"),
     "export_head": ("medusa_core.workflows.head_files", "export_head"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,15 +27,16 @@ from medusa_core.errors import (
 )
 from medusa_core.heads.base import Head
 from medusa_core.model.assembly import description_of, find_task, load_strictly, restore_head
+from medusa_core.model.execution import Execution, Runner
 from medusa_core.model.images import (
     MIN_SIDE,
     as_image,
     finish,
-    own_levels,
     resized,
     to_tensor,
     upsample,
 )
+from medusa_core.model.tiles import blended
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
@@ -66,7 +68,14 @@ class MedusaModel(nn.Module):
     for or present. The model never leaves evaluation mode; it is trained by `medusa add-task`.
     """
 
-    def __init__(self, backbone: Backbone, record: BackboneRecord, path: Path, host: Host) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        record: BackboneRecord,
+        path: Path,
+        host: Host,
+        execution: Execution | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone.freeze()
         self.record = record
@@ -76,6 +85,7 @@ class MedusaModel(nn.Module):
         self._manifests: dict[str, HeadManifest] = {}
         self._unusable: dict[str, MedusaError] = {}
         self._modules_by_head = nn.ModuleDict()
+        self._runner = Runner(self.backbone, execution or Execution())
         self.eval()
 
     @property
@@ -107,6 +117,16 @@ class MedusaModel(nn.Module):
         """Accepted for the sake of `nn.Module`; everything here is fixed and stays in eval mode."""
         return super().train(False)
 
+    @property
+    def execution(self) -> Execution:
+        """How its networks are run."""
+        return self._runner.execution
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As in `nn.Module`: moves and converts, so what was made ready must be made anew."""
+        self._runner.forget()
+        return super()._apply(fn, recurse)
+
     def head_module(self, name: str) -> Head:
         """The module of a head."""
         self.require(name)
@@ -137,15 +157,19 @@ class MedusaModel(nn.Module):
             self.require(name)
         return names
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Feature levels of `(B, 3, H, W)` images in [0, 1] of any size, padded to the stride."""
-        return self.backbone(pad_to_stride(images, self.backbone.stride, self.backbone.mean))
+    def raw(self, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """Raw predictions at the (H, W) of `(B, 3, H, W)` images in [0, 1] of any size."""
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        padded = pad_to_stride(images, self.backbone.stride, self.backbone.mean)
+        outputs = self._runner(padded, {name: self.head_module(name) for name in names})
+        return {name: finish(raw, self.tasks[name], size) for name, raw in outputs.items()}
 
-    def head_output(self, name: str, features: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Raw prediction of one head at the (H, W) of the image: `(B, C, H, W)` or `(B, C)`."""
-        module = self.head_module(name)
-        raw = module(own_levels(features))
-        return finish(raw, self.tasks[name], size)
+    def parts(
+        self, images: Tensor, names: Iterable[str]
+    ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
+        """Calls that run the backbone, and each head on its features, for timing them."""
+        padded = pad_to_stride(images, self.backbone.stride, self.backbone.mean)
+        return self._runner.parts(padded, {name: self.head_module(name) for name in names})
 
     def forward(self, images: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Raw predictions of the asked heads (None: all usable ones).
@@ -171,10 +195,7 @@ class MedusaModel(nn.Module):
                 f"Images of {images.shape[-1]}×{images.shape[-2]} are too small: at least "
                 f"{MIN_SIDE} pixels a side are needed."
             )
-        names = self.select(tasks)
-        features = self.features(images.float())
-        size = (int(images.shape[-2]), int(images.shape[-1]))
-        return {name: self.head_output(name, features, size) for name in names}
+        return self.raw(images.float(), self.select(tasks))
 
     @torch.inference_mode()
     def predict(
@@ -182,6 +203,7 @@ class MedusaModel(nn.Module):
         source: str | Path | np.ndarray,
         tasks: Iterable[str] | None = None,
         long_side: int | None = None,
+        tile: int | None = None,
     ) -> dict[str, Result]:
         """Decoded results for one image.
 
@@ -190,6 +212,8 @@ class MedusaModel(nn.Module):
             tasks: head names; None: all usable ones.
             long_side: length of the longer side, in pixels, at which the network sees the image;
                 None: the one each head was trained at.
+            tile: larger images are cut into overlapping tiles of so many pixels a side, whose
+                predictions are blended; None: never.
 
         Returns:
             Head name → result, at the size of the image.
@@ -197,8 +221,9 @@ class MedusaModel(nn.Module):
         Raises:
             DataError: the image cannot be read.
         """
-        raw = self.raw_predictions(as_image(source), self.select(tasks), long_side)
-        return {name: self._result(name, prediction) for name, prediction in raw.items()}
+        image = as_image(source)
+        raw = self.run(self.scaled(image, self.select(tasks), long_side), tile)
+        return self.results(raw, image.shape[:2])
 
     def raw_predictions(
         self, image: np.ndarray, names: Iterable[str], long_side: int | None = None
@@ -213,21 +238,43 @@ class MedusaModel(nn.Module):
         Returns:
             Head name → `(1, C, H, W)`, or `(1, C)` for a global task.
         """
-        picture = (int(image.shape[0]), int(image.shape[1]))
+        return self._at_size(self.run(self.scaled(image, names, long_side)), image.shape[:2])
+
+    def scaled(
+        self, image: np.ndarray, names: Iterable[str], long_side: int | None = None
+    ) -> list[tuple[list[str], Tensor]]:
+        """The first step of `predict`: what the heads look at.
+
+        Returns:
+            (Heads of one scale, the image at it, `(1, 3, h, w) float32`) pairs.
+        """
         groups: dict[tuple[int, int], list[str]] = {}
         for name in names:
-            groups.setdefault(self.working_size(name, picture, long_side), []).append(name)
-        result = {}
-        for size, members in groups.items():
-            features = self.features(to_tensor(resized(image, size)).to(self.backbone.mean.device))
-            for name in members:
-                raw = self.head_output(name, features, size)
-                dense = self.tasks[name].spec.output.kind == "dense"
-                result[name] = upsample(raw, picture) if dense else raw
-        return result
+            size = self.working_size(name, image.shape[:2], long_side)
+            groups.setdefault(size, []).append(name)
+        return [(members, to_tensor(resized(image, size))) for size, members in groups.items()]
+
+    def run(
+        self, views: Iterable[tuple[list[str], Tensor]], tile: int | None = None
+    ) -> dict[str, Tensor]:
+        """The second step of `predict`: raw predictions at the sizes of what `scaled` gave."""
+        outputs: dict[str, Tensor] = {}
+        for names, images in views:
+            images = images.to(self.backbone.mean.device)
+            outputs |= blended(images, partial(self.raw, names=names), tile)
+        return outputs
+
+    @torch.inference_mode()
+    def results(self, raw: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Result]:
+        """The last step of `predict`: decoded results at the (H, W) of the image."""
+        return {name: self._result(name, r) for name, r in self._at_size(raw, size).items()}
+
+    def _at_size(self, raw: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:
+        height, width = size
+        return {name: upsample(r, (height, width)) if r.ndim == 4 else r for name, r in raw.items()}
 
     def working_size(
-        self, name: str, picture: tuple[int, int], long_side: int | None = None
+        self, name: str, picture: Sequence[int], long_side: int | None = None
     ) -> tuple[int, int]:
         """(H, W) at which a head looks at a picture: the scale it was trained at."""
         target = long_side or max(self.require(name).size)
@@ -307,6 +354,7 @@ class MedusaModel(nn.Module):
     def _forget(self, name: str) -> None:
         self._manifests.pop(name, None)
         self._unusable.pop(name, None)
+        self._runner.forget([name])
         if self.tasks.pop(name, None) is not None:
             del self._modules_by_head[_key(name)]
 
@@ -316,6 +364,7 @@ def open_model(
     tasks: str | Collection[str] | None = None,
     device: str = "cpu",
     host: Host | None = None,
+    execution: Execution | None = None,
 ) -> MedusaModel:
     """Open a model folder.
 
@@ -324,6 +373,7 @@ def open_model(
         tasks: load only these heads; None: all.
         device: where to compute, such as "cpu" or "cuda".
         host: None: the installed plugins.
+        execution: how networks are run; None: prepared for inference, in float32.
 
     Raises:
         StoreError: the folder is missing or damaged, or a head of `tasks` is.
@@ -336,7 +386,7 @@ def open_model(
     with ModelFolder.open(Path(path)) as folder:
         record = folder.manifest.backbone
         model = MedusaModel(
-            restore_backbone(record, folder.read_backbone()), record, folder.path, host
+            restore_backbone(record, folder.read_backbone()), record, folder.path, host, execution
         )
         if tasks is not None:
             for name in tasks:
