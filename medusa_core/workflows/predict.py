@@ -158,6 +158,8 @@ def _write(
         entry["labels"] = list(result.labels.names)
     if result.value.ndim < 2:
         entry["value"] = result.value.tolist()
+        if result.labels is not None and isinstance(entry["value"], int):
+            entry["label"] = result.labels.names[entry["value"]]
     try:
         Image.fromarray(rendering).save(picture)
         if raw:
