@@ -83,6 +83,8 @@ class TargetSpec(Spec):
     Target maps are resampled to the nearest neighbour, never interpolated.
     """
 
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # an invalid value may be NaN
+
     name: Name | None = None
     source: Literal["data", "image"] = "data"
     dtype: Literal["float32", "int64"] = "float32"
