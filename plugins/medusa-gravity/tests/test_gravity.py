@@ -82,9 +82,13 @@ def test_mirrored_normals_give_the_mirrored_direction():
     assert np.allclose(up_direction(mirrored), expected, atol=1e-5)
 
 
+def ups(*cameras: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.stack([camera[:, 1] for camera in cameras]).astype(np.float32))
+
+
 def test_errors_are_those_of_pitch_and_roll():
-    true = torch.tensor([turned(10, 0)[:, 1], turned(0, 170)[:, 1], turned(0, 0)[:, 1]]).float()
-    found = torch.tensor([turned(4, 0)[:, 1], turned(0, -170)[:, 1], [9.0, 9, 9]]).float()
+    true = ups(turned(10, 0), turned(0, 170), turned(0, 0))
+    found = ups(turned(4, 0), turned(0, -170), turned(50, 50))
     rows = TiltErrors().statistics(found, true, torch.tensor([True, True, False]))
     figures = TiltErrors().compute(rows.sum(0))
     assert figures["pitch_error"] == pytest.approx(3, abs=1e-3)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Side = Annotated[int, Field(ge=1, le=16)]
+
 
 class UPerNetConfig(BaseModel):
     """Settings of `upernet`.
@@ -17,9 +19,4 @@ class UPerNetConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: Annotated[int, Field(ge=1, le=1024)] = 64
-    bins: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(max_length=8)] = (
-        1,
-        2,
-        3,
-        6,
-    )
+    bins: Annotated[tuple[Side, ...], Field(max_length=8)] = (1, 2, 3, 6)

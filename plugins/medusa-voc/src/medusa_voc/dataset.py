@@ -27,9 +27,7 @@ class Voc:
 
     def __init__(self, location: str | None, split: str) -> None:
         if not location:
-            raise UsageError(
-                "The data set 'voc' needs a path.", hint="--data voc:VOCdevkit/VOC2012"
-            )
+            raise UsageError("The data set 'voc' needs a path.", hint="--data voc:VOC2012")
         self.root = _find_root(Path(location))
         self.name, self.split = "voc", split
         self.labels = read_labels(self.root / "labelmap.txt")

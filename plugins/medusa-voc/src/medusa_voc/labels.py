@@ -23,8 +23,10 @@ _UNUSED = {"ignored", "void"}
 
 
 def colour_of(number: int) -> tuple[int, int, int]:
-    """Colour of a class in VOC's palette: bits 0, 3, 6, … of its number are those of red, highest
-    first, bits 1, 4, 7, … those of green, bits 2, 5, 8, … those of blue.
+    """Colour of a class in VOC's palette.
+
+    Bits 0, 3, 6, … of its number are those of red, the highest first; bits 1, 4, 7, … those of
+    green; bits 2, 5, 8, … those of blue.
     """
     channels = [0, 0, 0]
     for place in range(8):
