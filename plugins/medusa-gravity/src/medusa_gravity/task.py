@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from medusa_core.api import Metric, Task
-from medusa_core.losses import direction_l1
+from medusa_core.losses import cosine_distance
 from medusa_core.metrics import angle_between
 from medusa_core.viz import draw_swatches, outline
 from medusa_gravity.up import pitch_and_roll, up_direction
@@ -18,13 +18,18 @@ from medusa_gravity.up import pitch_and_roll, up_direction
 if TYPE_CHECKING:
     from torch import Tensor
 
+LEVEL = (0.0, 1.0, 0.0)
 HORIZON = (255, 196, 0)
 FOCAL = 0.9
 """Focal length in heights of the picture, assumed where the horizon is drawn (58° of view)."""
 
 
 class Gravity(Task):
-    """One unit vector an image; raw predictions are vectors of any length."""
+    """One unit vector an image; raw predictions are what is added to a level camera's.
+
+    Starting from level matters: with one value an image a step has little to learn from, and from
+    nowhere a linear head took longer to find the sky than to learn the rest.
+    """
 
     def encode_target(self, raw: np.ndarray | None, image: np.ndarray) -> np.ndarray:
         """`(3,) float32`: of `(H, W, 3)` normals what they agree on, of `(3,)` the direction."""
@@ -36,12 +41,16 @@ class Gravity(Task):
         return (raw / length if length > 1e-6 else np.zeros_like(raw)).astype(np.float32)
 
     def loss(self, prediction: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """Absolute error of normalised `(B, 3)` predictions and unit vectors."""
-        return {"direction_l1": direction_l1(prediction, target, valid)}
+        """1 - cos of the angle between `(B, 3)` directions."""
+        return {"cosine": cosine_distance(_direction(prediction), target, valid)}
 
     def new_metrics(self) -> list[Metric]:
         """Angles between prediction and target."""
         return [TiltErrors()]
+
+    def decode(self, prediction: Tensor) -> Tensor:
+        """`(B, 3)` unit vectors."""
+        return super().decode(_direction(prediction))
 
     def render(self, image: np.ndarray, value: np.ndarray) -> np.ndarray:
         """The horizon, an arrow that points up, and pitch and roll in degrees."""
@@ -59,6 +68,11 @@ class Gravity(Task):
         pitch, roll = pitch_and_roll(value)
         text = f"pitch {pitch:+.1f}°, roll {roll:+.1f}°" if value.any() else "unknown"
         return draw_swatches(np.array(canvas), [(text, HORIZON)])
+
+
+def _direction(prediction: Tensor) -> Tensor:
+    """`(B, 3)` vectors of any length: a raw prediction of 0 means that the camera is level."""
+    return prediction + prediction.new_tensor(LEVEL)
 
 
 class TiltErrors(Metric):
