@@ -131,7 +131,7 @@ def test_the_package_passes_its_own_tests(tmp_path, options):
 def test_the_package_is_tidy(tmp_path, dataset):
     pytest.importorskip("ruff")
     made = new_plugin("wall-paint", into=tmp_path, dataset=dataset)
-    rules = ["--isolated", "--line-length", "100"]
+    rules = ["--isolated", "--line-length", "100", "--config", 'src = ["src"]']
     for command in (
         ["check", "--select", "E,F,I,UP,B,C4,SIM,PT", *rules],
         ["format", "--check", *rules],
