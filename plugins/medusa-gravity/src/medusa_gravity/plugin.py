@@ -36,7 +36,10 @@ GRAVITY = TaskSpec(
         MetricRef(name="roll_error", unit="deg", higher_is_better=False),
         MetricRef(name="within_5", unit="%", higher_is_better=True),
     ),
-    default_head=HeadRef(name="linear"),
+    # Every part of a picture votes; slopes need no fine detail.
+    default_head=HeadRef(
+        name="medusa", config={"width": 16, "fused_width": 32, "refinement": "separable"}
+    ),
 )
 
 MEASURED = GRAVITY.model_copy(
