@@ -9,6 +9,7 @@ import click
 
 from medusa_core.cli._options import examples, json_option
 from medusa_core.cli._output import clean, emit, print_warning, table
+from medusa_core.cli.plugins_new import command as new_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +60,9 @@ def list_command(ctx: click.Context, as_json: bool) -> None:
                     console.print(clean(f"\n{report.name}:\n{report.traceback}", keep="\n"))
 
     emit({"plugins": [_row(report) for report in host.reports]}, as_json, human)
+
+
+command.add_command(new_command)
 
 
 def _row(report: PluginReport) -> dict[str, Any]:
