@@ -155,9 +155,10 @@ class World:
             left[0] -= 1
             real(path, data)
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(StoreError):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(files, "write", full)
-            rename_head(self.path, name, "elsewhere")
+            with pytest.raises(StoreError):
+                rename_head(self.path, name, "elsewhere")
 
     # -- invariants -------------------------------------------------------------------------
 
