@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,11 +25,11 @@ from medusa_core.errors import (
 )
 from medusa_core.heads.base import Head
 from medusa_core.model.assembly import description_of, find_task, load_strictly, restore_head
+from medusa_core.model.execution import Execution, Runner
 from medusa_core.model.images import (
     MIN_SIDE,
     as_image,
     finish,
-    own_levels,
     resized,
     to_tensor,
     upsample,
@@ -65,7 +65,14 @@ class MedusaModel(nn.Module):
     for or present. The model never leaves evaluation mode; it is trained by `medusa add-task`.
     """
 
-    def __init__(self, backbone: Backbone, record: BackboneRecord, path: Path, host: Host) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        record: BackboneRecord,
+        path: Path,
+        host: Host,
+        execution: Execution | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone.freeze()
         self.record = record
@@ -75,6 +82,7 @@ class MedusaModel(nn.Module):
         self._manifests: dict[str, HeadManifest] = {}
         self._unusable: dict[str, PluginError | WeightsError] = {}
         self._modules_by_head = nn.ModuleDict()
+        self._runner = Runner(self.backbone, execution or Execution())
         self.eval()
 
     @property
@@ -102,6 +110,16 @@ class MedusaModel(nn.Module):
     def train(self, mode: bool = True) -> MedusaModel:
         """Accepted for the sake of `nn.Module`; everything here is fixed and stays in eval mode."""
         return super().train(False)
+
+    @property
+    def execution(self) -> Execution:
+        """How its networks are run."""
+        return self._runner.execution
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As in `nn.Module`: moves and converts, so what was made ready must be made anew."""
+        self._runner.forget()
+        return super()._apply(fn, recurse)
 
     def head_module(self, name: str) -> Head:
         """The module of a head."""
@@ -132,15 +150,12 @@ class MedusaModel(nn.Module):
             self.require(name)
         return names
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Feature levels of `(B, 3, H, W)` images in [0, 1] of any size, padded to the stride."""
-        return self.backbone(pad_to_stride(images, self.backbone.stride, self.backbone.mean))
-
-    def head_output(self, name: str, features: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Raw prediction of one head at the (H, W) of the image: `(B, C, H, W)` or `(B, C)`."""
-        module = self.head_module(name)
-        raw = module(own_levels(features))
-        return finish(raw, self.tasks[name], size)
+    def raw(self, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """Raw predictions at the (H, W) of `(B, 3, H, W)` images in [0, 1] of any size."""
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        padded = pad_to_stride(images, self.backbone.stride, self.backbone.mean)
+        outputs = self._runner(padded, {name: self.head_module(name) for name in names})
+        return {name: finish(raw, self.tasks[name], size) for name, raw in outputs.items()}
 
     def forward(self, images: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Raw predictions of the asked heads (None: all usable ones).
@@ -166,10 +181,7 @@ class MedusaModel(nn.Module):
                 f"Images of {images.shape[-1]}×{images.shape[-2]} are too small: at least "
                 f"{MIN_SIDE} pixels a side are needed."
             )
-        names = self.select(tasks)
-        features = self.features(images.float())
-        size = (int(images.shape[-2]), int(images.shape[-1]))
-        return {name: self.head_output(name, features, size) for name in names}
+        return self.raw(images.float(), self.select(tasks))
 
     @torch.inference_mode()
     def predict(
@@ -214,9 +226,8 @@ class MedusaModel(nn.Module):
             groups.setdefault(self.working_size(name, picture, long_side), []).append(name)
         result = {}
         for size, members in groups.items():
-            features = self.features(to_tensor(resized(image, size)).to(self.backbone.mean.device))
-            for name in members:
-                raw = self.head_output(name, features, size)
+            images = to_tensor(resized(image, size)).to(self.backbone.mean.device)
+            for name, raw in self.raw(images, members).items():
                 dense = self.tasks[name].spec.output.kind == "dense"
                 result[name] = upsample(raw, picture) if dense else raw
         return result
@@ -287,6 +298,7 @@ class MedusaModel(nn.Module):
     def _forget(self, name: str) -> None:
         self._manifests.pop(name, None)
         self._unusable.pop(name, None)
+        self._runner.forget([name])
         if self.tasks.pop(name, None) is not None:
             del self._modules_by_head[_key(name)]
 
@@ -296,6 +308,7 @@ def open_model(
     tasks: str | Collection[str] | None = None,
     device: str = "cpu",
     host: Host | None = None,
+    execution: Execution | None = None,
 ) -> MedusaModel:
     """Open a model folder.
 
@@ -304,6 +317,7 @@ def open_model(
         tasks: load only these heads; None: all.
         device: where to compute, such as "cpu" or "cuda".
         host: None: the installed plugins.
+        execution: how networks are run; None: prepared for inference, in float32.
 
     Raises:
         StoreError: the folder is missing or damaged.
@@ -316,7 +330,7 @@ def open_model(
     with ModelFolder.open(Path(path)) as folder:
         record = folder.manifest.backbone
         model = MedusaModel(
-            restore_backbone(record, folder.read_backbone()), record, folder.path, host
+            restore_backbone(record, folder.read_backbone()), record, folder.path, host, execution
         )
         if tasks is not None:
             for name in tasks:
