@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from medusa_core.model.images import (
     to_tensor,
     upsample,
 )
+from medusa_core.model.tiles import blended
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
@@ -189,6 +191,7 @@ class MedusaModel(nn.Module):
         source: str | Path | np.ndarray,
         tasks: Iterable[str] | None = None,
         long_side: int | None = None,
+        tile: int | None = None,
     ) -> dict[str, Result]:
         """Decoded results for one image.
 
@@ -197,6 +200,8 @@ class MedusaModel(nn.Module):
             tasks: head names; None: all usable ones.
             long_side: length of the longer side, in pixels, at which the network sees the image;
                 None: the one each head was trained at.
+            tile: larger images are cut into overlapping tiles of so many pixels a side, whose
+                predictions are blended; None: never.
 
         Returns:
             Head name → result, at the size of the image.
@@ -204,11 +209,15 @@ class MedusaModel(nn.Module):
         Raises:
             DataError: the image cannot be read.
         """
-        raw = self.raw_predictions(as_image(source), self.select(tasks), long_side)
+        raw = self.raw_predictions(as_image(source), self.select(tasks), long_side, tile)
         return {name: self._result(name, prediction) for name, prediction in raw.items()}
 
     def raw_predictions(
-        self, image: np.ndarray, names: Iterable[str], long_side: int | None = None
+        self,
+        image: np.ndarray,
+        names: Iterable[str],
+        long_side: int | None = None,
+        tile: int | None = None,
     ) -> dict[str, Tensor]:
         """Raw predictions at the size of one image, each head looking at its own scale.
 
@@ -216,6 +225,7 @@ class MedusaModel(nn.Module):
             image: `(H, W, 3) uint8`.
             names: heads; those of one scale share a pass of the backbone.
             long_side: see `predict`.
+            tile: see `predict`.
 
         Returns:
             Head name → `(1, C, H, W)`, or `(1, C)` for a global task.
@@ -227,7 +237,8 @@ class MedusaModel(nn.Module):
         result = {}
         for size, members in groups.items():
             images = to_tensor(resized(image, size)).to(self.backbone.mean.device)
-            for name, raw in self.raw(images, members).items():
+            outputs = blended(images, partial(self.raw, names=members), tile)
+            for name, raw in outputs.items():
                 dense = self.tasks[name].spec.output.kind == "dense"
                 result[name] = upsample(raw, picture) if dense else raw
         return result

@@ -31,7 +31,9 @@ from medusa_core.engine.training_log import (
 from medusa_core.errors import StoreError, UnknownNameError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
+from medusa_core.model.execution import Execution
 from medusa_core.model.images import STRIDE
+from medusa_core.model.medusa_model import MedusaModel, open_model
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
 from medusa_core.store import files, weights
@@ -143,6 +145,21 @@ def choose_device(name: str | None) -> str:
         reason = (str(err).splitlines() or [type(err).__name__])[0]
         raise UsageError(f"Device {name!r} cannot be used: {reason}") from err
     return name
+
+
+def opened(
+    model: str | Path | MedusaModel,
+    tasks: Sequence[str] | None,
+    device: str | None,
+    host: Host | None,
+    execution: Execution | None,
+) -> MedusaModel:
+    """The model, opened where only its folder is given. OpenVINO computes on the CPU."""
+    if isinstance(model, MedusaModel):
+        return model
+    if execution is not None and execution.engine == "openvino" and device is None:
+        device = "cpu"
+    return open_model(model, tasks, choose_device(device), host, execution)
 
 
 def resume(training: Training, wanted: bool, what: str, progress: Progress) -> None:

@@ -123,9 +123,7 @@ def test_a_network_that_cannot_be_prepared_is_run_as_it_is(
         _ran(path, Execution(precision="bf16"), _images())
 
 
-def test_changed_heads_are_prepared_anew(
-    path: Path, untrained_head: Callable[..., object]
-) -> None:
+def test_changed_heads_are_prepared_anew(path: Path, untrained_head: Callable[..., object]) -> None:
     model = open_model(path)
     model(_images())
     model.add_head("depth", untrained_head(path, "depth", seed=7), replace=True)  # type: ignore[arg-type]
