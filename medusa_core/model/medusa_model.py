@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -209,15 +209,12 @@ class MedusaModel(nn.Module):
         Raises:
             DataError: the image cannot be read.
         """
-        raw = self.raw_predictions(as_image(source), self.select(tasks), long_side, tile)
-        return {name: self._result(name, prediction) for name, prediction in raw.items()}
+        image = as_image(source)
+        raw = self.run(self.scaled(image, self.select(tasks), long_side), tile)
+        return self.results(raw, image.shape[:2])
 
     def raw_predictions(
-        self,
-        image: np.ndarray,
-        names: Iterable[str],
-        long_side: int | None = None,
-        tile: int | None = None,
+        self, image: np.ndarray, names: Iterable[str], long_side: int | None = None
     ) -> dict[str, Tensor]:
         """Raw predictions at the size of one image, each head looking at its own scale.
 
@@ -225,26 +222,47 @@ class MedusaModel(nn.Module):
             image: `(H, W, 3) uint8`.
             names: heads; those of one scale share a pass of the backbone.
             long_side: see `predict`.
-            tile: see `predict`.
 
         Returns:
             Head name → `(1, C, H, W)`, or `(1, C)` for a global task.
         """
-        picture = (int(image.shape[0]), int(image.shape[1]))
+        return self._at_size(self.run(self.scaled(image, names, long_side)), image.shape[:2])
+
+    def scaled(
+        self, image: np.ndarray, names: Iterable[str], long_side: int | None = None
+    ) -> list[tuple[list[str], Tensor]]:
+        """The first step of `predict`: what the heads look at.
+
+        Returns:
+            (Heads of one scale, the image at it, `(1, 3, h, w) float32`) pairs.
+        """
         groups: dict[tuple[int, int], list[str]] = {}
         for name in names:
-            groups.setdefault(self.working_size(name, picture, long_side), []).append(name)
-        result = {}
-        for size, members in groups.items():
-            images = to_tensor(resized(image, size)).to(self.backbone.mean.device)
-            outputs = blended(images, partial(self.raw, names=members), tile)
-            for name, raw in outputs.items():
-                dense = self.tasks[name].spec.output.kind == "dense"
-                result[name] = upsample(raw, picture) if dense else raw
-        return result
+            size = self.working_size(name, image.shape[:2], long_side)
+            groups.setdefault(size, []).append(name)
+        return [(members, to_tensor(resized(image, size))) for size, members in groups.items()]
+
+    def run(
+        self, views: Iterable[tuple[list[str], Tensor]], tile: int | None = None
+    ) -> dict[str, Tensor]:
+        """The second step of `predict`: raw predictions at the sizes of what `scaled` gave."""
+        outputs: dict[str, Tensor] = {}
+        for names, images in views:
+            images = images.to(self.backbone.mean.device)
+            outputs |= blended(images, partial(self.raw, names=names), tile)
+        return outputs
+
+    @torch.inference_mode()
+    def results(self, raw: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Result]:
+        """The last step of `predict`: decoded results at the (H, W) of the image."""
+        return {name: self._result(name, r) for name, r in self._at_size(raw, size).items()}
+
+    def _at_size(self, raw: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:
+        height, width = size
+        return {name: upsample(r, (height, width)) if r.ndim == 4 else r for name, r in raw.items()}
 
     def working_size(
-        self, name: str, picture: tuple[int, int], long_side: int | None = None
+        self, name: str, picture: Sequence[int], long_side: int | None = None
     ) -> tuple[int, int]:
         """(H, W) at which a head looks at a picture: the scale it was trained at."""
         target = long_side or max(self.require(name).size)

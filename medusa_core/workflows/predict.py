@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from medusa_core.data.images import read_rgb
 from medusa_core.errors import DataError, ExecutionError, MedusaError, UsageError
 from medusa_core.model.execution import Execution
-from medusa_core.model.medusa_model import MedusaModel, Result
+from medusa_core.model.images import as_image
+from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.layout import Layout
@@ -25,6 +27,7 @@ EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 AHEAD = 4
 """So many images are read before they are needed, and so many results wait to be written."""
 
+Views = list[tuple[list[str], Tensor]]
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -98,39 +101,19 @@ def predict(
         else:
             todo.append((file, stem))
 
-    def write(stem: str, image: np.ndarray, found: dict[str, Result]) -> list[dict[str, Any]]:
+    def read(file: Path) -> tuple[np.ndarray, Views]:
+        image = as_image(file)
+        return image, model.scaled(image, names, long_side)
+
+    def write(stem: str, image: np.ndarray, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
         return [
             results.write(model.tasks[r.head], folder, stem, image, r, formats)
-            for r in found.values()
+            for r in model.results(outputs, image.shape[:2]).values()
         ]
 
-    done, failed = [], []
+    compute = torch.inference_mode()(lambda views: model.run(views, tile))
     progress.start("Predicting", len(todo))
-    with ThreadPoolExecutor(2, "medusa-predict") as pool:
-        writing: deque[tuple[Path, Future[list[dict[str, Any]]]]] = deque()
-
-        def collect(waiting: int) -> None:
-            while len(writing) > waiting:
-                file, written = writing.popleft()
-                done.append({"image": str(file), "results": written.result()})
-
-        try:
-            for (file, stem), read in _ahead(pool, lambda item: read_rgb(item[0]), todo):
-                try:
-                    image = read.result()
-                    found = model.predict(image, names, long_side, tile)
-                except ExecutionError:
-                    raise
-                except MedusaError as err:
-                    text = err.message if str(file) in err.message else f"{file}: {err.message}"
-                    failed.append({"image": str(file), "error": text})
-                else:
-                    writing.append((file, pool.submit(write, stem, image, found)))
-                    collect(AHEAD)
-                progress.advance()
-            collect(0)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    done, failed = _overlapped(todo, read, compute, write, progress)
     progress.finish()
     return {
         "schema_version": 1,
@@ -141,6 +124,47 @@ def predict(
         "failed": failed,
         "ok": not failed,
     }
+
+
+def _overlapped(
+    todo: Iterable[tuple[Path, str]],
+    read: Callable[[Path], tuple[np.ndarray, Views]],
+    compute: Callable[[Views], dict[str, Tensor]],
+    write: Callable[[str, np.ndarray, dict[str, Tensor]], list[dict[str, Any]]],
+    progress: Progress,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What was written for each (file, stem), in order, and what could not be read.
+
+    This thread computes, two others read and write; a few images are under way at a time.
+    """
+    done: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    writing: deque[tuple[Path, Future[list[dict[str, Any]]]]] = deque()
+
+    def collect(waiting: int) -> None:
+        while len(writing) > waiting:
+            file, written = writing.popleft()
+            done.append({"image": str(file), "results": written.result()})
+
+    with ThreadPoolExecutor(2, "medusa-predict") as pool:
+        try:
+            for (file, stem), loading in _ahead(pool, lambda item: read(item[0]), todo):
+                try:
+                    image, views = loading.result()
+                    outputs = compute(views)
+                except ExecutionError:
+                    raise
+                except MedusaError as err:
+                    text = err.message if str(file) in err.message else f"{file}: {err.message}"
+                    failed.append({"image": str(file), "error": text})
+                else:
+                    writing.append((file, pool.submit(write, stem, image, outputs)))
+                    collect(AHEAD)
+                progress.advance()
+            collect(0)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return done, failed
 
 
 def _ahead(
