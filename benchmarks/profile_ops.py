@@ -10,8 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import click
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.costs import BACKBONE, TIMED_SIZE, head_of
+from benchmarks.peers.host import peers_host
+from medusa_core.backbones.timm_backbone import build, describe
+from medusa_core.model.inference import keep_memory, prepare
 
 
 class OperationTimer(TorchDispatchMode):
@@ -51,3 +57,32 @@ def profile(run: Callable[[], object], top: int = 20) -> list[tuple[str, str, in
         run()
     rows = [(n, s, len(t), sum(t) * 1e6) for (n, s), t in timer.seconds.items()]
     return sorted(rows, key=lambda row: -row[3])[:top]
+
+
+@click.command()
+@click.option("--task", default="depth", show_default=True, help="Whose head, untrained.")
+@click.option("--plain", is_flag=True, help="Networks as trained, not prepared.")
+@click.option("--top", default=15, show_default=True, help="Rows of each table.")
+def main(task: str, plain: bool, top: int) -> None:
+    """Print where the time of the backbone and of a head goes."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    keep_memory()
+    torch.manual_seed(0)
+    backbone = build(describe(BACKBONE)).freeze()
+    head = head_of(peers_host(), None, backbone.info, task).eval()
+    if not plain:
+        backbone, head = prepare(backbone), prepare(head)
+    images = torch.rand(1, 3, *TIMED_SIZE)
+    with torch.no_grad():
+        features = backbone(images)
+        head(features)
+    for name, run in {BACKBONE: lambda: backbone(images), task: lambda: head(features)}.items():
+        rows = profile(run, 10**6)
+        print(f"{name}: {sum(row[3] for row in rows) / 1e3:.1f} ms")
+        for operation, shapes, calls, microseconds in rows[:top]:
+            print(f"{microseconds:8.0f} µs {calls:4d} × {operation:28s} {shapes}")
+
+
+if __name__ == "__main__":
+    main()

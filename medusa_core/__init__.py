@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from medusa_core.model import MedusaModel
     from medusa_core.model import open_model as open
     from medusa_core.workflows.add_task import add_task
+    from medusa_core.workflows.bench import bench
     from medusa_core.workflows.evaluate import evaluate
     from medusa_core.workflows.heads import remove_task, rename_head
     from medusa_core.workflows.init import init
@@ -25,6 +26,7 @@ __all__ = [
     "MedusaModel",
     "__version__",
     "add_task",
+    "bench",
     "evaluate",
     "init",
     "open",
@@ -38,6 +40,7 @@ __all__ = [
 _LAZY = {
     "MedusaModel": ("medusa_core.model", "MedusaModel"),
     "add_task": ("medusa_core.workflows.add_task", "add_task"),
+    "bench": ("medusa_core.workflows.bench", "bench"),
     "evaluate": ("medusa_core.workflows.evaluate", "evaluate"),
     "init": ("medusa_core.workflows.init", "init"),
     "open": ("medusa_core.model", "open_model"),

@@ -27,6 +27,7 @@ COMMANDS = {
     "plugins": ("medusa_core.cli.plugins:command", "Show who provides tasks, heads and data sets."),
     "eval": ("medusa_core.cli.eval:command", "Measure heads on a data set."),
     "predict": ("medusa_core.cli.predict:command", "Run heads on images."),
+    "bench": ("medusa_core.cli.bench:command", "Time a model on this machine."),
     "verify": ("medusa_core.cli.verify:command", "Check that a model is what it was."),
 }
 """Name → (import path, one-line help); the order is that of `medusa --help`."""

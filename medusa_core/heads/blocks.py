@@ -119,7 +119,7 @@ class ScaleFusion(nn.Module):
         if self.kind == "concatenation":
             return torch.cat(levels, dim=1)
         if self.kind == "sum":
-            return torch.stack(levels).sum(dim=0)
+            return sum(levels[1:], start=levels[0])
         weights = torch.cat([level[:, self.outputs :] for level in levels], dim=1).softmax(dim=1)
         # One level at a time: stacked, they are several times dearer than the rest of the head.
         fused = levels[0][:, : self.outputs] * weights[:, :1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +104,23 @@ class Runner:
                 self._make_ready(images[:1], new)
             features = self._networks[None]([images])
             return {name: self._head(name, features) for name in heads}
+
+    @torch.inference_mode()
+    def parts(
+        self, images: Tensor, heads: Mapping[str, Head]
+    ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
+        """What `__call__` is made of, to be timed: the backbone, and each head on its features."""
+        if self.execution.engine == "plain":
+            self._networks = {None: _plain(self.backbone)}
+            self._networks |= {name: _plain(head) for name, head in heads.items()}
+        new = {name: head for name, head in heads.items() if name not in self._networks}
+        self._make_ready(images[:1], new)
+        network = self._networks[None]
+        features = network([images])
+        by_name: dict[str, Callable[[], object]] = {
+            name: partial(self._head, name, features) for name in heads
+        }
+        return lambda: network([images]), by_name
 
     def _must_be_plain(self, images: Tensor, heads: Mapping[str, Head]) -> bool:
         """As asked for, for gradients with respect to images, or since nothing is to be done."""

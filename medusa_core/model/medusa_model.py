@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -158,6 +158,13 @@ class MedusaModel(nn.Module):
         padded = pad_to_stride(images, self.backbone.stride, self.backbone.mean)
         outputs = self._runner(padded, {name: self.head_module(name) for name in names})
         return {name: finish(raw, self.tasks[name], size) for name, raw in outputs.items()}
+
+    def parts(
+        self, images: Tensor, names: Iterable[str]
+    ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
+        """Calls that run the backbone, and each head on its features, for timing them."""
+        padded = pad_to_stride(images, self.backbone.stride, self.backbone.mean)
+        return self._runner.parts(padded, {name: self.head_module(name) for name in names})
 
     def forward(self, images: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Raw predictions of the asked heads (None: all usable ones).
