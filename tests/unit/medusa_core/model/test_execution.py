@@ -46,13 +46,14 @@ def _ran(path: Path, execution: Execution, images: Tensor) -> dict[str, Tensor]:
 def test_predictions_hardly_move(path: Path, execution: Execution) -> None:
     if execution.engine == "openvino":
         pytest.importorskip("openvino")
-    model = open_model(path, execution=execution)
+    heads = HEADS[:1] if execution.compiled else HEADS
+    model = open_model(path, heads, execution=execution)
     for images in (_images(), _images(50, 33, 1)):
         expected = _ran(path, Execution("plain"), images)
         found = model(images)
         limit = 1e-4 if execution.precision == "fp32" else LIMITS["bf16"]
-        assert all(movement(found[name], expected[name]) < limit for name in HEADS)
-        assert all(found[name].dtype == torch.float32 for name in HEADS)
+        assert all(movement(found[name], expected[name]) < limit for name in heads)
+        assert all(found[name].dtype == torch.float32 for name in heads)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
