@@ -19,6 +19,7 @@ from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.cli.list import describe
 from medusa_core.errors import FingerprintError, NameTakenError, StoreError, UnknownNameError
 from medusa_core.model import MedusaModel, open_model
+from medusa_core.model.execution import Execution
 from medusa_core.plugin_host import default_host
 from medusa_core.store import commit, files, records
 from medusa_core.store.check import check
@@ -200,7 +201,7 @@ class World:
             assert torch.equal(output, outputs[name])
 
     def _model(self) -> MedusaModel:
-        return open_model(self.path)
+        return open_model(self.path, execution=Execution("plain"))  # no copies beside what may move
 
     def _look(self, model: MedusaModel, name: str) -> Known:
         with torch.no_grad():
