@@ -51,6 +51,14 @@ SIZE = SizeType()
 NAMES = NamesType()
 
 
+def default_model() -> Path:
+    """The model folder where neither an option nor the environment names one."""
+    from medusa_core.settings import read_settings
+
+    stored = read_settings().model
+    return Path(stored).expanduser() if stored else Path("medusa-model")
+
+
 def examples(*lines: str) -> str:
     """An epilog that shows how a command is used."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
@@ -62,7 +70,7 @@ model_option = click.option(
     "model",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="MEDUSA_MODEL",
-    default=Path("medusa-model"),
+    default=default_model,
     show_default="./medusa-model",
     show_envvar=True,
     metavar="DIR",

@@ -64,22 +64,20 @@ def command(
         raise UsageError(
             f"{tasks}: head files cannot be added yet.", hint="Name a task: medusa tasks"
         )
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.add_task import TrainOptions, add_task
 
     given = {key: value for key, value in options.items() if value is not None}
-    with stdout_to_stderr():
-        result = add_task(
-            [part.strip() for part in tasks.split(",") if part.strip()],
-            model=model,
-            data=data,
-            name=name,
-            replace=replace,
-            split=split,
-            options=TrainOptions(settings=head_settings(settings), **given),
-            dry_run=dry_run,
-            progress=make_progress(),
-        )
+    result = add_task(
+        [part.strip() for part in tasks.split(",") if part.strip()],
+        model=model,
+        data=data,
+        name=name,
+        replace=replace,
+        split=split,
+        options=TrainOptions(settings=head_settings(settings), **given),
+        dry_run=dry_run,
+        progress=make_progress(),
+    )
 
     def human(console: Console) -> None:
         if dry_run:

@@ -63,22 +63,20 @@ def command(
     as_json: bool,
 ) -> None:
     """Score heads on every image of a data set (default: rooms), at the size of the images."""
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.evaluate import evaluate
 
-    with stdout_to_stderr():
-        result = evaluate(
-            model,
-            tasks=tasks,
-            data=data,
-            split=split,
-            minimum=minimum,
-            settings=settings,
-            long_side=long_side,
-            limit=limit,
-            device=device,
-            progress=make_progress(),
-        )
+    result = evaluate(
+        model,
+        tasks=tasks,
+        data=data,
+        split=split,
+        minimum=minimum,
+        settings=settings,
+        long_side=long_side,
+        limit=limit,
+        device=device,
+        progress=make_progress(),
+    )
 
     def human(console: Console) -> None:
         rows = [_row(head, row) for head, row in result["heads"].items()]

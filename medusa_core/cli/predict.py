@@ -56,20 +56,18 @@ def command(
     as_json: bool,
 ) -> None:
     """Write <stem>.<head>.png for each image (files or folders) and head."""
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.predict import predict
 
-    with stdout_to_stderr():
-        result = predict(
-            images,
-            model=model,
-            tasks=tasks,
-            out=out,
-            raw=raw,
-            long_side=long_side,
-            device=device,
-            progress=make_progress(),
-        )
+    result = predict(
+        images,
+        model=model,
+        tasks=tasks,
+        out=out,
+        raw=raw,
+        long_side=long_side,
+        device=device,
+        progress=make_progress(),
+    )
 
     def human(console: Console) -> None:
         for image in result["images"]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import examples, json_option, model_option
-from medusa_core.cli._output import emit
+from medusa_core.cli._output import clean, emit
 from medusa_core.errors import CheckError
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 @json_option
 def command(model: Path, as_json: bool) -> None:
     """Re-hash every file of the model and replay every head on a fixed image."""
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.verify import verify
 
-    with stdout_to_stderr():
-        result = verify(model)
+    result = verify(model)
 
     def human(console: Console) -> None:
         for name, verdict in result["probes"].items():
             console.print(f"{name}: {verdict}")
+        for note in result["notes"]:
+            console.print(clean(note))
         for problem in result["problems"]:
             path, message = problem["path"], problem["message"]
             where = "" if path in message else f"{path}: "
