@@ -116,7 +116,7 @@ def examine(point: EntryPoint, implementations: bool = False) -> Examination:
             stderr = told if isinstance(told, str) else told.decode(errors="replace")
             ended = "it hangs"
         found = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else None
-    heavy = tuple(_heavy(stderr))
+    heavy = tuple(_heavy(stderr, point.value.partition(":")[0]))
     if found is None:
         if "Timeout (" in stderr:
             ended = f"its import takes more than {PATIENCE:g} s"
@@ -181,10 +181,11 @@ def _import_all(specs: list[Any], provider: Provider) -> dict[str, Any]:
     return {}
 
 
-def _heavy(stderr: str) -> Iterator[HeavyImport]:
+def _heavy(stderr: str, plugin: str) -> Iterator[HeavyImport]:
     """The packages to blame, slowest first, from what `-X importtime` wrote.
 
-    A module is written after all that it imports, each deeper by two spaces.
+    A module is written after all that it imports, each deeper by two spaces; that of the plugin is
+    not, since it is imported by a function.
     """
     found: dict[str, HeavyImport] = {}
     waiting: list[tuple[int, str, float]] = []  # depth, module, ms: not yet known who imported it
@@ -196,7 +197,7 @@ def _heavy(stderr: str) -> Iterator[HeavyImport]:
             _blame(other, module, found)
         waiting.append((depth, module, ms))
     for other in waiting:
-        _blame(other, "the plugin itself", found)
+        _blame(other, plugin, found)
     yield from sorted(found.values(), key=lambda heavy: -heavy.ms)
 
 
@@ -205,7 +206,7 @@ def _blame(item: tuple[int, str, float], by: str, found: dict[str, HeavyImport])
     package, importer = module.partition(".")[0], by.partition(".")[0]
     if package in (importer, "medusa_core") or importer in (HEAVY | sys.stdlib_module_names):
         return
-    if package in HEAVY or (ms > SLOW_MS and by != "the plugin itself"):
+    if package in HEAVY or ms > SLOW_MS:
         before = found.get(package)
         if before is None or before.ms < ms:
             found[package] = HeavyImport(package, round(ms, 1), by)

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ValidationError
+
 from medusa_core.errors import MedusaError, PluginError
 from medusa_core.plugin_host.report import Provider
 
@@ -76,6 +78,9 @@ def attributed(provider: Provider, what: str) -> Iterator[None]:
 
 def describe(error: BaseException) -> str:
     """An exception in one line."""
+    if isinstance(error, ValidationError):
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return f"{type(error).__name__}: {error.title}: {'; '.join(problems)}"
     text = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

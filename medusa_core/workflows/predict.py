@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from medusa_core.data.images import read_rgb
-from medusa_core.errors import DataError, MedusaError, UsageError
+from medusa_core.errors import DataError, MedusaError, PluginError, UsageError
 from medusa_core.model.medusa_model import MedusaModel, Result, open_model
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress, SilentProgress
@@ -55,6 +55,7 @@ def predict(
 
     Raises:
         UsageError: no images, or a result would replace one. DataError: `out` cannot be written.
+        PluginError: the plugin of a head failed.
     """
     progress = progress or SilentProgress()
     files = list(find_images(images))
@@ -76,6 +77,8 @@ def predict(
         try:
             image = read_rgb(file)
             results = model.predict(image, names, long_side)
+        except PluginError:  # not a matter of this image
+            raise
         except MedusaError as err:
             text = err.message if str(file) in err.message else f"{file}: {err.message}"
             failed.append({"image": str(file), "error": text})

@@ -5,14 +5,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medusa_core.errors import MedusaWarning, PluginError
-from medusa_core.plugin_host import PluginSettings, PluginState, default_host, load_host
-from medusa_core.plugin_host import discovery
+from medusa_core.plugin_host import PluginSettings, PluginState, default_host, discovery, load_host
 
 ALL = PluginSettings()
 
 WHY = {
+    "api_newer_fields": (PluginState.INCOMPATIBLE, "'from_the_future' speaks plugin API 1.7"),
     "api_newer_major": (PluginState.INCOMPATIBLE, "speaks plugin API 2.0"),
     "api_newer_minor": (PluginState.INCOMPATIBLE, "speaks plugin API 1.99"),
+    "api_older_major": (PluginState.INCOMPATIBLE, "speaks plugin API 0.9"),
+    "cancelled": (PluginState.BROKEN, "CancelledError: no Exception"),
     "hook_typo": (PluginState.BROKEN, "did you mean 'medusa_register_tasks'?"),
     "import_error": (PluginState.BROKEN, "ModuleNotFoundError: No module named 'a_package"),
     "no_marker": (PluginState.BROKEN, "lacks the @hookimpl marker"),
@@ -21,6 +23,7 @@ WHY = {
     "returns_nothing": (PluginState.BROKEN, "returned NoneType, not a list of TaskSpec"),
     "same_name_twice": (PluginState.BROKEN, "two specs named 'twice'"),
     "system_exit": (PluginState.BROKEN, "SystemExit: a script, not a plugin"),
+    "unknown_field": (PluginState.BROKEN, "DatasetSpec: title: Field required; titel: Extra"),
     "wrong_argument": (PluginState.BROKEN, "registry"),
     "wrong_type": (PluginState.BROKEN, "returned a str where a TaskSpec was expected"),
 }
