@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,23 +59,18 @@ def survey(
         settings: None: those of the user.
     """
     settings = settings or PluginSettings.of_user()
-    unique = _unique(_installed() if points is None else points)
-    every = {point.name for point in unique}
-    disabled = [_why_disabled(point, settings, every) for point in unique]
-    names = Counter(p.name for p, why in zip(unique, disabled, strict=True) if why is None)
-    reports = tuple(_look(p, why, names) for p, why in zip(unique, disabled, strict=True))
-    return Survey(tuple(unique), reports, tuple(_unmatched(settings, reports)))
+    found = _unique(_installed() if points is None else points)
+    every = {point.name for point, _ in found}
+    disabled = [settings.why_disabled(p.plugin, p.distribution, every) for _, p in found]
+    names = Counter(p.name for (p, _), why in zip(found, disabled, strict=True) if why is None)
+    reports = tuple(_look(*pair, why, names) for pair, why in zip(found, disabled, strict=True))
+    points = tuple(point for point, _ in found)
+    return Survey(points, reports, tuple(_unmatched(settings, reports)))
 
 
-def _why_disabled(
-    point: EntryPoint, settings: PluginSettings, names: Collection[str]
-) -> str | None:
-    provider = provider_of(point)
-    return settings.why_disabled(provider.plugin, provider.distribution, names)
-
-
-def _look(point: EntryPoint, disabled: str | None, names: Counter[str]) -> PluginReport:
-    provider = provider_of(point)
+def _look(
+    point: EntryPoint, provider: Provider, disabled: str | None, names: Counter[str]
+) -> PluginReport:
     if disabled is not None:
         return PluginReport(provider, PluginState.DISABLED, disabled)
     if names[point.name] > 1:
@@ -102,13 +97,13 @@ def _installed() -> list[EntryPoint]:
         return found
 
 
-def _unique(points: Iterable[EntryPoint]) -> list[EntryPoint]:
+def _unique(points: Iterable[EntryPoint]) -> list[tuple[EntryPoint, Provider]]:
     """Entry points in a fixed order, without those that a search path lists twice."""
-    seen: dict[tuple[str, str, str], EntryPoint] = {}
+    seen: dict[tuple[str, str, str], tuple[EntryPoint, Provider]] = {}
     for point in points:
-        seen.setdefault(
-            (normalise(provider_of(point).distribution), point.name, point.value), point
-        )
+        provider = provider_of(point)  # reads a file
+        key = (normalise(provider.distribution), point.name, point.value)
+        seen.setdefault(key, (point, provider))
     return [seen[key] for key in sorted(seen)]
 
 
