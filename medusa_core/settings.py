@@ -43,20 +43,24 @@ def settings_file(environ: Mapping[str, str] | None = None) -> Path:
     environ = os.environ if environ is None else environ
     if chosen := environ.get(VARIABLE):
         return Path(chosen)
-    base = environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "medusa" / "settings.json"
+    if base := environ.get("XDG_CONFIG_HOME"):
+        return Path(base) / "medusa" / "settings.json"
+    try:
+        return Path.home() / ".config" / "medusa" / "settings.json"
+    except RuntimeError:  # a user without a home has no settings
+        return Path(os.devnull) / "settings.json"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """The user's settings; defaults where there is no file.
+    """The user's settings; defaults where there is no file, or an empty one.
 
     Raises:
         UsageError: the file cannot be read, or says something that does not exist.
     """
     path = settings_file(environ)
     try:
-        return Settings.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+        return Settings.model_validate_json(path.read_bytes().strip() or b"{}")
+    except (FileNotFoundError, NotADirectoryError):
         return Settings()
     except OSError as err:
         raise UsageError(

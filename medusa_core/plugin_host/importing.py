@@ -33,10 +33,11 @@ def named_when_slow(provider: Provider) -> Iterator[None]:
     """Say on stderr who it is that everybody waits for."""
 
     def say() -> None:
-        sys.stderr.write(
+        line = (
             f"Plugin {provider.label} is still being imported after {SLOW_SECONDS:g} s. To do "
-            f"without it: {provider.without}\n"
+            f"without it: {provider.without}"
         )
+        sys.stderr.write("".join(filter(str.isprintable, line)) + "\n")  # names are hostile, too
         sys.stderr.flush()
 
     timer = threading.Timer(SLOW_SECONDS, say)

@@ -90,6 +90,13 @@ def test_a_keyboard_interrupt_is_not_swallowed(plugins):
         load_host([plugins.entry_point("medusa-a", interrupted)], ALL)
 
 
+def test_commands_to_copy_quote_hostile_names(plugins):
+    name = "x; rm -rf ~"
+    host = load_host([plugins.bad("import_error", name)], ALL)
+    assert host.warnings[0].endswith("See: medusa plugins doctor 'x; rm -rf ~'")
+    assert "medusa plugins disable 'x; rm -rf ~'" in host.reports[0].remedy
+
+
 def test_what_a_plugin_prints_stays_off_stdout(plugins, capsys):
     def chatty():
         print("thank you for choosing this plugin")

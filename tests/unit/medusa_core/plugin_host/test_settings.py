@@ -113,6 +113,19 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, text, sai
     assert said in caught.value.message
 
 
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/null/settings.json", "/nowhere/s.json"])
+def test_no_file_and_an_empty_one_say_nothing(path):
+    assert read_settings({"MEDUSA_CONFIG": path}) == Settings()
+
+
+def test_a_user_without_a_home_has_no_settings(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("medusa_core.settings.Path.home", homeless)
+    assert read_settings({}) == Settings()
+
+
 def test_a_folder_in_place_of_the_file_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         read_settings({"MEDUSA_CONFIG": str(tmp_path)})
