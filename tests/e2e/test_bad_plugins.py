@@ -391,6 +391,20 @@ def test_what_fails_in_training_names_its_plugin_and_leaves_the_model(
     assert medusa("eval", "--tasks", "depth", "-m", fragile, *ROOMS)[0] == 0
 
 
+def test_what_a_task_prints_stays_off_stdout(
+    medusa: Medusa, fragile: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIL", "chat")
+    for command, places in (
+        (add(fragile), ("data", "load", "head", "encode_target", "loss", "statistics")),
+        (("eval", "-m", fragile, "--data", "noise"), ("decode", "statistics", "compute")),
+        (("predict", photo, "-m", fragile), ("decode", "render")),
+        (("verify", "-m", fragile), ("task", "head")),
+    ):
+        _, told = medusa.json(*command)
+        assert {f"this is {place}" for place in places} <= set(told)
+
+
 @pytest.mark.parametrize(
     ("fail", "said"),
     [

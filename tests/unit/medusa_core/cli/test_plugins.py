@@ -1,9 +1,11 @@
 """`medusa plugins …` with good plugins; bad ones are in tests/e2e/test_bad_plugins.py."""
 
 import json
+import shutil
 
 import pytest
 
+from medusa_core.engine.feature_cache import cache_folder
 from medusa_core.plugin_host import default_host
 
 GOOD = """
@@ -182,10 +184,27 @@ def test_damaged_metadata_hides_its_own_plugin_only(medusa, install_plugin, tmp_
     assert err.startswith("Warning: Plugin x unknown is broken: ")
 
 
-def test_the_default_model_folder_can_be_set(medusa, make_model, settings):
-    folder = make_model("depth")
-    settings.write_text(json.dumps({"model": str(folder)}))
-    assert medusa.json("list")["model"] == str(folder)
-    code, _, err = medusa("list", "-m", "elsewhere")
-    assert code == 1
-    assert "elsewhere" in err
+def test_an_option_goes_before_a_variable_that_before_the_file_that_before_the_default(
+    medusa, make_folder, settings, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    make_folder().rename("flag")
+    for name in ("variable", "file", "medusa-model"):
+        shutil.copytree("flag", name)
+    assert medusa.json("list")["model"] == "medusa-model"
+    settings.write_text('{"model": "file"}')
+    assert medusa.json("list")["model"] == "file"
+    monkeypatch.setenv("MEDUSA_MODEL", "variable")
+    assert medusa.json("list")["model"] == "variable"
+    assert medusa.json("list", "-m", "flag")["model"] == "flag"
+
+
+def test_the_cache_is_where_the_variable_or_else_the_file_says(settings, monkeypatch, tmp_path):
+    monkeypatch.delenv("MEDUSA_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "medusa" / "features"
+    settings.write_text('{"cache": "~/kept"}')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "kept" / "features"
+    monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path / "variable"))
+    assert cache_folder() == tmp_path / "variable" / "features"
