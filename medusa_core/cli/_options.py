@@ -160,7 +160,9 @@ BALANCES = ("fixed", "uncertainty", "dwa")
 """As in the engine, which is too heavy to import for `--help`."""
 
 _TRAINING = (
-    click.option("--head", metavar="NAME", help="Head architecture; default: the task's own."),
+    click.option(
+        "--head", metavar="NAME", help="Head architecture, [PLUGIN:]NAME; default: the task's."
+    ),
     settings_option("SECTION.KEY=VALUE", "the head", "head.width=64"),
     click.option("--steps", type=click.IntRange(min=1), help="Length of the training in steps."),
     click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="… in epochs."),

@@ -78,7 +78,9 @@ def attributed(provider: Provider, what: str) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line."""
+    """An exception in one line, without a full stop."""
+    if isinstance(error, MedusaError):
+        return error.message.rstrip(".")
     if isinstance(error, ValidationError):
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         return f"{type(error).__name__}: {error.title}: {'; '.join(problems)}"

@@ -67,7 +67,7 @@ def load_plugin(point: EntryPoint, provider: Provider) -> tuple[PluginReport, Lo
         upgrade = DISTRIBUTION if error.newer else upgrade
     elif error is not None:
         state = PluginState.BROKEN
-        why = error.message if isinstance(error, PluginError) else describe(error)
+        why = describe(error)
     return PluginReport(provider, state, why, error, milliseconds, names, (upgrade,)), loaded
 
 
