@@ -81,6 +81,8 @@ def questions(quick: bool) -> list[Question]:
     return [
         *asked,
         Question("nyu: frozen ImageNet weights", nyu, (), ("depth", "semseg")),
+        # Not measured but computed from depth and labels: no claim rests on these.
+        Question("nyu: frozen, derived targets", nyu, (), ("normals", "edges")),
         Question("nyu: semseg → depth", nyu, ("semseg",), ("depth",)),
         Question("nyu: depth → semseg", nyu, ("depth",), ("semseg",)),
     ]

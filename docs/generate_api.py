@@ -50,7 +50,7 @@ def _names(module: str, home: str | None) -> dict[str, Any]:
         names = [
             name
             for name, value in vars(loaded).items()
-            if not name.startswith("_")
+            if not (name.startswith("_") or inspect.ismodule(value))
             and (getattr(value, "__module__", home) == home or _plain(value))
         ]
     return {name: _describe(getattr(loaded, name)) for name in sorted(names)}

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from medusa_core.model import MedusaModel
     from medusa_core.model import open_model as open
     from medusa_core.workflows.add_task import add_task
+    from medusa_core.workflows.bench import bench
+    from medusa_core.workflows.doctor import doctor
     from medusa_core.workflows.evaluate import evaluate
+    from medusa_core.workflows.head_files import add_head, export_head
     from medusa_core.workflows.heads import remove_task, rename_head
     from medusa_core.workflows.init import init
     from medusa_core.workflows.predict import predict
@@ -24,8 +27,12 @@ __all__ = [
     "MedusaError",
     "MedusaModel",
     "__version__",
+    "add_head",
     "add_task",
+    "bench",
+    "doctor",
     "evaluate",
+    "export_head",
     "init",
     "open",
     "predict",
@@ -37,8 +44,12 @@ __all__ = [
 
 _LAZY = {
     "MedusaModel": ("medusa_core.model", "MedusaModel"),
+    "add_head": ("medusa_core.workflows.head_files", "add_head"),
     "add_task": ("medusa_core.workflows.add_task", "add_task"),
+    "bench": ("medusa_core.workflows.bench", "bench"),
+    "doctor": ("medusa_core.workflows.doctor", "doctor"),
     "evaluate": ("medusa_core.workflows.evaluate", "evaluate"),
+    "export_head": ("medusa_core.workflows.head_files", "export_head"),
     "init": ("medusa_core.workflows.init", "init"),
     "open": ("medusa_core.model", "open_model"),
     "predict": ("medusa_core.workflows.predict", "predict"),

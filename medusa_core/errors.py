@@ -75,6 +75,10 @@ class TrainingError(MedusaError):
     """A training that cannot go on (diverged, nothing to learn from)."""
 
 
+class ExecutionError(MedusaError):
+    """A way of running networks that fails, or moves their predictions too far."""
+
+
 class CheckError(MedusaError):
     """A check asked for by the user (`--min`, `verify`) that is not met."""
 

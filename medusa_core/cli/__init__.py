@@ -18,16 +18,25 @@ COMMANDS = {
         "medusa_core.cli.train_backbone:command",
         "Train a backbone with several heads jointly, then freeze it.",
     ),
-    "add-task": ("medusa_core.cli.add_task:command", "Train a head for a task and add it."),
+    "add-task": (
+        "medusa_core.cli.add_task:command",
+        "Train a head for a task, or take one from a file.",
+    ),
     "remove-task": ("medusa_core.cli.remove_task:command", "Remove a head."),
     "rename-head": ("medusa_core.cli.rename_head:command", "Give a head another name."),
+    "export-head": (
+        "medusa_core.cli.export_head:command",
+        "Write a head to a file, for another model.",
+    ),
     "list": ("medusa_core.cli.list:command", "Show the heads of a model."),
     "tasks": ("medusa_core.cli.tasks:command", "Show the tasks that can be added."),
     "datasets": ("medusa_core.cli.datasets:command", "Show the data sets that can be used."),
     "plugins": ("medusa_core.cli.plugins:command", "Show who provides tasks, heads and data sets."),
     "eval": ("medusa_core.cli.eval:command", "Measure heads on a data set."),
     "predict": ("medusa_core.cli.predict:command", "Run heads on images."),
+    "bench": ("medusa_core.cli.bench:command", "Time a model on this machine."),
     "verify": ("medusa_core.cli.verify:command", "Check that a model is what it was."),
+    "doctor": ("medusa_core.cli.doctor:command", "Check what medusa needs of this machine."),
 }
 """Name → (import path, one-line help); the order is that of `medusa --help`."""
 

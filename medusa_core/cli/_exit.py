@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import shlex
 import sys
@@ -12,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from medusa_core.cli._output import print_error, print_warning
+from medusa_core.cli._output import clean, print_error, print_warning
 from medusa_core.errors import FAILED, INTERRUPTED, OK, MedusaError, MedusaWarning
 
 
@@ -31,7 +33,7 @@ def run(group: click.Group, args: Sequence[str] | None = None) -> int:
         print_error("Interrupted.", prefix="")
         return INTERRUPTED
     except click.ClickException as error:
-        error.show(sys.stderr)
+        _show(error)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - this is where every error ends up
         if debug:
@@ -82,7 +84,7 @@ def _explain(error: Exception, args: list[str], debug: bool) -> int:
 
 @contextlib.contextmanager
 def _warnings_as_lines(debug: bool) -> Iterator[None]:
-    """Print our warnings as one line each; hide those of libraries unless debugging."""
+    """Print our warnings and log as one line each; hide those of libraries unless debugging."""
     with warnings.catch_warnings():
         if not (debug or sys.warnoptions):
             warnings.simplefilter("ignore")
@@ -96,7 +98,26 @@ def _warnings_as_lines(debug: bool) -> Iterator[None]:
                 default(message, category, *rest)  # type: ignore[arg-type]
 
         warnings.showwarning = show  # type: ignore[assignment]
-        yield
+        log, lines = logging.getLogger("medusa_core"), _Lines()
+        log.addHandler(lines)
+        try:
+            yield
+        finally:
+            log.removeHandler(lines)
+
+
+class _Lines(logging.Handler):
+    """Prints what is logged as our warnings are printed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_warning(record.getMessage())
+
+
+def _show(error: click.ClickException) -> None:
+    """Print an error of click's, which may quote an argument or the name of a file."""
+    text = io.StringIO()
+    error.show(text)
+    click.echo(clean(text.getvalue(), keep="\n"), err=True, nl=False)
 
 
 def _replace_closed_streams() -> None:

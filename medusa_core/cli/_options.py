@@ -156,6 +156,8 @@ def _value(text: str) -> Any:
 
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+ENGINES = ("torch", "openvino", "plain")
+INFERENCE_PRECISIONS = ("fp32", "bf16")
 BALANCES = ("fixed", "uncertainty", "dwa")
 """As in the engine, which is too heavy to import for `--help`."""
 
@@ -184,6 +186,37 @@ _TRAINING = (
     ),
     click.option("--resume", is_flag=True, help="Go on with a training that was interrupted."),
 )
+
+
+_EXECUTION = (
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="torch",
+        show_default=True,
+        help="What runs the networks: torch, prepared; openvino (an extra); plain, as trained.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(INFERENCE_PRECISIONS),
+        default="fp32",
+        show_default=True,
+        help="Number format of the networks.",
+    ),
+    click.option(
+        "--compile",
+        "compiled",
+        is_flag=True,
+        help="Generate code with torch.compile: takes a minute or more, pays for long runs.",
+    ),
+)
+
+
+def execution_options(command: Command) -> Command:
+    """Add the options that say how networks are run. Parameters: engine, precision, compiled."""
+    for option in reversed(_EXECUTION):
+        command = option(command)
+    return command
 
 
 def training_options(command: Command) -> Command:

@@ -121,11 +121,20 @@ def clean(text: object, keep: str = "") -> str:
 
 
 def stdout_console() -> Console:
-    """A rich console for results; it takes text literally and wraps for terminals only."""
+    """A rich console for results; it takes text literally and wraps for terminals only.
+
+    Text loses its control characters here, whoever prints it.
+    """
     from rich.console import Console
 
+    class CleanConsole(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(
+                *(clean(o, "\n") if isinstance(o, str) else o for o in objects), **options
+            )
+
     wide = None if _stdout().isatty() else 1000
-    return Console(
+    return CleanConsole(
         file=_stdout(), width=wide, markup=False, highlight=False, emoji=False, soft_wrap=False
     )
 

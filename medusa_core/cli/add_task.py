@@ -1,4 +1,4 @@
-"""`medusa add-task`: train a head and add it."""
+"""`medusa add-task`: train a head and add it, or add one from a file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from medusa_core.cli._options import (
     data_option,
@@ -16,7 +17,7 @@ from medusa_core.cli._options import (
 )
 from medusa_core.cli._output import count, emit, figure, table
 from medusa_core.cli._progress import make_progress
-from medusa_core.errors import UsageError
+from medusa_core.errors import CheckError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,15 +25,16 @@ if TYPE_CHECKING:
 
 @click.command(
     "add-task",
-    short_help="Train a head for a task and add it.",
+    short_help="Train a head for a task, or take one from a file.",
     epilog=examples(
         "medusa add-task depth",
         "medusa add-task depth,normals --data folder:photos",
         "medusa add-task semseg --name semseg_streets --data folder:streets",
         "medusa add-task edges --head linear --steps 200",
+        "medusa add-task ./depth_indoor.medusa --dry-run",
     ),
 )
-@click.argument("tasks", metavar="TASK[,TASK…]")
+@click.argument("tasks", metavar="TASK[,TASK…]|FILE")
 @model_option
 @data_option
 @click.option("--name", metavar="NAME", help="Name of the head; default: that of the task.")
@@ -41,7 +43,12 @@ if TYPE_CHECKING:
 @training_options
 @click.option("--views", type=click.IntRange(min=1, max=64), help="Cached views an image [4].")
 @click.option("--limit", type=click.IntRange(min=2), help="Use at most so many images.")
-@click.option("--dry-run", is_flag=True, help="Check everything, train nothing.")
+@click.option(
+    "--on-bad-sample",
+    type=click.Choice(("fail", "skip")),
+    help="What to do about a sample that cannot be read or used. [fail]",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
 @json_option
 def command(
     tasks: str,
@@ -59,11 +66,14 @@ def command(
 
     The backbone's features are computed once and cached; a tenth of the training images is kept
     aside to choose weights by. No other head changes.
+
+    What contains / or ends in .medusa is a head file, written by `medusa export-head` from a model
+    with the same backbone. What is in it is shown, then it is added; nothing is trained.
     """
     if "/" in tasks or tasks.endswith(".medusa"):
-        raise UsageError(
-            f"{tasks}: head files cannot be added yet.", hint="Name a task: medusa tasks"
-        )
+        _refuse_training_options(click.get_current_context())
+        _add_file(tasks, model, name, replace, dry_run, as_json)
+        return
     from medusa_core.workflows.add_task import TrainOptions, add_task
 
     given = {key: value for key, value in options.items() if value is not None}
@@ -92,12 +102,55 @@ def command(
         rows = [_row(head, row) for head, row in result["heads"].items()]
         console.print(table(columns, rows, numeric=columns[4:]))
         for row in result["heads"].values():
+            if row["skipped"]["count"]:
+                console.print(f"Skipped: {row['skipped']['count']} samples that cannot be used")
             if row["report"] is not None:
                 console.print(f"Report: {row['report']}")
         names = ",".join(result["heads"])
         console.print(f"Next: medusa eval --tasks {names} -m {result['model']}")
 
     emit(result, as_json, human)
+
+
+_OF_FILES = {"tasks", "model", "name", "replace", "dry_run", "as_json"}
+
+
+def _refuse_training_options(context: click.Context) -> None:
+    """An option that would do nothing is a mistake."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in _OF_FILES and source is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"{parameter.opts[-1]} is for training; a head file is added as it is.",
+                hint="Options of files: --name, --replace, --dry-run.",
+            )
+
+
+def _add_file(
+    file: str, model: Path, name: str | None, replace: bool, dry_run: bool, as_json: bool
+) -> None:
+    from medusa_core.workflows.head_files import add_head
+
+    result = add_head(
+        file,
+        model=model,
+        name=name,
+        replace=replace,
+        dry_run=dry_run,
+        progress=make_progress(),
+    )
+    head, problems = result["head"], result["problems"]
+
+    def human(console: Console) -> None:
+        for problem in problems:
+            console.print(problem)
+        if not problems:
+            verb = "Would add" if dry_run else "Added"
+            console.print(f"{verb} {head['name']} to {model}; its probe is {head['probe']}.")
+
+    emit(result, as_json, human)
+    if problems:
+        raise CheckError(f"{file} cannot be added to {model}.")
 
 
 def head_settings(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:

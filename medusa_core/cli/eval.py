@@ -11,6 +11,7 @@ from medusa_core.cli._options import (
     data_option,
     device_option,
     examples,
+    execution_options,
     json_option,
     long_side_option,
     model_option,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @long_side_option
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many images a data set.")
 @device_option
+@execution_options
 @json_option
 def command(
     tasks: tuple[str, ...] | None,
@@ -60,9 +62,13 @@ def command(
     long_side: int | None,
     limit: int | None,
     device: str | None,
+    engine: str,
+    precision: str,
+    compiled: bool,
     as_json: bool,
 ) -> None:
     """Score heads on every image of a data set (default: rooms), at the size of the images."""
+    from medusa_core.model.execution import Execution
     from medusa_core.workflows.evaluate import evaluate
 
     result = evaluate(
@@ -75,6 +81,7 @@ def command(
         long_side=long_side,
         limit=limit,
         device=device,
+        execution=Execution(engine, precision, compiled),
         progress=make_progress(),
     )
 

@@ -14,10 +14,15 @@ from medusa_core.cli._output import clean, count, emit, figure, table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from medusa_core.errors import StoreError
     from medusa_core.plugin_host import Host, Registry
     from medusa_core.store.folder import ModelFolder
     from medusa_core.store.manifest import HeadManifest, Owner
 
+_FIELDS = (
+    *("name", "task", "head", "params", "gmacs", "share", "metric", "metrics", "data", "size"),
+    *("owner", "head_owner", "state", "notes"),
+)
 COLUMNS = ("head", "task", "architecture", "params", "GMACs", "of backbone", "metric", "data")
 
 
@@ -32,7 +37,7 @@ def command(model: Path, as_json: bool) -> None:
     """Show the heads of a model: size, cost beside the backbone, quality, training data.
 
     A head whose plugin is missing is an orphan: it is kept, and runs again once the plugin is
-    back.
+    back. One whose files are damaged is shown as such, and is in no other head's way.
     """
     from medusa_core.plugin_host import default_host
     from medusa_core.store.folder import ModelFolder
@@ -54,7 +59,10 @@ def describe(folder: ModelFolder, host: Host) -> dict[str, Any]:
             "fingerprint": backbone.fingerprint,
         },
         "heads": [
-            _head(name, head, backbone.gmacs, host) for name, head in sorted(folder.heads.items())
+            _damaged(name, folder.damaged[name])
+            if name in folder.damaged
+            else _head(name, folder.heads[name], backbone.gmacs, host)
+            for name in sorted(folder.manifest.heads)
         ],
     }
 
@@ -77,6 +85,12 @@ def _head(name: str, head: HeadManifest, backbone_gmacs: float, host: Host) -> d
         "state": state,
         "notes": notes,
     }
+
+
+def _damaged(name: str, error: StoreError) -> dict[str, Any]:
+    unknown = dict.fromkeys(_FIELDS)
+    notes = [" ".join(filter(None, (error.message, error.hint)))]
+    return {**unknown, "name": name, "data": [], "state": "damaged", "notes": notes}
 
 
 def _state(head: HeadManifest, host: Host) -> tuple[str, list[str]]:
@@ -152,8 +166,8 @@ def _cells(head: dict[str, Any]) -> tuple[object, ...]:
         head["name"] + mark,
         head["task"],
         head["head"],
-        count(head["params"]),
-        f"{head['gmacs']:.3f}",
+        None if head["params"] is None else count(head["params"]),
+        None if head["gmacs"] is None else f"{head['gmacs']:.3f}",
         None if head["share"] is None else f"{head['share']:.1%}",
         metric,
         ", ".join(head["data"]) or None,

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import (
+    NAMES,
     device_option,
     examples,
+    execution_options,
     json_option,
     long_side_option,
     model_option,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     epilog=examples(
         "medusa predict street.jpg --tasks depth,semseg --out out/",
         "medusa predict photos/ --raw --json",
+        "medusa predict 'photos/**/*.jpg' --format npy --resume",
+        "medusa predict aerial.tif --size 4000 --tile 512",
     ),
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -42,8 +46,26 @@ if TYPE_CHECKING:
     help="Folder for the results.",
 )
 @click.option("--raw", is_flag=True, help="Also write decoded values as .npy files.")
+@click.option(
+    "--format",
+    "formats",
+    type=NAMES,
+    default=("png",),
+    show_default="png",
+    metavar="NAMES",
+    help="What to write, comma-separated: png (renderings), npy (values), png16 (values as 16-bit "
+    "integers), json (a summary).",
+)
 @long_side_option
+@click.option(
+    "--tile",
+    type=click.IntRange(min=128, max=8192),
+    metavar="PIXELS",
+    help="Cut what is larger into overlapping tiles of this side, and blend their predictions.",
+)
+@click.option("--resume", is_flag=True, help="Leave out images whose results are there.")
 @device_option
+@execution_options
 @json_option
 def command(
     images: tuple[Path, ...],
@@ -51,11 +73,18 @@ def command(
     model: Path,
     out: Path,
     raw: bool,
+    formats: tuple[str, ...],
     long_side: int | None,
+    tile: int | None,
+    resume: bool,
     device: str | None,
+    engine: str,
+    precision: str,
+    compiled: bool,
     as_json: bool,
 ) -> None:
-    """Write <stem>.<head>.png for each image (files or folders) and head."""
+    """Write <stem>.<head>.png for each image (files, folders or patterns) and head."""
+    from medusa_core.model.execution import Execution
     from medusa_core.workflows.predict import predict
 
     result = predict(
@@ -64,21 +93,25 @@ def command(
         tasks=tasks,
         out=out,
         raw=raw,
+        formats=formats,
         long_side=long_side,
+        tile=tile,
+        resume=resume,
         device=device,
+        execution=Execution(engine, precision, compiled),
         progress=make_progress(),
     )
 
     def human(console: Console) -> None:
         for image in result["images"]:
             for entry in image["results"]:
-                console.print(clean(entry["rendering"]))
-                if "values" in entry:
-                    console.print(clean(entry["values"]))
+                for kind in ("rendering", "values", "values16", "summary"):
+                    if kind in entry:
+                        console.print(clean(entry[kind]))
 
     emit(result, as_json, human)
     for entry in result["failed"]:
         print_error(entry["error"], prefix="Failed: ")
     if result["failed"]:
-        total = len(result["failed"]) + len(result["images"])
+        total = len(result["failed"]) + len(result["images"]) + len(result["skipped"])
         raise DataError(f"{len(result['failed'])} of {total} images could not be predicted.")

@@ -18,17 +18,24 @@ if TYPE_CHECKING:
 @click.command(
     "verify",
     short_help="Check that a model is what it was.",
-    epilog=examples("medusa verify", "medusa verify -m my-model --json"),
+    epilog=examples("medusa verify", "medusa verify -m my-model --json", "medusa verify --repair"),
 )
 @model_option
+@click.option("--repair", is_flag=True, help="First delete what interrupted changes have left.")
 @json_option
-def command(model: Path, as_json: bool) -> None:
-    """Re-hash every file of the model and replay every head on a fixed image."""
+def command(model: Path, repair: bool, as_json: bool) -> None:
+    """Re-hash every file of the model and replay every head on a fixed image.
+
+    Files left over from an interrupted change and files of other origin do no harm. --repair
+    deletes the former. It never touches what belongs to the model, be it damaged.
+    """
     from medusa_core.workflows.verify import verify
 
-    result = verify(model)
+    result = verify(model, repair)
 
     def human(console: Console) -> None:
+        for path in result["removed"]:
+            console.print(f"deleted: {path}")
         for name, verdict in result["probes"].items():
             console.print(f"{name}: {verdict}")
         for note in result["notes"]:
@@ -42,5 +49,5 @@ def command(model: Path, as_json: bool) -> None:
 
     emit(result, as_json, human)
     if not result["ok"]:
-        count = len(result["problems"])
+        count = sum(problem["kind"] != "stray" for problem in result["problems"])
         raise CheckError(f"{model} has {count} problem{'s' if count > 1 else ''}.")

@@ -7,13 +7,15 @@ text file of ids (one a line) for each split. `docs/reference/folder.md` describ
 from __future__ import annotations
 
 import hashlib
-import json
+from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from medusa_core.api import LabelSchema, Sample, TargetInfo
 from medusa_core.api.specs import RGB, Name
@@ -21,6 +23,9 @@ from medusa_core.data.images import image_size, read_raw, read_rgb
 from medusa_core.errors import DataError, UnknownNameError, UsageError
 
 FILE = "dataset.json"
+MAX_DESCRIPTION = 4_000_000
+MAX_IDS = 1_000_000_000
+"""Bytes of `dataset.json`, and of the ids of a split."""
 
 PathPattern = Annotated[str, Field(pattern=r"\{id\}")]
 """Path of a sample's file below the folder, `{id}` standing for its id."""
@@ -160,7 +165,7 @@ class FolderDataset:
     def _read_ids(self) -> tuple[str, ...]:
         path = self._path(self.description.splits[self.split], "")
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = _read_text(path, MAX_IDS).decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as err:
             raise DataError(
                 f"{path}: the ids of split {self.split!r} cannot be read: {err}."
@@ -169,7 +174,7 @@ class FolderDataset:
         if not ids:
             raise DataError(f"{path}: split {self.split!r} has no images.", hint="One id a line.")
         if len(set(ids)) != len(ids):
-            double = next(name for name in ids if ids.count(name) > 1)
+            double = Counter(ids).most_common(1)[0][0]
             raise DataError(f"{path}: the id {double!r} is listed twice.")
         return ids
 
@@ -189,13 +194,26 @@ class FolderDataset:
         return state.hexdigest()[:32]
 
 
+def _read_text(path: Path, limit: int = MAX_DESCRIPTION) -> bytes:
+    """A file of bounded length.
+
+    Raises:
+        DataError: it is longer, or no plain file. OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():  # a pipe would keep us waiting
+        raise DataError(f"{path}: not a plain file.")
+    with path.open("rb") as file:
+        text = file.read(limit + 1)
+    if len(text) > limit:
+        raise DataError(f"{path}: larger than {limit // 10**6} MB.")
+    return text
+
+
 def _read_description(root: Path) -> Description:
     path = root / FILE
     try:
-        text = path.read_bytes()
-        if len(text) > 4_000_000:
-            raise DataError(f"{path}: larger than 4 MB.")
-        return Description.model_validate(json.loads(text))
+        text = _read_text(path)
+        return Description.model_validate(from_json(text.removeprefix(BOM_UTF8)))
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file.",

@@ -6,7 +6,7 @@ Beside the latest state lies that of the best evaluation, to go back to should t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,7 @@ def save_state(
     """Write tensors and JSON-able facts as one file that is either the old or the new one."""
     files.make_folder(folder, parents=True)
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    data = save(plain, metadata={"medusa": json.dumps(facts)})
-    rest = files.temporary(folder / name)
-    if files.exists(rest):  # of a process that was killed, or a disk that was full
-        files.remove(rest)
-    files.write(folder / name, data)
+    files.rewrite(folder / name, save(plain, metadata={"medusa": json.dumps(facts)}))
 
 
 def exists(folder: Path) -> bool:
@@ -79,18 +75,19 @@ def load_state(
     return tensors, facts
 
 
-def go_back(folder: Path, step: int, what: str) -> int | None:
+def go_back(folder: Path, names: Iterable[str], step: int, what: str) -> int | None:
     """After a training diverged: make the best state the one to resume.
 
     Args:
         folder: of the training.
+        names: of the states it has saved, those to go back to first.
         step: at which it diverged.
         what: diverged.
 
     Returns:
         The step of the state that is kept; None where there is none.
     """
-    for name in (BEST, FILE):
+    for name in names:
         with suppress(StoreError):  # the training has failed already: that is what to report
             if files.exists(folder / name):
                 tensors, facts = _read(folder / name)

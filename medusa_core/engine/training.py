@@ -25,7 +25,7 @@ from medusa_core.engine.outcome import TrainSettings as TrainSettings
 from medusa_core.engine.precision import Precision
 from medusa_core.engine.schedule import one_cycle
 from medusa_core.engine.training_log import TrainingLog
-from medusa_core.errors import TrainingError
+from medusa_core.errors import StoreError, TrainingError
 from medusa_core.model.images import finish
 from medusa_core.progress import Progress
 
@@ -67,6 +67,7 @@ class Training(ABC):
         self._means, self._line = Means(), Means()  # since the last evaluation, the last record
         self._whole = True  # not in the middle of a step
         self._resumed = False
+        self._states = [checkpoint.BEST]  # files of this training, those to go back to first
 
     @abstractmethod
     def losses(self) -> dict[str, Tensor]:
@@ -116,6 +117,7 @@ class Training(ABC):
             self.outcome.restarts.append({"step": self.step, "lr": self.settings.lr})
         self.skip(self.step)
         self._resumed = True
+        self._states.append(checkpoint.FILE)
         return True
 
     def save(self, name: str = checkpoint.FILE) -> None:
@@ -137,6 +139,8 @@ class Training(ABC):
             "outcome": asdict(self.outcome),
         }
         checkpoint.save_state(self.work, tensors, facts, name)
+        if name not in self._states:
+            self._states.append(name)
 
     def run(self, progress: Progress, label: str, log: TrainingLog | None = None) -> Outcome:
         """Train to the end and leave the best weights in the module.
@@ -154,9 +158,17 @@ class Training(ABC):
             self._run(progress, label)
         finally:
             self.log.close()
+        self._keep(progress)
         self.module.load_state_dict(self.best_state)
         self.module.eval()
         return self.outcome
+
+    def _keep(self, progress: Progress) -> None:
+        """Save the finished training: it is not committed yet, and that may fail."""
+        try:
+            self.save()
+        except StoreError as err:
+            progress.message(f"The finished training could not be kept for --resume: {err}")
 
     def _run(self, progress: Progress, label: str) -> None:
         steps = self.settings.steps
@@ -269,7 +281,7 @@ class Training(ABC):
         return next((name for name, p in named if not bool(torch.isfinite(p).all())), None)
 
     def _diverged(self, what: str) -> TrainingError:
-        kept = checkpoint.go_back(self.work, self.step, what)
+        kept = checkpoint.go_back(self.work, self._states, self.step, what)
         hint = "Start again with a lower --lr."
         if kept is not None:
             hint = (

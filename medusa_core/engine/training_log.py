@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from medusa_core.errors import UsageError
 from medusa_core.progress import Progress, SilentProgress
+from medusa_core.store import files
 
 Record = Mapping[str, Any]
 
@@ -77,7 +78,7 @@ class JsonLines:
 
     def start(self, records: Sequence[Record]) -> None:
         """Write the file anew."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.path.parent, parents=True)
         self.path.unlink(missing_ok=True)  # in place of a link, not through it
         self.path.write_bytes(json_lines(records))
 

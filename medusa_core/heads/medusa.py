@@ -14,7 +14,13 @@ from torch.nn import functional as F
 
 from medusa_core.api import FeatureInfo
 from medusa_core.heads.base import Head
-from medusa_core.heads.blocks import FeatureAttention, Refinement, ScaleFusion, resample
+from medusa_core.heads.blocks import (
+    FeatureAttention,
+    Refinement,
+    ScaleFusion,
+    resample,
+    start_at_zero,
+)
 from medusa_core.heads.configs import MedusaConfig
 
 
@@ -33,16 +39,26 @@ class MedusaHead(Head):
             if config.top_down
             else None
         )
+        if self.descend is not None:
+            start_at_zero(self.descend)
         self.refine = nn.ModuleList(
             nn.Identity()
             if config.refinement == "none"
-            else Refinement(width, separable=level == 0 or config.refinement == "separable")
+            else Refinement(width, separable=level < 2 or config.refinement == "separable")
             for level, width in enumerate(widths)
         )
         self.fuse = ScaleFusion(widths, config.fused_width, config.scale_attention)
         self.norm = nn.BatchNorm2d(self.fuse.outputs)
         self.subpixel = config.subpixel
         self.predict = nn.Conv2d(self.fuse.outputs, out_channels * self.subpixel**2, 1)
+        self.shortcut = (
+            nn.ModuleList(
+                nn.Conv2d(inputs, self.predict.out_channels, 1, bias=False)
+                for inputs in features.channels
+            )
+            if config.shortcut
+            else None
+        )
         self.supervision = config.deep_supervision
         self.level_predict = (
             nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in widths)
@@ -60,18 +76,21 @@ class MedusaHead(Head):
             levels.insert(0, self.refine[index](level))
         return levels
 
-    def _prediction(self, levels: Sequence[Tensor]) -> Tensor:
+    def _prediction(self, features: Sequence[Tensor], levels: Sequence[Tensor]) -> Tensor:
         prediction = self.predict(F.relu(self.norm(self.fuse(levels))))
-        return F.pixel_shuffle(prediction, self.subpixel)
+        if self.shortcut is not None:
+            for read, feature in zip(self.shortcut, features, strict=True):
+                prediction = prediction + resample(read(feature), prediction.shape[-2:])
+        return F.pixel_shuffle(prediction, self.subpixel) if self.subpixel > 1 else prediction
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Raw prediction `(B, out_channels, h_0 · subpixel, w_0 · subpixel)`."""
-        return self._prediction(self._levels(features))
+        return self._prediction(features, self._levels(features))
 
     def training_outputs(self, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:
         """The prediction and, with deep supervision, one of each level on its own."""
         levels = self._levels(features)
-        outputs = [(1.0, self._prediction(levels))]
+        outputs = [(1.0, self._prediction(features, levels))]
         if self.level_predict is not None:
             weight = self.supervision / len(levels)
             outputs += [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +19,7 @@ from medusa_core.errors import PluginError, UsageError, WeightsError
 from medusa_core.heads.base import Head
 from medusa_core.plugin_host.attribution import AttributedTask
 from medusa_core.plugin_host.host import Host
-from medusa_core.plugin_host.importing import attributed
+from medusa_core.plugin_host.importing import FAILURES, attributed
 from medusa_core.plugin_host.registry import Entry
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner
 
@@ -141,8 +142,10 @@ def restore_head(
     try:
         task = make_task(host, spec, stored.labels)
         channels, owner = task.out_channels, stored.head_owner
+        build = partial(make_head, host, stored.head, features, channels, owner.distribution)
+        _size_up(build, tensors, f"head {name!r}")
         with torch.random.fork_rng(devices=[]):
-            head = make_head(host, stored.head, features, channels, owner.distribution)
+            head = build()
     except PluginError as err:  # settings of another version, a constructor that fails
         raise PluginError(
             f"Head {name!r} cannot be built from what is installed: {err.message}",
@@ -150,6 +153,20 @@ def restore_head(
         ) from err
     load_strictly(head, tensors, f"head {name!r}")
     return task, head.eval().requires_grad_(False)
+
+
+def _size_up(build: Callable[[], Head], tensors: Mapping[str, Tensor], what: str) -> None:
+    """Compare a head with its file before memory is taken for it: a record may ask for any size.
+
+    Raises:
+        WeightsError: they do not fit.
+    """
+    try:
+        with torch.device("meta"):
+            skeleton = build()
+    except FAILURES:  # a head that cannot be built without values
+        return
+    _require_fit(skeleton, tensors, what)
 
 
 def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
@@ -213,6 +230,13 @@ def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: 
     Raises:
         WeightsError: lists all differences.
     """
+    _require_fit(module, tensors, what)
+    with torch.no_grad():
+        for key, tensor in module.state_dict().items():
+            tensor.copy_(tensors[key])
+
+
+def _require_fit(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     own = module.state_dict()
     problems = [f"{key} is missing" for key in own if key not in tensors]
     problems += [f"{key} is unknown" for key in tensors if key not in own]
@@ -225,9 +249,6 @@ def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: 
             )
     if problems:
         raise WeightsError(f"Cannot load {what}: {'; '.join(sorted(problems)[:8])}.")
-    with torch.no_grad():
-        for key, tensor in own.items():
-            tensor.copy_(tensors[key])
 
 
 def description_of(record: BackboneRecord) -> BackboneDescription:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from medusa_core.api import HeadRemoved, LabelSchema, Task
 from medusa_core.backbones.timm_backbone import Backbone, build, pad_to_stride
 from medusa_core.errors import (
+    MedusaError,
     MedusaWarning,
     PluginError,
     StoreError,
@@ -32,15 +34,16 @@ from medusa_core.model.assembly import (
     restore_head,
     version_changes,
 )
+from medusa_core.model.execution import Execution, Runner
 from medusa_core.model.images import (
     MIN_SIDE,
     as_image,
     finish,
-    own_levels,
     resized,
     to_tensor,
     upsample,
 )
+from medusa_core.model.tiles import blended
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
@@ -72,7 +75,14 @@ class MedusaModel(nn.Module):
     for or present. The model never leaves evaluation mode; it is trained by `medusa add-task`.
     """
 
-    def __init__(self, backbone: Backbone, record: BackboneRecord, path: Path, host: Host) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        record: BackboneRecord,
+        path: Path,
+        host: Host,
+        execution: Execution | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone.freeze()
         self.record = record
@@ -80,8 +90,9 @@ class MedusaModel(nn.Module):
         self.host = host
         self.tasks: dict[str, Task] = {}
         self._manifests: dict[str, HeadManifest] = {}
-        self._unusable: dict[str, PluginError | WeightsError] = {}
+        self._unusable: dict[str, MedusaError] = {}
         self._modules_by_head = nn.ModuleDict()
+        self._runner = Runner(self.backbone, execution or Execution())
         self.eval()
 
     @property
@@ -90,8 +101,11 @@ class MedusaModel(nn.Module):
         return MappingProxyType({name: self._manifests[name] for name in sorted(self.tasks)})
 
     @property
-    def orphans(self) -> Mapping[str, PluginError | WeightsError]:
-        """Name → reason of every head whose plugin is missing, broken or of an unfit version."""
+    def orphans(self) -> Mapping[str, MedusaError]:
+        """Name → reason of every head that cannot be used.
+
+        Its plugin is missing, broken or of an unfit version, or its files are damaged.
+        """
         return MappingProxyType(self._unusable)
 
     def notes(self) -> list[str]:
@@ -106,6 +120,16 @@ class MedusaModel(nn.Module):
         """Accepted for the sake of `nn.Module`; everything here is fixed and stays in eval mode."""
         return super().train(False)
 
+    @property
+    def execution(self) -> Execution:
+        """How its networks are run."""
+        return self._runner.execution
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As in `nn.Module`: moves and converts, so what was made ready must be made anew."""
+        self._runner.forget()
+        return super()._apply(fn, recurse)
+
     def head_module(self, name: str) -> Head:
         """The module of a head."""
         self.require(name)
@@ -117,6 +141,7 @@ class MedusaModel(nn.Module):
         Raises:
             UnknownNameError: there is no head of that name.
             PluginError, WeightsError: it is there, but its plugin is not, or does not fit.
+            StoreError: its files are damaged.
         """
         if name in self._unusable:
             raise self._unusable[name]
@@ -135,15 +160,19 @@ class MedusaModel(nn.Module):
             self.require(name)
         return names
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Feature levels of `(B, 3, H, W)` images in [0, 1] of any size, padded to the stride."""
-        return self.backbone(pad_to_stride(images, self.backbone.stride, self.backbone.mean))
+    def raw(self, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """Raw predictions at the (H, W) of `(B, 3, H, W)` images in [0, 1] of any size."""
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        padded = pad_to_stride(images, self.backbone.stride, self.backbone.mean)
+        outputs = self._runner(padded, {name: self.head_module(name) for name in names})
+        return {name: finish(raw, self.tasks[name], size) for name, raw in outputs.items()}
 
-    def head_output(self, name: str, features: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Raw prediction of one head at the (H, W) of the image: `(B, C, H, W)` or `(B, C)`."""
-        module = self.head_module(name)
-        raw = module(own_levels(features))
-        return finish(raw, self.tasks[name], size)
+    def parts(
+        self, images: Tensor, names: Iterable[str]
+    ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
+        """Calls that run the backbone, and each head on its features, for timing them."""
+        padded = pad_to_stride(images, self.backbone.stride, self.backbone.mean)
+        return self._runner.parts(padded, {name: self.head_module(name) for name in names})
 
     def forward(self, images: Tensor, tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Raw predictions of the asked heads (None: all usable ones).
@@ -169,10 +198,7 @@ class MedusaModel(nn.Module):
                 f"Images of {images.shape[-1]}×{images.shape[-2]} are too small: at least "
                 f"{MIN_SIDE} pixels a side are needed."
             )
-        names = self.select(tasks)
-        features = self.features(images.float())
-        size = (int(images.shape[-2]), int(images.shape[-1]))
-        return {name: self.head_output(name, features, size) for name in names}
+        return self.raw(images.float(), self.select(tasks))
 
     @torch.inference_mode()
     def predict(
@@ -180,6 +206,7 @@ class MedusaModel(nn.Module):
         source: str | Path | np.ndarray,
         tasks: Iterable[str] | None = None,
         long_side: int | None = None,
+        tile: int | None = None,
     ) -> dict[str, Result]:
         """Decoded results for one image.
 
@@ -188,6 +215,8 @@ class MedusaModel(nn.Module):
             tasks: head names; None: all usable ones.
             long_side: length of the longer side, in pixels, at which the network sees the image;
                 None: the one each head was trained at.
+            tile: larger images are cut into overlapping tiles of so many pixels a side, whose
+                predictions are blended; None: never.
 
         Returns:
             Head name → result, at the size of the image.
@@ -195,8 +224,9 @@ class MedusaModel(nn.Module):
         Raises:
             DataError: the image cannot be read.
         """
-        raw = self.raw_predictions(as_image(source), self.select(tasks), long_side)
-        return {name: self._result(name, prediction) for name, prediction in raw.items()}
+        image = as_image(source)
+        raw = self.run(self.scaled(image, self.select(tasks), long_side), tile)
+        return self.results(raw, image.shape[:2])
 
     def raw_predictions(
         self, image: np.ndarray, names: Iterable[str], long_side: int | None = None
@@ -211,21 +241,43 @@ class MedusaModel(nn.Module):
         Returns:
             Head name → `(1, C, H, W)`, or `(1, C)` for a global task.
         """
-        picture = (int(image.shape[0]), int(image.shape[1]))
+        return self._at_size(self.run(self.scaled(image, names, long_side)), image.shape[:2])
+
+    def scaled(
+        self, image: np.ndarray, names: Iterable[str], long_side: int | None = None
+    ) -> list[tuple[list[str], Tensor]]:
+        """The first step of `predict`: what the heads look at.
+
+        Returns:
+            (Heads of one scale, the image at it, `(1, 3, h, w) float32`) pairs.
+        """
         groups: dict[tuple[int, int], list[str]] = {}
         for name in names:
-            groups.setdefault(self.working_size(name, picture, long_side), []).append(name)
-        result = {}
-        for size, members in groups.items():
-            features = self.features(to_tensor(resized(image, size)).to(self.backbone.mean.device))
-            for name in members:
-                raw = self.head_output(name, features, size)
-                dense = self.tasks[name].spec.output.kind == "dense"
-                result[name] = upsample(raw, picture) if dense else raw
-        return result
+            size = self.working_size(name, image.shape[:2], long_side)
+            groups.setdefault(size, []).append(name)
+        return [(members, to_tensor(resized(image, size))) for size, members in groups.items()]
+
+    def run(
+        self, views: Iterable[tuple[list[str], Tensor]], tile: int | None = None
+    ) -> dict[str, Tensor]:
+        """The second step of `predict`: raw predictions at the sizes of what `scaled` gave."""
+        outputs: dict[str, Tensor] = {}
+        for names, images in views:
+            images = images.to(self.backbone.mean.device)
+            outputs |= blended(images, partial(self.raw, names=names), tile)
+        return outputs
+
+    @torch.inference_mode()
+    def results(self, raw: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Result]:
+        """The last step of `predict`: decoded results at the (H, W) of the image."""
+        return {name: self._result(name, r) for name, r in self._at_size(raw, size).items()}
+
+    def _at_size(self, raw: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:
+        height, width = size
+        return {name: upsample(r, (height, width)) if r.ndim == 4 else r for name, r in raw.items()}
 
     def working_size(
-        self, name: str, picture: tuple[int, int], long_side: int | None = None
+        self, name: str, picture: Sequence[int], long_side: int | None = None
     ) -> tuple[int, int]:
         """(H, W) at which a head looks at a picture: the scale it was trained at."""
         target = long_side or max(self.require(name).size)
@@ -238,6 +290,21 @@ class MedusaModel(nn.Module):
         value = task.decode(raw)[0].cpu().numpy()
         unit = self._manifests[name].unit
         return Result(name, task.spec.name, value, unit, task.labels)
+
+    def take(self, name: str, folder: ModelFolder) -> None:
+        """Load a head of a model folder. One that cannot be used is an orphan, not an error.
+
+        Raises:
+            FingerprintError: it belongs to another backbone.
+        """
+        try:
+            folder.require(name)
+            find_task(self.host, name, folder.heads[name])
+            tensors = folder.read_head(name)
+        except (PluginError, StoreError) as err:
+            self._unusable[name] = err
+        else:
+            self.attach(name, folder.heads[name], tensors)
 
     def attach(self, name: str, stored: HeadManifest, tensors: Mapping[str, Tensor]) -> None:
         """Put a stored head into memory. A missing plugin makes it an orphan, not an error."""
@@ -268,7 +335,7 @@ class MedusaModel(nn.Module):
 
     def remove_head(self, name: str) -> None:
         """Remove a head from the model folder, then from memory."""
-        if name not in self._manifests:
+        if name not in self._unusable:
             self.require(name)
         commit.remove_heads(self.path, [name])
         self._forget(name)
@@ -293,6 +360,7 @@ class MedusaModel(nn.Module):
     def _forget(self, name: str) -> None:
         self._manifests.pop(name, None)
         self._unusable.pop(name, None)
+        self._runner.forget([name])
         if self.tasks.pop(name, None) is not None:
             del self._modules_by_head[_key(name)]
 
@@ -302,6 +370,7 @@ def open_model(
     tasks: str | Collection[str] | None = None,
     device: str = "cpu",
     host: Host | None = None,
+    execution: Execution | None = None,
 ) -> MedusaModel:
     """Open a model folder.
 
@@ -310,9 +379,10 @@ def open_model(
         tasks: load only these heads; None: all.
         device: where to compute, such as "cpu" or "cuda".
         host: None: the installed plugins.
+        execution: how networks are run; None: prepared for inference, in float32.
 
     Raises:
-        StoreError: the folder is missing or damaged.
+        StoreError: the folder is missing or damaged, or a head of `tasks` is.
         UnknownNameError: a head of `tasks` does not exist.
         PluginError: a head of `tasks` needs a plugin that is missing or broken.
     """
@@ -322,22 +392,13 @@ def open_model(
     with ModelFolder.open(Path(path)) as folder:
         record = folder.manifest.backbone
         model = MedusaModel(
-            restore_backbone(record, folder.read_backbone()), record, folder.path, host
+            restore_backbone(record, folder.read_backbone()), record, folder.path, host, execution
         )
         if tasks is not None:
             for name in tasks:
-                if name not in folder.heads:
-                    raise UnknownNameError(
-                        "head", name, folder.heads, hint="Heads are shown by: medusa list"
-                    )
-        for name in folder.heads if tasks is None else dict.fromkeys(tasks):
-            stored = folder.heads[name]
-            try:
-                find_task(host, name, stored)
-                tensors = folder.read_head(name)
-            except PluginError:
-                tensors = {}
-            model.attach(name, stored, tensors)
+                folder.require(name)
+        for name in folder.manifest.heads if tasks is None else dict.fromkeys(tasks):
+            model.take(name, folder)
     if tasks is not None:
         model.select(tasks)
     for message in model.notes():

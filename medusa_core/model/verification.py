@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from medusa_core.backbones.fingerprint import fingerprint
-from medusa_core.errors import MedusaError, PluginError
+from medusa_core.errors import MedusaError, PluginError, StoreError
 from medusa_core.model import probe
 from medusa_core.model.assembly import restore_head, version_changes
 from medusa_core.model.medusa_model import restore_backbone
 from medusa_core.plugin_host.host import Host
-from medusa_core.store import weights
-from medusa_core.store.check import Problem, check
-from medusa_core.store.folder import ModelFolder
+from medusa_core.store import check, records, weights
+from medusa_core.store.check import Problem
+from medusa_core.store.layout import Layout
+from medusa_core.store.manifest import HeadManifest, ModelManifest
+
+NOT_REPLAYED = "not replayed"
 
 
 def verify_folder(path: Path, host: Host) -> dict[str, Any]:
-    """Re-hash everything and replay every probe.
+    """Re-hash everything and replay every probe, one head after the other.
 
     Returns:
         `ok`, `problems` (path, kind, message; a stray file does no harm) and `probes`, a head:
@@ -27,50 +30,74 @@ def verify_folder(path: Path, host: Host) -> dict[str, Any]:
     Raises:
         StoreError: there is no model folder, or `model.json` cannot be read.
     """
-    problems = check(path)
-    probes: dict[str, str] = {}
-    notes: list[str] = []
-    try:
-        with ModelFolder.open(path) as folder:
-            probes = dict.fromkeys(folder.heads, "not replayed")
-            problems += _replay(folder, host, probes, notes)
-    except MedusaError as err:
-        if all(problem.kind == "stray" for problem in problems):  # else it is told already
-            problems.append(Problem(str(path), "unreadable", err.message))
-    return {**_report(path, problems, probes), "notes": notes}
+    layout = Layout(path)
+    for before in records.states(layout, check.ATTEMPTS):
+        verification = _Verification(layout, host)
+        verification.run(before.data)
+        if records.read_state(layout) == before:
+            break
+    report = _report(path, verification.problems, verification.probes)
+    return {**report, "notes": verification.notes}
 
 
-def _replay(
-    folder: ModelFolder, host: Host, probes: dict[str, str], notes: list[str]
-) -> list[Problem]:
-    """Fill in the verdict on every head that can be replayed, and tell what is not as recorded."""
-    record = folder.manifest.backbone
-    backbone = restore_backbone(record, folder.read_backbone())
-    problems = []
-    if fingerprint(backbone.description.identity(), backbone.weights()) != record.fingerprint:
-        problems.append(
-            Problem(str(folder.path), "fingerprint", "the backbone is not the one recorded")
-        )
-    features = probe.probe_features(backbone)
-    for name, stored in folder.heads.items():
+class _Verification:
+    """One look at a model folder; at any time it holds the backbone and one head."""
+
+    def __init__(self, layout: Layout, host: Host) -> None:
+        self.layout, self.host = layout, host
+        self.problems: list[Problem] = []
+        self.probes: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def run(self, model: bytes) -> None:
+        """Fill in problems and verdicts for a `model.json`."""
         try:
-            data = folder.read_head_bytes(name)
-        except MedusaError:  # told by `check`
-            continue
+            manifest = records.parse(ModelManifest, model, self.layout.model)
+        except StoreError as err:
+            self.problems.append(Problem(str(self.layout.model), "schema", err.message))
+            return
+        backbone_sound = self._restore_backbone(manifest)
+        for name in manifest.heads:
+            problems, content = check.read_head(self.layout, manifest, name)
+            self.problems += problems
+            self.probes[name] = NOT_REPLAYED
+            if content is not None and backbone_sound:
+                self._replay(name, *content)
+        self.problems += check.stray_problems(self.layout, manifest)
+
+    def _restore_backbone(self, manifest: ModelManifest) -> bool:
+        problems = list(check.backbone_problems(self.layout, manifest))
+        if not problems:
+            record, place = manifest.backbone, self.layout.backbone
+            try:
+                data = check.read_backbone(self.layout, manifest)
+                backbone = restore_backbone(record, weights.from_bytes(data, place))
+                weight, identity = backbone.weights(), backbone.description.identity()
+                if fingerprint(identity, weight) != record.fingerprint:
+                    message = "the backbone is not the one recorded"
+                    problems.append(Problem(str(place), "fingerprint", message))
+                self.info = backbone.info
+                self.features = probe.probe_features(backbone)
+            except MedusaError as err:
+                problems.append(Problem(str(place), "backbone", err.message))
+        self.problems += problems
+        return not problems
+
+    def _replay(self, name: str, stored: HeadManifest, data: bytes) -> None:
+        """Fill in the verdict on one head, and tell what is not as recorded."""
         try:
             tensors = weights.from_bytes(data, f"head {name!r}")
-            _, head = restore_head(host, name, stored, backbone.info, tensors)
+            _, head = restore_head(self.host, name, stored, self.info, tensors)
         except PluginError as err:  # no damage
-            notes.append(f"{err.message} {err.hint or ''}".strip())
-            continue
+            self.notes.append(f"{err.message} {err.hint or ''}".strip())
+            return
         except MedusaError as err:
-            problems.append(Problem(name, "head", err.message))
-            continue
-        notes += version_changes(host, name, stored)
-        probes[name] = probe.compare(stored.probe, probe.probe_output(head, features))
-        if probes[name] == "different":
-            problems.append(Problem(name, "probe", "its output is not the recorded one"))
-    return problems
+            self.problems.append(Problem(name, "head", err.message))
+            return
+        self.notes += version_changes(self.host, name, stored)
+        self.probes[name] = probe.compare(stored.probe, probe.probe_output(head, self.features))
+        if self.probes[name] == "different":
+            self.problems.append(Problem(name, "probe", "its output is not the recorded one"))
 
 
 def _report(path: Path, problems: list[Problem], probes: dict[str, str]) -> dict[str, Any]:

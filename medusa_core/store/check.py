@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medusa_core.errors import StoreError
-from medusa_core.store import files, records
+from medusa_core.store import container, files, records
 from medusa_core.store.folder import fingerprint_error
 from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import HeadManifest, ModelManifest
 
-_ATTEMPTS = 10
+ATTEMPTS = 10
+"""How often to start again when other processes commit meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Problem:
 
 
 def check(path: str | os.PathLike[str]) -> list[Problem]:
-    """Everything that is wrong with a model folder; nothing for a sound one.
+    """Everything that is wrong with the files of a model folder; nothing for a sound one.
 
     It takes no lock. A commit meanwhile makes it start again; one under way may show as strays.
 
@@ -37,12 +38,11 @@ def check(path: str | os.PathLike[str]) -> list[Problem]:
         StoreError: there is no model folder at `path`.
     """
     layout = Layout(Path(path))
-    for _ in range(_ATTEMPTS):
-        before = records.read_model_bytes(layout)
-        problems = list(_problems(layout, before))
-        if records.read_model_bytes(layout) == before:
-            return problems
-    raise StoreError(f"{path} keeps being changed by other processes.", "Run the command again.")
+    for before in records.states(layout, ATTEMPTS):
+        problems = list(_problems(layout, before.data))
+        if records.read_state(layout) == before:
+            break
+    return problems
 
 
 def _problems(layout: Layout, model: bytes) -> Iterator[Problem]:
@@ -51,16 +51,35 @@ def _problems(layout: Layout, model: bytes) -> Iterator[Problem]:
     except StoreError as err:
         yield Problem(str(layout.model), "schema", err.message)
         return
-    yield from _backbone(layout, manifest)
-    for name, rev in manifest.heads.items():
-        yield from _head(layout, manifest, name, rev)
+    yield from backbone_problems(layout, manifest)
+    for name in manifest.heads:
+        yield from read_head(layout, manifest, name)[0]
+    yield from stray_problems(layout, manifest)
+
+
+def stray_problems(layout: Layout, manifest: ModelManifest) -> Iterator[Problem]:
+    """What `manifest` does not account for."""
     for path, ours in layout.strays(manifest.heads):
         message = "left over from a change; the next one clears it" if ours else "not part of it"
         yield Problem(str(path), "stray", message)
 
 
-def _backbone(layout: Layout, manifest: ModelManifest) -> Iterator[Problem]:
-    """One of the two files a reader would try must have the recorded hash."""
+def backbone_problems(layout: Layout, manifest: ModelManifest) -> list[Problem]:
+    """What is wrong with the files of the backbone."""
+    found = _backbone(layout, manifest)
+    return found if isinstance(found, list) else []
+
+
+def read_backbone(layout: Layout, manifest: ModelManifest) -> bytes:
+    """The file of a backbone without problems."""
+    found = _backbone(layout, manifest)
+    if isinstance(found, list):
+        raise StoreError(found[0].message)
+    return files.read(found, layout.root, container.MAX_BACKBONE_BYTES)
+
+
+def _backbone(layout: Layout, manifest: ModelManifest) -> Path | list[Problem]:
+    """Which of the two files a reader would try has the recorded hash, or why neither has."""
     problems = []
     for path in (layout.backbone, layout.next_backbone):
         try:
@@ -69,40 +88,43 @@ def _backbone(layout: Layout, manifest: ModelManifest) -> Iterator[Problem]:
             problems.append(Problem(str(path), "unreadable", err.message))
             continue
         if found == manifest.backbone.weights_sha256:
-            return
+            return path
         if found:
             message = "its sha256 is not the one that model.json records"
             problems.append(Problem(str(path), "hash", message))
-    yield from problems or [Problem(str(layout.backbone), "missing", "the file is missing")]
+    return problems or [Problem(str(layout.backbone), "missing", "the file is missing")]
 
 
-def _head(layout: Layout, manifest: ModelManifest, name: str, rev: str) -> Iterator[Problem]:
+def read_head(
+    layout: Layout, manifest: ModelManifest, name: str
+) -> tuple[list[Problem], tuple[HeadManifest, bytes] | None]:
+    """What is wrong with a head, and its record and weights where nothing is."""
+    rev = manifest.heads[name]
     head_json, weights = layout.head_json(name, rev), layout.head_weights(name, rev)
-    contents = [_read(layout, path) for path in (head_json, weights)]
-    unreadable = [content for content in contents if isinstance(content, Problem)]
-    if unreadable:
-        yield from unreadable
-        return
-    document, data = (content for content in contents if isinstance(content, bytes))
+    document = _read(layout, head_json, records.MAX_JSON)
+    data = _read(layout, weights, container.MAX_HEAD_BYTES)
+    if isinstance(document, Problem) or isinstance(data, Problem):
+        return [found for found in (document, data) if isinstance(found, Problem)], None
     try:
         head = records.parse(HeadManifest, document, head_json)
     except StoreError as err:
-        yield Problem(str(head_json), "schema", err.message)
-        return
+        return [Problem(str(head_json), "schema", err.message)], None
+    problems = []
     if records.sha256(data) != head.sha256:
         message = "its sha256 is not the one that head.json records"
-        yield Problem(str(weights), "hash", message)
+        problems.append(Problem(str(weights), "hash", message))
     elif records.revision(document, data) != rev:
-        yield Problem(str(head_json), "hash", "it is not what was committed")
+        problems.append(Problem(str(head_json), "hash", "it is not what was committed"))
     if head.fingerprint != manifest.backbone.fingerprint:
         error = fingerprint_error(name, head.fingerprint, manifest.backbone.fingerprint)
-        yield Problem(str(head_json), "fingerprint", error.message)
+        problems.append(Problem(str(head_json), "fingerprint", error.message))
+    return problems, None if problems else (head, data)
 
 
-def _read(layout: Layout, path: Path) -> bytes | Problem:
+def _read(layout: Layout, path: Path, limit: int) -> bytes | Problem:
     try:
         if not files.exists(path):
             return Problem(str(path), "missing", "the file is missing")
-        return files.read(path, layout.root)
+        return files.read(path, layout.root, limit)
     except StoreError as err:
         return Problem(str(path), "unreadable", err.message)

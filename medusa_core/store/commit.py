@@ -10,21 +10,32 @@ from types import MappingProxyType
 
 from medusa_core import __version__
 from medusa_core.errors import NameTakenError, StoreError, UnknownNameError
-from medusa_core.store import files, records
+from medusa_core.store import container, files, records
 from medusa_core.store.folder import fingerprint_error
 from medusa_core.store.layout import Layout, checked_name
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, ModelManifest
-from medusa_core.store.transaction import best_effort, commit, locked, write_revisions, writing
+from medusa_core.store.transaction import (
+    best_effort,
+    commit,
+    locked,
+    tidy,
+    write_revisions,
+    writing,
+)
 
 PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class NewHead:
-    """A head to be committed: its manifest and the content of its `head.safetensors`."""
+    """A head to be committed: its manifest and the content of its `head.safetensors`.
+
+    document: its `head.json`, where that is to be kept bit by bit (of a head file).
+    """
 
     manifest: HeadManifest
     weights: bytes
+    document: bytes | None = None
 
 
 _NO_HEADS: Mapping[str, NewHead] = MappingProxyType({})
@@ -96,6 +107,23 @@ def commit_head(
     commit_heads(path, {name: head}, expect_fingerprint=expect_fingerprint, replace=replace)
 
 
+def import_head(
+    path: PathLike,
+    name: str,
+    head: NewHead,
+    *,
+    expect_fingerprint: str,
+    replace: bool = False,
+) -> None:
+    """Add one head that was not trained here; as `commit_heads`.
+
+    An unfinished training of that name goes on; the report of a replaced head goes.
+    """
+    layout = Layout(Path(path))
+    old = [layout.report(name), layout.log(name)]
+    _commit_heads(path, {name: head}, expect_fingerprint, replace, old)
+
+
 def commit_heads(
     path: PathLike,
     heads: Mapping[str, NewHead],
@@ -116,6 +144,17 @@ def commit_heads(
         FingerprintError: the folder has another backbone.
         StoreError: hash and weights disagree, or the folder cannot be read or written.
     """
+    work = [Layout(Path(path)).work(name) for name in heads]
+    _commit_heads(path, heads, expect_fingerprint, replace, work)
+
+
+def _commit_heads(
+    path: PathLike,
+    heads: Mapping[str, NewHead],
+    expect_fingerprint: str,
+    replace: bool,
+    finished: Iterable[Path],
+) -> None:
     contents = _contents(Layout(Path(path)), heads)
     with writing(path) as (layout, manifest):
         for name, head in heads.items():
@@ -124,8 +163,7 @@ def commit_heads(
             _check_fingerprint(name, expect_fingerprint, manifest.backbone)
             _check_fingerprint(name, head.manifest.fingerprint, manifest.backbone)
         revisions = write_revisions(layout, contents)
-        changed = _changed(manifest, {**manifest.heads, **revisions})
-        commit(layout, changed, finished=[layout.work(name) for name in heads])
+        commit(layout, _changed(manifest, {**manifest.heads, **revisions}), finished)
 
 
 def remove_heads(path: PathLike, names: Iterable[str]) -> None:
@@ -158,7 +196,7 @@ def rename_head(path: PathLike, old: str, new: str) -> None:
         _refuse_taken(new, manifest)
         rev = manifest.heads[old]
         head_json = files.read(layout.head_json(old, rev), layout.root, records.MAX_JSON)
-        weights = files.read(layout.head_weights(old, rev), layout.root)
+        weights = files.read(layout.head_weights(old, rev), layout.root, container.MAX_HEAD_BYTES)
         if records.revision(head_json, weights) != rev:
             raise StoreError(
                 f"{layout.revision(old, rev)} is damaged, so {old!r} cannot be renamed.",
@@ -171,6 +209,21 @@ def rename_head(path: PathLike, old: str, new: str) -> None:
             for place in (layout.report, layout.log):
                 if files.is_folder(place(old).parent) and files.exists(place(old)):
                     files.move(place(old), place(new))
+
+
+def repair(path: PathLike) -> list[Path]:
+    """Delete what changes that did not end have left: files that no commit points to.
+
+    Returns:
+        What was deleted.
+
+    Raises:
+        StoreError: there is no model folder, `model.json` is damaged, or a file cannot be deleted.
+    """
+    layout = Layout(Path(path))
+    records.read_model(layout)  # so that no lock file is made where there is no model folder
+    with locked(layout):
+        return tidy(layout)
 
 
 def require_free(path: PathLike) -> None:
@@ -225,8 +278,8 @@ def _contents(layout: Layout, heads: Mapping[str, NewHead]) -> dict[str, tuple[b
     for name, head in heads.items():
         if records.sha256(head.weights) != head.manifest.sha256:
             raise StoreError(f"The sha256 in the manifest of head {name!r} is not its weights'.")
-        head_json = records.dump(head.manifest, layout.head(name) / "head.json")
-        contents[name] = head_json, head.weights
+        document = head.document or records.dump(head.manifest, layout.head(name) / "head.json")
+        contents[name] = document, head.weights
     return contents
 
 
@@ -250,12 +303,17 @@ def _check_fingerprint(name: str, fingerprint: str, backbone: BackboneRecord) ->
         raise fingerprint_error(name, fingerprint, backbone.fingerprint)
 
 
+def name_taken(name: str) -> NameTakenError:
+    """The error for a name that a head has already."""
+    return NameTakenError(
+        f"A head {name!r} exists already.",
+        hint="Replace it with --replace, or give the new one another name with --name.",
+    )
+
+
 def _refuse_taken(name: str, manifest: ModelManifest) -> None:
     if name in manifest.heads:
-        raise NameTakenError(
-            f"A head {name!r} exists already.",
-            hint="Replace it with --replace, or give the new one another name with --name.",
-        )
+        raise name_taken(name)
 
 
 def _refuse_unknown(name: str, manifest: ModelManifest) -> None:

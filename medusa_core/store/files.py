@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medusa_core.errors import StoreError
@@ -32,6 +32,7 @@ _HINTS = {
     errno.EMFILE: "Raise the limit on open files (ulimit -n).",
     errno.ENOENT: "Restore it from a copy, or remove the head it belongs to: medusa remove-task",
 }
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _OTHER_HINT = "Check the disk and the permissions of the folder."
 
 
@@ -44,6 +45,12 @@ def reported(action: str, path: Path) -> Iterator[None]:
         reason = err.strerror or str(err)
         hint = _HINTS.get(err.errno or 0, _OTHER_HINT)
         raise StoreError(f"Cannot {action} {path}: {reason}.", hint) from err
+
+
+def is_shortage(error: StoreError) -> bool:
+    """Whether the process lacked something, so that the file itself may be sound."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _SHORTAGES
 
 
 def temporary(path: Path) -> Path:
@@ -66,6 +73,18 @@ def write(path: Path, data: bytes) -> None:
         finally:
             os.close(descriptor)
         os.replace(temporary(path), path)
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """`write`, where no lock is held and nobody tidies: what is left half done is cleared."""
+    if exists(temporary(path)):  # of a process that was killed
+        remove(temporary(path))
+    try:
+        write(path, data)
+    except StoreError:
+        with suppress(StoreError):
+            remove(temporary(path))
+        raise
 
 
 def make_folder(path: Path, parents: bool = False) -> None:
@@ -182,18 +201,29 @@ def read(path: Path, root: Path, limit: int | None = None) -> bytes:
     Raises:
         StoreError: it cannot be read, or is longer than `limit`.
     """
+    return read_state(path, root, limit)[1]
+
+
+def read_state(path: Path, root: Path, limit: int | None = None) -> tuple[tuple[int, int], bytes]:
+    """As `read`, and before it what tells the file from any other that gets its name."""
     descriptor = open_read(path, root)
     try:
         with reported("read", path):
-            size = os.fstat(descriptor).st_size
-            if limit is not None and size > limit:
-                raise StoreError(
-                    f"{path} has {size} bytes, more than the {limit} it may have.",
-                    hint="It was not written by medusa: restore it from a copy.",
-                )
-            return b"".join(chunks(descriptor))
+            found = os.fstat(descriptor)
+            return (found.st_ino, found.st_mtime_ns), read_open(descriptor, path, limit)
     finally:
         os.close(descriptor)
+
+
+def read_open(descriptor: int, path: Path, limit: int | None = None) -> bytes:
+    """The content of an open file; `path` and `limit` as in `read`."""
+    size = os.fstat(descriptor).st_size
+    if limit is not None and size > limit:
+        raise StoreError(
+            f"{path} has {size} bytes, more than the {limit} it may have.",
+            hint="It was not written by medusa: restore it from a copy.",
+        )
+    return b"".join(chunks(descriptor))
 
 
 def sha256(path: Path, root: Path) -> str:

@@ -10,7 +10,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
 from medusa_core.errors import FingerprintError, StoreError, UnknownNameError
-from medusa_core.store import files, records
+from medusa_core.store import container, files, records
 from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import HeadManifest, ModelManifest
 
@@ -31,30 +31,29 @@ class ModelFolder:
     path: Path
     manifest: ModelManifest
     heads: Mapping[str, HeadManifest]
+    damaged: Mapping[str, StoreError]
+    """Heads whose files cannot be read, and why: they are in nobody's way."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> ModelFolder:
         """Take a snapshot. No lock: `model.json` being the same before and after proves it whole.
 
         Raises:
-            StoreError: there is no model folder, or a file is missing, malformed or too new.
+            StoreError: there is no model folder, or `model.json` is malformed or too new.
         """
         layout = Layout(Path(path))
-        for _ in range(_ATTEMPTS):
-            before = records.read_model_bytes(layout)
-            manifest = records.parse(ModelManifest, before, layout.model)
+        for before in records.states(layout, _ATTEMPTS):
+            manifest = records.parse(ModelManifest, before.data, layout.model)
             try:
                 folder = cls(layout, manifest)
             except StoreError:
-                if records.read_model_bytes(layout) == before:
+                if records.read_state(layout) == before:
                     raise
                 continue
-            if records.read_model_bytes(layout) == before:
-                return folder
+            if records.read_state(layout) == before:
+                break
             folder.close()
-        raise StoreError(
-            f"{path} keeps being changed by other processes.", hint="Run the command again."
-        )
+        return folder
 
     def __init__(self, layout: Layout, manifest: ModelManifest) -> None:
         """Open what `manifest` names; call `open` instead."""
@@ -67,20 +66,27 @@ class ModelFolder:
         descriptors: list[int] = []
         self._close = weakref.finalize(self, _close_all, descriptors)
         heads: dict[str, HeadManifest] = {}
+        damaged: dict[str, StoreError] = {}
         try:
             for candidate in (layout.next_backbone, layout.backbone):  # see `transaction`
                 if files.exists(candidate):
                     self._backbone.append(files.open_read(candidate, layout.root))
                     descriptors.append(self._backbone[-1])
             for name, rev in manifest.heads.items():
-                self._documents[name], heads[name] = records.read_head(layout, name, rev)
-                weights = files.open_read(layout.head_weights(name, rev), layout.root)
-                self._weights[name] = weights
+                try:
+                    document, head = records.read_head(layout, name, rev)
+                    weights = files.open_read(layout.head_weights(name, rev), layout.root)
+                except StoreError as err:
+                    if files.is_shortage(err):
+                        raise
+                    damaged[name] = err.with_traceback(None)  # which holds this object
+                    continue
+                self._documents[name], self._weights[name], heads[name] = document, weights, head
                 descriptors.append(weights)
         except BaseException:
             self.close()
             raise
-        self.heads = MappingProxyType(heads)
+        self.heads, self.damaged = MappingProxyType(heads), MappingProxyType(damaged)
 
     def read_backbone(self) -> dict[str, Tensor]:
         """The tensors of the backbone; errors as of `read_backbone_bytes`."""
@@ -96,7 +102,7 @@ class ModelFolder:
         """
         path = self._layout.backbone
         for descriptor in self._backbone:
-            data = self._read(descriptor, path)
+            data = self._read(descriptor, path, container.MAX_BACKBONE_BYTES)
             if records.sha256(data) == self.manifest.backbone.weights_sha256:
                 return data
         raise StoreError(
@@ -117,16 +123,15 @@ class ModelFolder:
 
         Raises:
             UnknownNameError: there is no such head.
-            StoreError: the head is not the one that was committed.
+            StoreError: the head cannot be read, or is not the one that was committed.
             FingerprintError: it belongs to another backbone.
         """
-        if name not in self.heads:
-            raise UnknownNameError("head", name, self.heads)
+        self.require(name)
         head, fingerprint = self.heads[name], self.manifest.backbone.fingerprint
         if head.fingerprint != fingerprint:
             raise fingerprint_error(name, head.fingerprint, fingerprint)
         path = self._weights_path(name)
-        data = self._read(self._weights[name], path)
+        data = self._read(self._weights[name], path, container.MAX_HEAD_BYTES)
         whole = records.revision(self._documents[name], data) == self.manifest.heads[name]
         if not whole or records.sha256(data) != head.sha256:
             raise StoreError(
@@ -135,6 +140,24 @@ class ModelFolder:
                 hint=f"Restore it from a copy, or remove it: medusa remove-task {name}",
             )
         return data
+
+    def head_document(self, name: str) -> bytes:
+        """`head.json` of a head as it is on the disk."""
+        self.require(name)
+        return self._documents[name]
+
+    def require(self, name: str) -> None:
+        """Check that a head is there and readable.
+
+        Raises:
+            UnknownNameError: there is none of that name.
+            StoreError: its files cannot be read.
+        """
+        if name in self.damaged:
+            raise self.damaged[name]
+        if name not in self.heads:
+            known = self.manifest.heads
+            raise UnknownNameError("head", name, known, hint="Heads are shown by: medusa list")
 
     def head_size(self, name: str) -> int:
         """Bytes of a head's weights on the disk."""
@@ -160,9 +183,9 @@ class ModelFolder:
     def _weights_path(self, name: str) -> Path:
         return self._layout.head_weights(name, self.manifest.heads[name])
 
-    def _read(self, descriptor: int, path: Path) -> bytes:
+    def _read(self, descriptor: int, path: Path, limit: int) -> bytes:
         with files.reported("read", path):
-            return b"".join(files.chunks(descriptor))
+            return files.read_open(descriptor, path, limit)
 
 
 def fingerprint_error(name: str, head: str, backbone: str) -> FingerprintError:

@@ -107,6 +107,10 @@ class Layout:
         """The resume state of an unfinished training of a head."""
         return self.all_work / checked_name(name)
 
+    def work_lock(self, name: str) -> Path:
+        """The file that a training of a head locks; no head can be called that."""
+        return self.all_work / f"{checked_name(name)}.lock"
+
     def strays(self, heads: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
         """Entries that `heads` (name → current revision) does not account for.
 

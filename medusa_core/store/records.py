@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from packaging.version import InvalidVersion, Version
 from pydantic import ValidationError
 from pydantic_core import from_json
 
@@ -44,8 +47,14 @@ def dump(record: Record, path: Path) -> bytes:
     return data
 
 
-def parse(kind: type[R], data: bytes, path: Path) -> R:
+def parse(kind: type[R], data: bytes, path: Path | str, hint: str | None = None) -> R:
     """The manifest read from `path`.
+
+    Args:
+        kind: of manifest.
+        data: its text.
+        path: what to call it in an error.
+        hint: what to do about a damaged one; None: as befits a file of a model folder.
 
     Raises:
         StoreError: it is not JSON, of a newer format, or does not fit the schema.
@@ -55,6 +64,7 @@ def parse(kind: type[R], data: bytes, path: Path) -> R:
     restore = "Restore it from a copy."
     if kind is HeadManifest:
         restore = "Restore it from a copy, or remove the head it belongs to: medusa remove-task"
+    restore = hint or restore
     try:
         document = from_json(data)
     except ValueError as err:
@@ -63,11 +73,13 @@ def parse(kind: type[R], data: bytes, path: Path) -> R:
         raise StoreError(f"{path} holds no JSON object.", hint=restore)
     version = document.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        writer = f" by medusa {document['medusa_version']}" if "medusa_version" in document else ""
+        writer = _writer(document)
         raise StoreError(
-            f"{path} was written{writer} in format {version}; "
+            f"{path} was written{f' by medusa {writer}' if writer else ''} in format {version}; "
             f"this is medusa {__version__}, which reads format {SCHEMA_VERSION}.",
-            hint="Upgrade: pip install --upgrade medusa-heads",
+            hint=f"Upgrade: pip install --upgrade 'medusa-heads>={writer}'"
+            if writer
+            else "Upgrade: pip install --upgrade medusa-heads",
         )
     try:
         return kind.model_validate_json(data)
@@ -78,8 +90,30 @@ def parse(kind: type[R], data: bytes, path: Path) -> R:
         raise StoreError(f"{path} is damaged: {where}: {first['msg']}{more}.", restore) from err
 
 
-def read_model_bytes(layout: Layout) -> bytes:
-    """The content of `model.json`.
+def _writer(document: dict[str, Any]) -> Version | None:
+    """The version of medusa that wrote a manifest: one that can read it."""
+    inner: Any = document
+    for key in ("provenance", "versions", "medusa"):  # of a head
+        inner = inner.get(key) if isinstance(inner, dict) else None
+    try:
+        return Version(str(document.get("medusa_version", inner)))
+    except InvalidVersion:
+        return None
+
+
+@dataclass(frozen=True)
+class State:
+    """`model.json` as it was at one moment. After every commit it is another one.
+
+    identity: of the file, so that a change and its reversal do not pass for none.
+    """
+
+    identity: tuple[int, int]
+    data: bytes
+
+
+def read_state(layout: Layout) -> State:
+    """The present state.
 
     Raises:
         StoreError: there is no model folder, or it cannot be read.
@@ -90,12 +124,25 @@ def read_model_bytes(layout: Layout) -> bytes:
             f"There is no model folder at {layout.root}{why}.",
             hint=f"Make one: medusa init {layout.root}",
         )
-    return files.read(layout.model, layout.root, MAX_JSON)
+    return State(*files.read_state(layout.model, layout.root, MAX_JSON))
+
+
+def states(layout: Layout, attempts: int) -> Iterator[State]:
+    """The present state, again and again, for a reader that found it changed meanwhile.
+
+    Raises:
+        StoreError: as of `read_state`; or `attempts` were not enough.
+    """
+    for _ in range(attempts):
+        yield read_state(layout)
+    raise StoreError(
+        f"{layout.root} keeps being changed by other processes.", hint="Run the command again."
+    )
 
 
 def read_model(layout: Layout) -> ModelManifest:
-    """`model.json` as it is now; errors as of `read_model_bytes` and `parse`."""
-    return parse(ModelManifest, read_model_bytes(layout), layout.model)
+    """`model.json` as it is now; errors as of `read_state` and `parse`."""
+    return parse(ModelManifest, read_state(layout).data, layout.model)
 
 
 def read_head(layout: Layout, name: str, rev: str) -> tuple[bytes, HeadManifest]:

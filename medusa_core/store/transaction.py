@@ -3,7 +3,7 @@
 1. New content is written under names that `model.json` does not mention, and synced.
 2. `commit` replaces `model.json` in one step and syncs it. Before it the folder is in the old
    state, after it in the new one.
-3. Only `_tidy` deletes, and only what the `model.json` *on the disk* does not mention. It runs
+3. Only `tidy` deletes, and only what the `model.json` *on the disk* does not mention. It runs
    before a change (the remains of a crash), and after it, be it done or failed.
 
 Writers hold the lock throughout; nobody holds it while training. Readers need none.
@@ -36,12 +36,12 @@ def writing(path: str | os.PathLike[str]) -> Iterator[tuple[Layout, ModelManifes
     layout = Layout(Path(path))
     records.read_model(layout)  # so that no lock file is made where there is no model folder
     with locked(layout):
-        _tidy(layout)
+        tidy(layout)
         try:
             yield layout, records.read_model(layout)
         finally:
             with best_effort(f"{path} holds files that the next change deletes"):
-                _tidy(layout)
+                tidy(layout)
 
 
 def write_revisions(layout: Layout, heads: Mapping[str, tuple[bytes, bytes]]) -> dict[str, str]:
@@ -76,14 +76,23 @@ def commit(layout: Layout, manifest: ModelManifest, finished: Iterable[Path] = (
                 files.remove(path)
 
 
-def _tidy(layout: Layout) -> None:
-    """Delete what `model.json` does not mention, once this one is sure to stay."""
+def tidy(layout: Layout) -> list[Path]:
+    """Delete what `model.json` does not mention, once this one is sure to stay.
+
+    The caller holds the lock. What is not Medusa's own is left alone.
+
+    Returns:
+        What was deleted.
+    """
     files.sync_folder(layout.root)
     manifest = records.read_model(layout)
     _settle_backbone(layout, manifest)
+    removed = []
     for path, ours in layout.strays(manifest.heads):
         if ours:
             files.remove(path)
+            removed.append(path)
+    return removed
 
 
 def _settle_backbone(layout: Layout, manifest: ModelManifest) -> None:
@@ -120,16 +129,45 @@ def locked(layout: Layout) -> Iterator[None]:
     Raises:
         StoreError: another one does not end, or the lock file cannot be made.
     """
-    lock = FileLock(layout.lock, timeout=LOCK_SECONDS)
-    with files.reported("write", layout.lock):
+    busy = StoreError(
+        f"Another medusa process has been writing to {layout.root} for {LOCK_SECONDS:.0f} seconds.",
+        hint="Wait for it to end, then run the command again.",
+    )
+    with _holding(layout.lock, LOCK_SECONDS, busy):
+        yield
+
+
+@contextmanager
+def training(path: str | os.PathLike[str], name: str) -> Iterator[None]:
+    """Keep other trainings of a head of this name out; writers are not kept waiting.
+
+    Raises:
+        StoreError: one is under way, or the lock file cannot be made.
+    """
+    layout = Layout(Path(path))
+    files.make_folder(layout.all_work)
+    busy = StoreError(
+        f"Another medusa process is training a head {name!r} for {layout.root}.",
+        hint="Give this one another name with --name, or wait for the other one to end.",
+    )
+    with _holding(layout.work_lock(name), 0, busy):
+        try:
+            yield
+        finally:
+            with best_effort(f"{layout.work_lock(name)} is left"):
+                if os.name != "nt":  # it is in use; Windows would not have it
+                    files.remove(layout.work_lock(name))
+
+
+@contextmanager
+def _holding(path: Path, seconds: float, busy: StoreError) -> Iterator[None]:
+    """Hold a lock that the operating system takes back when its owner is killed."""
+    lock = FileLock(path, timeout=seconds)
+    with files.reported("write", path):
         try:
             lock.acquire()
         except Timeout as err:
-            raise StoreError(
-                f"Another medusa process has been writing to {layout.root} "
-                f"for {LOCK_SECONDS:.0f} seconds.",
-                hint="Wait for it to end, then run the command again.",
-            ) from err
+            raise busy from err
     try:
         yield
     finally:

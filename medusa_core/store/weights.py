@@ -10,6 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from medusa_core.errors import StoreError
+from medusa_core.store import container
 
 
 def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
@@ -29,8 +30,9 @@ def from_bytes(data: bytes, source: object) -> dict[str, Tensor]:
         source: what to call the file in an error.
 
     Raises:
-        StoreError: it is malformed.
+        StoreError: it is malformed, or beyond the limits of `container`.
     """
+    container.split(data, source)
     try:
         return load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError, AssertionError) as err:

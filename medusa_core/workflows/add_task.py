@@ -22,7 +22,7 @@ from medusa_core.engine.report import training_report
 from medusa_core.engine.scores import require_figures
 from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
-from medusa_core.errors import NameTakenError, UsageError
+from medusa_core.errors import NameTakenError, StoreError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import (
@@ -37,8 +37,10 @@ from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.plugin_host.importing import FAILURES, describe
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
+from medusa_core.store.commit import NewHead
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout
+from medusa_core.store.transaction import training
 from medusa_core.workflows import preparation
 
 DEFAULT_STEPS = 800
@@ -67,6 +69,7 @@ class TrainOptions:
     precision: str = "fp32"
     tensorboard: str | Path | None = None
     resume: bool = False
+    on_bad_sample: str = "fail"
 
     def __post_init__(self) -> None:
         """Refuse what no training can use.
@@ -80,6 +83,8 @@ class TrainOptions:
             raise UsageError(f"--lr {self.lr}: a positive number up to {MAX_LR:g} is needed.")
         if not 0 <= self.seed <= MAX_SEED:
             raise UsageError(f"--seed {self.seed}: a number from 0 to {MAX_SEED} is needed.")
+        if self.on_bad_sample not in preparation.ON_BAD_SAMPLE:
+            raise UsageError(f"--on-bad-sample {self.on_bad_sample}: fail or skip is needed.")
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class _Plan:
     dataset: Dataset
     size: tuple[int, int]
     steps: int
+    skipped: Mapping[str, str]
 
 
 def add_task(
@@ -137,7 +143,9 @@ def add_task(
     wanted = _names([tasks] if isinstance(tasks, str) else list(tasks), name)
     refs = preparation.parse_data(data)
     preparation.require_bindings_used(refs, (*wanted, *wanted.values()))
-    plans = [_plan(host, head, task, refs, split, options) for head, task in wanted.items()]
+    plans = [
+        _plan(host, head, task, refs, split, options, progress) for head, task in wanted.items()
+    ]
     device = preparation.choose_device(options.device)
     preparation.check_options(options.precision, device, options.tensorboard)
     if not model.exists() and not dry_run:
@@ -148,7 +156,7 @@ def add_task(
     with ModelFolder.open(model) as folder:
         record, existing = folder.manifest.backbone, set(folder.heads)
         if options.resume and len(plans) > 1 and not replace:  # those before the interruption
-            plans = [plan for plan in plans if plan.name not in folder.heads]
+            plans = [plan for plan in plans if plan.name not in folder.manifest.heads]
         for plan in plans:
             _check_name(plan.name, folder, replace)
         backbone = restore_backbone(record, folder.read_backbone())
@@ -161,38 +169,40 @@ def add_task(
         if dry_run:
             done[plan.name] = _describe(plan)
             continue
-        trained = _train(host, model, plan, backbone, record.fingerprint, options, device, progress)
-        head, outcome, cached, parts, seconds = trained
-        provenance = {
-            "data": [str(ref) for ref in refs],
-            "dataset": plan.dataset.name,
-            "dataset_digest": plan.dataset.digest,
-            "split": split,
-            "images": len(parts[0]),
-            "selection_images": len(parts[1]),
-            "steps": plan.steps,
-            "batch": options.batch,
-            "lr": options.lr,
-            "seed": options.seed,
-            "views": options.views,
-            "precision": options.precision,
-        }
-        committed = preparation.new_head(
-            host,
-            plan.task,
-            plan.ref,
-            head,
-            backbone,
-            record.fingerprint,
-            features,
-            plan.size,
-            outcome,
-            provenance,
-            plan.head_owner,
-        )
-        commit.commit_head(
-            model, plan.name, committed, replace=replace, expect_fingerprint=record.fingerprint
-        )
+        with training(model, plan.name):
+            trained = _train(
+                host, model, plan, backbone, record.fingerprint, options, device, progress
+            )
+            head, outcome, cached, parts, seconds = trained
+            provenance = {
+                "data": [str(ref) for ref in refs],
+                "dataset": plan.dataset.name,
+                "dataset_digest": plan.dataset.digest,
+                "split": split,
+                "images": len(parts[0]),
+                "selection_images": len(parts[1]),
+                "steps": plan.steps,
+                "batch": options.batch,
+                "lr": options.lr,
+                "seed": options.seed,
+                "views": options.views,
+                "precision": options.precision,
+                **({"skipped": _shown(plan.skipped)} if plan.skipped else {}),
+            }
+            committed = preparation.new_head(
+                host,
+                plan.task,
+                plan.ref,
+                head,
+                backbone,
+                record.fingerprint,
+                features,
+                plan.size,
+                outcome,
+                provenance,
+                plan.head_owner,
+            )
+            _commit(model, plan.name, committed, replace, record.fingerprint)
         host.tell(added(model, plan.name, committed.manifest, plan.name in existing))
         report = _report(model, plan, head, cached, parts[1], outcome, progress)
         log = preparation.write_report(
@@ -245,29 +255,44 @@ def _plan(
     refs: Sequence[Any],
     split: str,
     options: TrainOptions,
+    progress: Progress,
 ) -> _Plan:
     spec = host.tasks.get(task_name)
     preparation.count_steps(options.steps, options.epochs, DEFAULT_STEPS, 1, options.batch)
     ref = complete_head_ref(host, spec, options.head, options.settings or {})
     dataset = preparation.data_for(host, refs, spec, name, split, options.limit)
     labels = check_target(dataset, spec)
+    task, skipped = make_task(host, spec, labels), dict[str, str]()
+    if options.on_bad_sample == "skip":
+        dataset, skipped = preparation.screened(dataset, Binding(task, labels), progress)
     train, _ = selection_split(dataset)
     steps = preparation.count_steps(
         options.steps, options.epochs, DEFAULT_STEPS, len(train), options.batch
     )
     size = preparation.training_size(dataset, options.size, options.batch)
-    task = make_task(host, spec, labels)
     require_figures(Binding(task, labels), selection=True)
     owner = choose_architecture(host, spec, options.head).provider.distribution
-    return _Plan(name, task, labels, ref, owner, dataset, size, steps)
+    return _Plan(name, task, labels, ref, owner, dataset, size, steps, skipped)
 
 
 def _check_name(name: str, folder: ModelFolder, replace: bool) -> None:
-    if name in folder.heads and not replace:
-        raise NameTakenError(
-            f"A head {name!r} exists already.",
-            hint="Replace it with --replace, or give the new one another name with --name.",
+    if name in folder.manifest.heads and not replace:
+        raise commit.name_taken(name)
+
+
+def _commit(model: Path, name: str, head: NewHead, replace: bool, fingerprint: str) -> None:
+    """Commit a trained head. Where that fails, its training is kept, and the error says so."""
+    try:
+        commit.commit_head(model, name, head, replace=replace, expect_fingerprint=fingerprint)
+    except NameTakenError as err:
+        err.hint = (
+            "It was added meanwhile. The finished training is kept, --resume takes it up: together "
+            f"with --replace, or after medusa rename-head {name} OTHER."
         )
+        raise
+    except StoreError as err:
+        err.hint = f"{err.hint or ''} The finished training is kept: add --resume.".strip()
+        raise
 
 
 def _describe(plan: _Plan) -> dict[str, Any]:
@@ -279,7 +304,14 @@ def _describe(plan: _Plan) -> dict[str, Any]:
         "size": list(plan.size),
         "steps": plan.steps,
         "classes": len(plan.labels.names) if plan.labels else None,
+        "skipped": _shown(plan.skipped),
     }
+
+
+def _shown(skipped: Mapping[str, str]) -> dict[str, Any]:
+    """How many samples were skipped, and the first of them with the reason."""
+    first = list(skipped.items())[: preparation.SHOWN_SKIPPED]
+    return {"count": len(skipped), "samples": dict(first)}
 
 
 def _report(
@@ -331,9 +363,9 @@ def _train(
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         head = make_head(host, plan.ref, backbone.info, plan.task.out_channels, plan.head_owner)
-        training = HeadTraining(plan.task, head, cached, parts, settings, identity, work, device)
-        preparation.resume(training, options.resume, plan.name, progress)
+        run = HeadTraining(plan.task, head, cached, parts, settings, identity, work, device)
+        preparation.resume(run, options.resume, plan.name, progress)
         board = Path(options.tensorboard) / plan.name if options.tensorboard else None
-        log = preparation.training_log(training, board, progress)
-        outcome = training.run(progress, f"Training {plan.name}", log)
+        log = preparation.training_log(run, board, progress)
+        outcome = run.run(progress, f"Training {plan.name}", log)
     return head, outcome, cached, parts, time.perf_counter() - started

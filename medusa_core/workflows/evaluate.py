@@ -22,7 +22,8 @@ from medusa_core.engine.evaluator import HeadScores
 from medusa_core.engine.scores import require_figures
 from medusa_core.errors import DataError, UnknownNameError, UsageError
 from medusa_core.model.assembly import make_task
-from medusa_core.model.medusa_model import MedusaModel, open_model
+from medusa_core.model.execution import Execution
+from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.workflows import preparation
@@ -39,6 +40,7 @@ def evaluate(
     long_side: int | None = None,
     limit: int | None = None,
     device: str | None = None,
+    execution: Execution | None = None,
     host: Host | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -55,6 +57,7 @@ def evaluate(
         long_side: as in `MedusaModel.predict`.
         limit: at most so many images a data set, evenly spread.
         device: where to compute.
+        execution: how networks are run; None: prepared for inference, in float32.
         host: None: the installed plugins.
         progress: counts images.
 
@@ -68,8 +71,7 @@ def evaluate(
         DataError: a sample cannot be read, or no data set has the target of a head in `tasks`.
     """
     progress = progress or SilentProgress()
-    if not isinstance(model, MedusaModel):
-        model = open_model(model, tasks, preparation.choose_device(device), host)
+    model = preparation.opened(model, tasks, device, host, execution)
     checks = [_parse_check(text, model, model.select(tasks)) for text in minimum]
     judges = _judges(model, model.select(tasks), settings or {})
     scores, sources, missing = score(

@@ -69,9 +69,10 @@ def make_plan(
     """Check everything that `train_backbone` is given; arguments and errors as there."""
     check_balance(balance)
     with ModelFolder.open(model) as folder:
-        if folder.heads:
+        if folder.manifest.heads:
             raise StoreError(
-                f"{model} has heads ({', '.join(folder.heads)}): they would not fit another one.",
+                f"{model} has heads ({', '.join(folder.manifest.heads)}): they would not fit "
+                "another one.",
                 hint="Train in a folder of its own: medusa init NEW --backbone …",
             )
         record = folder.manifest.backbone

@@ -18,7 +18,15 @@ from medusa_core.api import API_VERSION, Dataset, HeadRef, Task, TaskSpec
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import Size, size_votes
 from medusa_core.engine import checkpoint
-from medusa_core.engine.datasets import DataRef, Joined, check_target, load_dataset, shorten
+from medusa_core.engine.binding import Binding
+from medusa_core.engine.datasets import (
+    DataRef,
+    Joined,
+    Subset,
+    check_target,
+    load_dataset,
+    shorten,
+)
 from medusa_core.engine.precision import check_precision
 from medusa_core.engine.training import Outcome, Training
 from medusa_core.engine.training_log import (
@@ -28,10 +36,12 @@ from medusa_core.engine.training_log import (
     TrainingLog,
     require_tensorboard,
 )
-from medusa_core.errors import StoreError, UnknownNameError, UsageError
+from medusa_core.errors import DataError, StoreError, UnknownNameError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
+from medusa_core.model.execution import Execution
 from medusa_core.model.images import STRIDE
+from medusa_core.model.medusa_model import MedusaModel, open_model
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
 from medusa_core.store import files, weights
@@ -76,6 +86,44 @@ def data_for(
         check_target(parts[0], task)
     whole = fitting[0] if len(fitting) == 1 else Joined(fitting)
     return shorten(whole, limit)
+
+
+ON_BAD_SAMPLE = ("fail", "skip")
+SHOWN_SKIPPED = 20
+
+
+def screened(
+    dataset: Dataset, binding: Binding, progress: Progress
+) -> tuple[Dataset, dict[str, str]]:
+    """The samples of a data set that can be read and used; all of them are tried once.
+
+    Returns:
+        The data set without the others, and these: id → why.
+
+    Raises:
+        DataError: fewer than two can be used.
+    """
+    good: list[int] = []
+    bad: dict[str, str] = {}
+    names = [] if binding.from_image else [binding.task.spec.target_name]
+    progress.start(f"Trying every sample of {dataset.name}", len(dataset))
+    for index in range(len(dataset)):
+        try:
+            dataset.size(index)
+            binding.target(dataset.load(index, names))
+            good.append(index)
+        except DataError as err:
+            bad[dataset.ids[index]] = err.message
+        progress.advance()
+    progress.finish()
+    if not bad:
+        return dataset, {}
+    shown = "; ".join(f"{name}: {why}" for name, why in list(bad.items())[:SHOWN_SKIPPED])
+    told = f"{len(bad)} of {len(dataset)} samples of {dataset.name} cannot be used"
+    if len(good) < 2:
+        raise DataError(f"{told}: {shown}")
+    progress.message(f"{told} and are skipped: {shown}")
+    return Subset(dataset, good), bad
 
 
 def require_bindings_used(refs: Iterable[DataRef], names: Iterable[str]) -> None:
@@ -143,6 +191,21 @@ def choose_device(name: str | None) -> str:
         reason = (str(err).splitlines() or [type(err).__name__])[0]
         raise UsageError(f"Device {name!r} cannot be used: {reason}") from err
     return name
+
+
+def opened(
+    model: str | Path | MedusaModel,
+    tasks: Sequence[str] | None,
+    device: str | None,
+    host: Host | None,
+    execution: Execution | None,
+) -> MedusaModel:
+    """The model, opened where only its folder is given. OpenVINO computes on the CPU."""
+    if isinstance(model, MedusaModel):
+        return model
+    if execution is not None and execution.engine == "openvino" and device is None:
+        device = "cpu"
+    return open_model(model, tasks, choose_device(device), host, execution)
 
 
 def resume(training: Training, wanted: bool, what: str, progress: Progress) -> None:
@@ -262,9 +325,7 @@ def write_report(path: Path, data: bytes, progress: Progress) -> str | None:
     """
     try:
         files.make_folder(path.parent)
-        if files.exists(files.temporary(path)):
-            files.remove(files.temporary(path))
-        files.write(path, data)  # in place of a link, not through it
+        files.rewrite(path, data)  # in place of a link, not through it
     except StoreError as err:
         progress.message(f"The report could not be written: {err}")
         return None

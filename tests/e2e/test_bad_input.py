@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medusa_core.cli import main
 from medusa_core.engine import head_training, row_file
 from medusa_core.errors import FAILED, INTERRUPTED, USAGE
 from medusa_core.plugin_host import default_host
-from medusa_core.store import files
+from medusa_core.store import files, transaction
 from medusa_core.workflows.add_task import DEFAULT_LR
 
 FAST = ("--limit", "6", "--size", "64x64", "--steps", "4", "--batch", "2", "--views", "2")
@@ -64,7 +65,7 @@ def add(task, data, *more):
         ("add-task edges --name Not-A-Name", "'Not-A-Name'", ""),
         ("add-task edges --name depth", "A head 'depth' exists already", "--replace"),
         ("add-task depth", "A head 'depth' exists already", "--replace"),
-        ("add-task ./depth.medusa", "cannot be added yet", "medusa tasks"),
+        ("add-task ./depth.medusa --steps 3", "--steps is for training", "--dry-run"),
         ("init other --backbone resnet19 --from-scratch", "Did you mean 'resnet18'?", "timm"),
         ("init other --backbone resnet18", "where the weights", "--pretrained"),
         ("init other --from-scratch", "Which backbone", "--backbone NAME"),
@@ -309,7 +310,10 @@ def test_a_damaged_head_can_be_removed_and_the_others_work_again(medusa, model, 
     elif damage == "a folder":
         path.mkdir()
     assert medusa("verify").code == FAILED
-    assert medusa("eval", *ROOMS, "--limit", 1).code == FAILED
+    assert medusa("eval", "--tasks", "depth", *ROOMS, "--limit", 1).code == FAILED
+    others = medusa("eval", *ROOMS, "--limit", 1, "--json")
+    assert (others.code, set(others.document["heads"])) == (0, {"semseg"})
+    assert "depth" in others.err
     assert medusa("remove-task", "depth", "--yes").code == 0
     assert medusa("verify").code == 0
     assert medusa("eval", *ROOMS, "--limit", 1).code == 0
@@ -411,7 +415,8 @@ def test_a_disk_that_is_full_at_the_commit(medusa, unchanged, monkeypatch, line,
     real, calls = files.write, []
 
     def write(path, data):
-        calls.append(path)
+        if ".work" not in path.parts:
+            calls.append(path)
         if len(calls) == at:
             files.temporary(path).write_bytes(data[:10])
             with files.reported("write", path):
@@ -423,6 +428,75 @@ def test_a_disk_that_is_full_at_the_commit(medusa, unchanged, monkeypatch, line,
     assert done.code == FAILED
     assert "No space left on device" in done.error
     assert "Free some disk space" in done.hint
+    assert ("--resume" in done.hint) == (line is ADD)
+
+
+@pytest.mark.parametrize("how", [("--replace",), ()])
+def test_a_training_whose_name_was_taken_meanwhile_is_not_lost(medusa, model, monkeypatch, how):
+    """Somebody gives another head the name while this one trains."""
+    line = ["add-task", "edges", *ROOMS, *FAST, *TINY]
+    real = head_training.HeadTraining.run
+
+    def run(self, *args):
+        outcome = real(self, *args)
+        assert main(["--quiet", "rename-head", "depth", "edges"]) == 0
+        return outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(head_training.HeadTraining, "run", run)
+        done = medusa(*line)
+    assert done.code == USAGE
+    assert "A head 'edges' exists already" in done.error
+    assert "is kept, --resume" in done.hint
+    if not how:
+        assert medusa("rename-head", "edges", "depth").code == 0
+    with monkeypatch.context() as patch:  # nothing is trained again
+        patch.setattr(head_training.HeadTraining, "losses", None)
+        again = medusa(*line, *how, "--resume", "--json")
+    assert again.code == 0, again.err
+    assert medusa("verify").code == 0
+    assert os.listdir(model / ".work") == []
+
+
+def test_two_trainings_of_one_name_are_not_begun(medusa, model):
+    line = ["add-task", "edges", *ROOMS, *FAST, *TINY]
+    with transaction.training(model, "edges"):
+        done = medusa(*line)
+        assert done.code == FAILED
+        assert "is training a head 'edges'" in done.error
+        assert medusa("rename-head", "depth", "d").code == 0, "writers are not kept waiting"
+    assert medusa(*line).code == 0
+
+
+def test_a_sample_that_breaks_halfway_is_named_or_skipped(medusa, model, folder):
+    """Four of six samples are left: an image cut short and a target with impossible values."""
+    image, depth = folder / "image" / "im3.png", folder / "depth" / "im5.npy"
+    image.write_bytes(image.read_bytes()[:200])
+    np.save(depth, np.full((64, 64), -3.0, np.float32))
+    line = add("depth", folder)
+    done = medusa(*line)
+    assert done.code == FAILED
+    assert "im3" in done.error
+    assert not (model / "heads" / "own").exists()
+    done = medusa(*line, "--on-bad-sample", "skip", "--json")
+    assert done.code == 0, done.err
+    skipped = done.document["heads"]["own"]["skipped"]
+    assert (skipped["count"], set(skipped["samples"])) == (2, {"im3", "im5"})
+    assert done.document["heads"]["own"]["images"] == 4
+    assert "im3" in done.err
+    [record] = (model / "heads" / "own").glob("*/head.json")
+    provenance = json.loads(record.read_text())["provenance"]
+    assert provenance["skipped"]["count"] == 2
+    assert provenance["images"] + provenance["selection_images"] == 4
+    assert medusa(*line, "--replace").code == FAILED, "what is cached with skipping is not reused"
+
+
+def test_a_data_set_without_a_usable_sample_is_not_skipped_over(medusa, unchanged, folder):
+    for path in (folder / "image").iterdir():
+        path.write_bytes(b"")
+    done = medusa(*add("depth", folder), "--on-bad-sample", "skip")
+    assert done.code == FAILED
+    assert "6 of 6 samples" in done.error
 
 
 # -- heads and trainings --------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from medusa_core.cli import medusa
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("plugins/**/*.md")]
-NOT_BUILT = {"estimate", "export-head", "bench", "doctor"}
+NOT_BUILT = {"estimate"}
 
 
 def commands() -> list[tuple[str, str]]:

@@ -1,8 +1,10 @@
 """Whatever fails, and whenever: a model folder is in the state before a change or after it.
 
 Each change runs once per system call it makes, and that call fails: with an error, with an error
-that stays (a full disk), with a crash (nothing runs after it), or with a power failure (and what
-was not synced is lost, or not, at random).
+that stays (a full disk, one that has become read-only), with a crash (nothing runs after it), or
+with a power failure (and what was not synced is lost, or not, at random). All bytes, those of
+weights included, are written by `store.files`, so every one of them is in reach. With `-s` the
+number of faults is printed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import itertools
 import os
 import random
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,12 +23,14 @@ import pytest
 
 from medusa_core.api import HeadRef
 from medusa_core.errors import StoreError
-from medusa_core.store import commit, files
+from medusa_core.store import commit, container, files, head_file
 from medusa_core.store.check import check
 from medusa_core.store.commit import NewHead
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner, Probe
+from medusa_core.workflows.head_files import export_head
 
+EXPORTED = "exported.medusa"
 OLD, NEW = "0" * 64, "1" * 64
 OWNER = Owner(distribution="d", version="1")
 PROBE = Probe(shape=(1,), values="", torch="2", cpu_capability="x", device="cpu")
@@ -63,7 +68,10 @@ def backbone(weights: bytes, fingerprint: str) -> BackboneRecord:
     )
 
 
-def head(weights: bytes, fingerprint: str = OLD) -> NewHead:
+def head(content: bytes, fingerprint: str = OLD) -> NewHead:
+    """A head whose one tensor holds these bytes."""
+    entry = {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}
+    weights = container.join({"weight": entry}, content)
     manifest = HeadManifest(
         task="depth",
         head=HeadRef(name="linear"),
@@ -125,6 +133,47 @@ def nothing(path: Path) -> None:
     pass
 
 
+def export(path: Path) -> None:
+    export_head("depth", path.parent / EXPORTED, model=path)
+
+
+def create_and_export(path: Path) -> None:
+    create(path)
+    export_head("normals", path.parent / EXPORTED, model=path)
+
+
+def export_again(path: Path) -> None:
+    export_head("depth", path.parent / EXPORTED, model=path, replace=True)
+
+
+def take_in(path: Path) -> None:
+    found = head_file.read(path.parent / EXPORTED)
+    new = NewHead(found.manifest, found.weights, found.document)
+    commit.import_head(path, "copy", new, expect_fingerprint=OLD)
+
+
+def create_with_garbage(path: Path) -> None:
+    create(path)
+    superseded = path / "heads" / "gone" / ("0" * 16)
+    superseded.mkdir(parents=True)
+    for name in ("head.json", "head.json.tmp", "head.safetensors"):
+        (superseded / name).write_bytes(b"of a change that did not end")
+    (path / "backbone.next.safetensors").write_bytes(b"never committed")
+
+
+def repair(path: Path) -> None:
+    commit.repair(path)
+
+
+COUNTS: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def counts() -> Iterator[None]:
+    yield
+    print(f"\n{COUNTS.total()} faults: {dict(COUNTS)}")
+
+
 Change = Callable[[Path], None]
 CHANGES = [
     pytest.param(nothing, create, id="create"),
@@ -135,16 +184,22 @@ CHANGES = [
     pytest.param(create, remove, id="remove"),
     pytest.param(create, rename, id="rename"),
     pytest.param(create_without_heads, train_backbone, id="replace the backbone"),
+    pytest.param(create, export, id="export"),
+    pytest.param(create_and_export, export_again, id="export again"),
+    pytest.param(create_and_export, take_in, id="import"),
+    pytest.param(create_with_garbage, repair, id="repair"),
 ]
 
 
 def state(path: Path) -> object:
-    """All that a reader can see."""
+    """All that a reader can see: nothing, or the model, and the head file beside it."""
     if not path.exists():
         return None
+    file = path.parent / EXPORTED
+    exported = head_file.read(file) if file.exists() else None
     with ModelFolder.open(path) as folder:
         heads = {n: (folder.heads[n], folder.read_head_bytes(n)) for n in folder.heads}
-        return folder.manifest, folder.read_backbone_bytes(), list(heads.items())
+        return folder.manifest, folder.read_backbone_bytes(), list(heads.items()), exported
 
 
 def tree(path: Path) -> list[Path]:
@@ -159,8 +214,9 @@ class Crash(BaseException):
 class FaultyOS:
     """The module `os`, of whose changing calls number `at` fails.
 
-    kind: "error": this call only; "full": this and all later ones that need space; "crash": this
-    and all later ones, in a way nobody catches. Half of what a failing write was given is written.
+    kind: "error": this call only; "full": this and all later ones that need space; "read-only":
+    this and all later ones; "crash": the same, in a way nobody catches; "read": calls that read are
+    counted, and this one fails. Half of what a failing write was given is written.
     """
 
     def __init__(self, kind: str = "error", at: int | None = None) -> None:
@@ -169,18 +225,44 @@ class FaultyOS:
     def __getattr__(self, name: str) -> object:
         return getattr(os, name)
 
+    def _read(self) -> None:
+        if self.kind == "read":
+            self.calls += 1
+            if self.calls == self.at:
+                raise OSError(errno.EIO, "Input/output error")
+
+    def lstat(self, path: Path) -> os.stat_result:
+        self._read()
+        return os.lstat(path)
+
+    def fstat(self, descriptor: int) -> os.stat_result:
+        self._read()
+        return os.fstat(descriptor)
+
+    def pread(self, descriptor: int, length: int, position: int) -> bytes:
+        self._read()
+        return os.pread(descriptor, length, position)
+
     def _step(self, needs_space: bool) -> None:
+        if self.kind == "read":
+            return
         self.calls += 1
         if self.at is None or self.calls < self.at:
             return
         if self.kind == "crash":
             raise Crash
-        if self.calls == self.at or (self.kind == "full" and needs_space):
+        if self.kind != "read-only" and (
+            self.calls == self.at or (self.kind == "full" and needs_space)
+        ):
             raise OSError(errno.ENOSPC, "No space left on device")
+        if self.kind == "read-only":
+            raise OSError(errno.EROFS, "Read-only file system")
 
     def open(self, path: Path, flags: int, mode: int = 0o777) -> int:
         if flags & os.O_CREAT:
             self._step(needs_space=True)
+        else:
+            self._read()
         return os.open(path, flags, mode)
 
     def write(self, descriptor: int, data: memoryview) -> int:
@@ -222,7 +304,15 @@ def states(tmp_path: Path, prepare: Change, change: Change) -> tuple[object, obj
     return before, state(path)
 
 
-@pytest.mark.parametrize("kind", ["error", "full", "crash"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "error",
+        "full",
+        "crash",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("read-only", "read")),
+    ],
+)
 @pytest.mark.parametrize(("prepare", "change"), CHANGES)
 def test_a_failing_call_leaves_the_old_state_or_the_new(
     tmp_path, monkeypatch, prepare, change, kind
@@ -246,23 +336,26 @@ def test_a_failing_call_leaves_the_old_state_or_the_new(
         else:
             assert state(path) == (before if failed else after)
         if failed and kind == "full":
-            assert tree(path) == files_before
+            assert set(tree(path)) <= set(files_before)
         if faulty.calls < at:
-            assert at > 10
+            assert at > 3
             break
+        COUNTS[kind] += 1
         the_next_change_leaves_nothing_behind(path)
 
 
 def the_next_change_leaves_nothing_behind(path: Path) -> None:
     if not path.exists():
         create(path)
+    if (path.parent / f"{EXPORTED}.tmp").exists():  # the next export clears it
+        export_again(path)
     kept = state(path)[2]
     fingerprint = state(path)[0].backbone.fingerprint
     commit.commit_head(path, "next", head(b"next", fingerprint), expect_fingerprint=fingerprint)
     commit.remove_heads(path, ["next"])
     assert state(path)[2] == kept
     assert check(path) == []
-    assert [entry.name for entry in path.parent.iterdir()] == ["model"]
+    assert {entry.name for entry in path.parent.iterdir()} <= {"model", EXPORTED}
 
 
 class File:
@@ -383,6 +476,33 @@ def test_a_power_failure_leaves_the_old_state_or_the_new(tmp_path, monkeypatch, 
             assert found in ((before, after) if failed else (after,))
         if not failed:
             break
+        COUNTS["power failure"] += 5
         the_next_change_leaves_nothing_behind(root / "model")
     assert before in seen
     assert after in seen or before == after
+
+
+# -- a campaign that cannot fail proves nothing --------------------------------------------------
+
+
+def test_without_a_sync_before_the_rename_it_would_be_noticed(tmp_path, monkeypatch):
+    """The order of fsync and rename in `files.write` is what the power failures are about."""
+
+    def careless(path: Path, data: bytes) -> None:
+        descriptor = files.os.open(files.temporary(path), files._CREATE, 0o666)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[files.os.write(descriptor, rest) :]
+        files.os.replace(files.temporary(path), path)
+        files.os.fsync(descriptor)
+        files.os.close(descriptor)
+
+    monkeypatch.setattr(files, "write", careless)
+    with pytest.raises((AssertionError, StoreError)):
+        test_a_power_failure_leaves_the_old_state_or_the_new(tmp_path, monkeypatch, create, add)
+
+
+def test_without_syncing_folders_it_would_be_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "sync_folder", lambda path: None)
+    with pytest.raises((AssertionError, StoreError)):
+        test_a_power_failure_leaves_the_old_state_or_the_new(tmp_path, monkeypatch, create, add)

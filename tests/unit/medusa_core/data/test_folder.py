@@ -571,3 +571,18 @@ def _check_real_target(name: str, value: np.ndarray, part: FolderDataset) -> Non
             assert known.mean() > 0.3
             assert value[known].max() < len(labels.names)
             assert len(np.unique(value[known])) > 1
+
+
+def test_half_a_character_in_a_description_is_an_error(root: Path) -> None:
+    """JSON can spell one; nothing could be written or hashed with it."""
+    path = root / "dataset.json"
+    path.write_text(path.read_text().replace('"name": "', '"name": "\\ud800', 1))
+    with pytest.raises(DataError, match="not valid JSON"):
+        FolderDataset(str(root), "train")
+
+
+def test_a_pipe_in_place_of_a_description_is_no_wait(root: Path) -> None:
+    (root / "dataset.json").unlink()
+    os.mkfifo(root / "dataset.json")
+    with pytest.raises(DataError, match="not a plain file"):
+        FolderDataset(str(root), "train")

@@ -47,9 +47,19 @@ def _features(
     ]
 
 
+def _woken(head: Head) -> Head:
+    """Parameters that start at zero moved away from it, as training would."""
+    torch.manual_seed(99)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.3)
+    return head
+
+
 def _settled(head: Head) -> Head:
-    """In eval mode, with BatchNorm statistics of some training."""
-    head.train()
+    """In eval mode, with parameters and BatchNorm statistics of some training."""
+    _woken(head).train()
     for seed in range(3):
         head.training_outputs(_features(seed=seed))
     return head.eval()
@@ -96,13 +106,10 @@ def test_the_same_seed_gives_the_same_head(name: str) -> None:
 @pytest.mark.parametrize("supervision", [0.0, 0.5])
 def test_every_parameter_gets_a_gradient(name: str, supervision: float) -> None:
     config = {"deep_supervision": supervision} if name == "medusa" else {}
-    head = _head(name, **config).train()
+    head = _woken(_head(name, **config)).train()
     outputs = head.training_outputs(_features())
     sum(weight * output.square().mean() for weight, output in outputs).backward()
     for key, parameter in head.named_parameters():
-        if name == "constant":  # it starts at zero, where this loss is flat
-            assert parameter.grad is not None
-            continue
         assert parameter.grad is not None, key
         assert parameter.grad.abs().sum() > 0, key
 
@@ -226,6 +233,41 @@ def test_the_top_down_path_carries_coarse_levels_to_fine_ones() -> None:
         assert not torch.equal(before[-1], after[-1])
 
 
+def test_a_new_head_refines_nothing_and_passes_nothing_down() -> None:
+    """Residuals and the top-down path start at zero; so one step from there moves them."""
+    head = _head("medusa").eval()
+    assert isinstance(head, MedusaHead)
+    features = _features()
+    attended = [attend(x) for attend, x in zip(head.attend, features, strict=True)]
+    for level, feature in zip(head._levels(features), attended, strict=True):
+        assert torch.equal(level, feature)
+    head(features).square().mean().backward()
+    starts = [p for p in head.parameters() if not p.any()]
+    assert any(p.grad is not None and p.grad.any() for p in starts)
+
+
+def test_the_shortcut_adds_a_linear_probe_of_all_levels() -> None:
+    """With it, prediction = prediction without + upsampled linear maps of the native features."""
+    features = _features()
+    both = _settled(_head("medusa", shortcut=True))
+    assert isinstance(both, MedusaHead)
+    assert both.shortcut is not None
+    alone = _head("medusa")
+    alone.load_state_dict(
+        {k: t for k, t in both.state_dict().items() if not k.startswith("shortcut")}
+    )
+    linear = sum(
+        F.conv2d(
+            F.interpolate(x, size=features[0].shape[-2:], mode="bilinear", align_corners=False),
+            read.weight,
+        )
+        for x, read in zip(features, both.shortcut, strict=True)
+    )
+    with torch.no_grad():
+        expected = alone.eval()(features) + linear
+        torch.testing.assert_close(both(features), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_hypercolumn_is_one_linear_map_of_all_levels() -> None:
     head = _settled(_head("hypercolumn"))
     features = _features()
@@ -263,6 +305,7 @@ OTHER = {
     "top_down": False,
     "refinement": "separable",
     "scale_attention": "sum",
+    "shortcut": True,
 }
 
 

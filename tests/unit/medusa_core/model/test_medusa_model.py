@@ -25,6 +25,7 @@ from medusa_core.errors import (
     UsageError,
     WeightsError,
 )
+from medusa_core.heads.base import Head
 from medusa_core.model import MedusaModel, open_model
 from medusa_core.model.images import finish, resized, to_tensor, upsample
 from medusa_core.plugin_host.host import Host, default_host, load_host
@@ -385,7 +386,24 @@ def test_only_the_asked_heads_are_loaded(path: Path) -> None:
     weights.write_bytes(b"damaged")
     assert list(open_model(path, tasks=["normals"]).heads) == ["normals"]
     with pytest.raises(StoreError, match="heads/depth/.* is damaged"):
-        open_model(path)
+        open_model(path, tasks=["depth"])
+
+
+@pytest.mark.parametrize("file", ["head.json", "head.safetensors"])
+def test_a_damaged_head_is_in_no_other_heads_way(path: Path, file: str) -> None:
+    images = _images(33, 47)
+    before = open_model(path)(images)
+    next((path / "heads" / "depth").glob(f"*/{file}")).write_bytes(b"damaged")
+    with pytest.warns(MedusaWarning, match="damaged|not valid JSON"):
+        model = open_model(path)
+    assert set(model.heads) == set(before) - {"depth"}
+    for name, output in model(images).items():
+        assert torch.equal(output, before[name])
+    with pytest.raises(StoreError):
+        model(images, tasks=["depth"])
+    model.remove_head("depth")
+    assert not (path / "heads" / "depth").exists()
+    assert not open_model(path).orphans
 
 
 # ---- heads that cannot be used ---------------------------------------------------------------
@@ -442,19 +460,21 @@ def test_a_head_that_works_in_place_does_not_reach_the_others(
     path: Path, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`nn.ReLU(inplace=True)` on a feature level is what many people write first."""
-    model = open_model(path)
     images = _images(33, 47)
-    expected, photo = model(images), model.predict(_photo())
+    intact = open_model(path)
+    expected, photo = intact(images), intact.predict(_photo())
+    model = open_model(path)
     module = model.head_module(first)
+    module.spoils = True
     plain = type(module).forward
 
-    def spoil(features: list[Tensor]) -> Tensor:
-        output = plain(module, features)
+    def spoil(self: Head, features: list[Tensor]) -> Tensor:
+        output = plain(self, features)
         for level in features:
-            level.zero_()
+            level.mul_(0 if hasattr(self, "spoils") else 1)
         return output
 
-    monkeypatch.setattr(module, "forward", spoil)
+    monkeypatch.setattr(type(module), "forward", spoil)
     outputs, shown = model(images), model.predict(_photo())
     assert all(torch.equal(outputs[name], expected[name]) for name in HEADS)
     assert all(np.array_equal(shown[name].value, photo[name].value) for name in HEADS)

@@ -1,0 +1,88 @@
+"""Where the time of a network goes: each operation of one run, repeated on its own.
+
+On a busy machine this says more than a profiler: the fastest of many repetitions is shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import click
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.costs import BACKBONE, TIMED_SIZE, head_of
+from benchmarks.peers.host import peers_host
+from medusa_core.backbones.timm_backbone import build, describe
+from medusa_core.model.inference import keep_memory, prepare
+
+
+class OperationTimer(TorchDispatchMode):
+    """Collects seconds of every operation, by (name, shapes of its tensors)."""
+
+    def __init__(self, repeats: int = 15) -> None:
+        super().__init__()
+        self.repeats = repeats
+        self.seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        best = float("inf")
+        for _ in range(self.repeats):
+            started = time.perf_counter()
+            result = func(*args, **(kwargs or {}))
+            best = min(best, time.perf_counter() - started)
+        shapes = " ".join("×".join(map(str, s)) for s in _shapes(args))
+        self.seconds[func.__name__.partition(".")[0], shapes].append(best)
+        return result
+
+
+def _shapes(args: Any) -> list[tuple[int, ...]]:
+    found: list[tuple[int, ...]] = []
+    for arg in args:
+        if isinstance(arg, torch.Tensor):
+            found.append(tuple(arg.shape))
+        elif isinstance(arg, (list, tuple)):
+            found += _shapes(arg)
+    return found[:4]
+
+
+def profile(run: Callable[[], object], top: int = 20) -> list[tuple[str, str, int, float]]:
+    """The dearest operations of a run: name, shapes, calls, microseconds in all."""
+    with torch.no_grad(), OperationTimer() as timer:
+        run()
+    rows = [(n, s, len(t), sum(t) * 1e6) for (n, s), t in timer.seconds.items()]
+    return sorted(rows, key=lambda row: -row[3])[:top]
+
+
+@click.command()
+@click.option("--task", default="depth", show_default=True, help="Whose head, untrained.")
+@click.option("--plain", is_flag=True, help="Networks as trained, not prepared.")
+@click.option("--top", default=15, show_default=True, help="Rows of each table.")
+def main(task: str, plain: bool, top: int) -> None:
+    """Print where the time of the backbone and of a head goes."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    keep_memory()
+    torch.manual_seed(0)
+    backbone = build(describe(BACKBONE)).freeze()
+    head = head_of(peers_host(), None, backbone.info, task).eval()
+    if not plain:
+        backbone, head = prepare(backbone), prepare(head)
+    images = torch.rand(1, 3, *TIMED_SIZE)
+    with torch.no_grad():
+        features = backbone(images)
+        head(features)
+    for name, run in {BACKBONE: lambda: backbone(images), task: lambda: head(features)}.items():
+        rows = profile(run, 10**6)
+        print(f"{name}: {sum(row[3] for row in rows) / 1e3:.1f} ms")
+        for operation, shapes, calls, microseconds in rows[:top]:
+            print(f"{microseconds:8.0f} µs {calls:4d} × {operation:28s} {shapes}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""How the networks of a model are run: as they are, prepared, in bfloat16, compiled, by OpenVINO.
+
+Whatever way is chosen, each head's first image is run as it is, too, and the two are compared.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from medusa_core.backbones.timm_backbone import Backbone
+from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
+from medusa_core.heads.base import Head
+from medusa_core.model.images import own_levels
+from medusa_core.model.inference import keep_memory, prepare
+
+ENGINES = ("torch", "openvino", "plain")
+PRECISIONS = ("fp32", "bf16")
+LIMITS = {"fp32": 1e-3, "bf16": 0.05}
+"""Precision → how far predictions may move: RMS of the difference / RMS of the plain prediction."""
+
+Network = Callable[[Sequence[Tensor]], list[Tensor]]
+"""Tensors in, tensors out: an image to feature levels, feature levels to one prediction."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How to run networks.
+
+    engine: "torch", prepared for inference; "openvino", on the CPU, an extra; "plain", as trained.
+    precision: number format of the networks.
+    compiled: have `torch.compile` generate code; takes a minute or more, and pays for long runs.
+    """
+
+    engine: str = "torch"
+    precision: str = "fp32"
+    compiled: bool = False
+
+    def check(self) -> None:
+        """Refuse what does not exist or does not go together.
+
+        Raises:
+            UsageError: unknown, contradictory, or OpenVINO is not installed.
+        """
+        if self.engine not in ENGINES:
+            raise UsageError(f"--engine {self.engine}: one of {', '.join(ENGINES)} is needed.")
+        if self.precision not in PRECISIONS:
+            raise UsageError(
+                f"--precision {self.precision}: one of {', '.join(PRECISIONS)} is needed."
+            )
+        if self.compiled and self.engine != "torch":
+            raise UsageError(f"--compile does not go with --engine {self.engine}.")
+        if self.engine == "plain" and self.precision != "fp32":
+            raise UsageError(
+                "--engine plain is the float32 reference.", hint="Leave --precision out."
+            )
+        if self.engine == "openvino":
+            from medusa_core.model.openvino import require_openvino
+
+            require_openvino()
+
+    def __str__(self) -> str:
+        return f"{self.engine}, {self.precision}" + (", compiled" * self.compiled)
+
+
+class Runner:
+    """The backbone and heads of one model, made ready for an execution when first used."""
+
+    def __init__(self, backbone: Backbone, execution: Execution) -> None:
+        execution.check()
+        self.backbone = backbone
+        self.execution = execution
+        self._networks: dict[str | None, Network] = {}
+        self._spoilers: set[str] = set()
+        keep_memory()
+
+    def forget(self, names: Iterable[str] | None = None) -> None:
+        """Drop what was made from heads, or from everything: they changed, or moved."""
+        for name in [*self._networks] if names is None else names:
+            self._networks.pop(name, None)
+        self._spoilers &= {name for name in self._networks if name is not None}
+
+    def __call__(self, images: Tensor, heads: Mapping[str, Head]) -> dict[str, Tensor]:
+        """Head name → raw prediction as the head gives it, in float32.
+
+        Args:
+            images: `(B, 3, H, W) float32`, H and W multiples of the backbone's stride.
+            heads: by name.
+
+        Raises:
+            ExecutionError: a prediction moves too far, or a network cannot be run in this way.
+        """
+        if self._must_be_plain(images, heads):
+            features = self.backbone(images)
+            return {name: head(own_levels(features)) for name, head in heads.items()}
+        with torch.no_grad():
+            new = {name: head for name, head in heads.items() if name not in self._networks}
+            if new:
+                self._make_ready(images[:1], new)
+            features = self._networks[None]([images])
+            return {name: self._head(name, features) for name in heads}
+
+    @torch.inference_mode()
+    def parts(
+        self, images: Tensor, heads: Mapping[str, Head]
+    ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
+        """What `__call__` is made of, to be timed: the backbone, and each head on its features."""
+        if self.execution.engine == "plain":
+            self._networks = {None: _plain(self.backbone)}
+            self._networks |= {name: _plain(head) for name, head in heads.items()}
+        new = {name: head for name, head in heads.items() if name not in self._networks}
+        self._make_ready(images[:1], new)
+        network = self._networks[None]
+        features = network([images])
+        by_name: dict[str, Callable[[], object]] = {
+            name: partial(self._head, name, features) for name in heads
+        }
+        return lambda: network([images]), by_name
+
+    def _must_be_plain(self, images: Tensor, heads: Mapping[str, Head]) -> bool:
+        """As asked for, for gradients with respect to images, or since nothing is to be done."""
+        differentiated = torch.is_grad_enabled() and images.requires_grad
+        return self.execution.engine == "plain" or differentiated or not (len(images) and heads)
+
+    def _head(self, name: str, features: list[Tensor]) -> Tensor:
+        own = own_levels(features) if name in self._spoilers else features
+        return self._networks[name](own)[0].float()
+
+    def _make_ready(self, image: Tensor, heads: Mapping[str, Head]) -> None:
+        """Make networks, and compare what they say with what the plain ones say of one image."""
+        plain_features = self.backbone(image)
+        if None not in self._networks:
+            self._networks[None] = self._make("the backbone", self.backbone, [image])
+        features = self._networks[None]([image])
+        for name, head in heads.items():
+            expected = head(own_levels(plain_features))
+            own = own_levels(features)
+            network = self._make(f"head {name!r}", head, own)
+            found = network(own)[0].float()
+            if any(not torch.equal(a, b) for a, b in zip(own, features, strict=True)):
+                self._spoilers.add(name)
+            moved = movement(found, expected)
+            if not moved <= LIMITS[self.execution.precision]:
+                network = self._refuse(name, head, moved)
+            self._networks[name] = network
+
+    def _make(self, what: str, module: Backbone | Head, example: list[Tensor]) -> Network:
+        try:
+            network = _MAKERS[self.execution.engine](module, example, self.execution)
+            network([tensor.clone() for tensor in example])
+        except Exception as err:
+            if self.execution == Execution():
+                return _plain(module)
+            raise ExecutionError(
+                f"{what} cannot be run in this way ({self.execution}): {err}",
+                hint="Leave out --engine, --precision and --compile.",
+            ) from err
+        return network
+
+    def _refuse(self, name: str, head: Head, moved: float) -> Network:
+        limit = LIMITS[self.execution.precision]
+        message = f"Predictions of head {name!r} move by {moved:.2%}; {limit:.1%} are allowed"
+        if self.execution != Execution():
+            raise ExecutionError(
+                f"{message} ({self.execution}).",
+                hint="Leave out --engine, --precision and --compile, or that head.",
+            )
+        warnings.warn(f"{message}: it is run as it was trained.", MedusaWarning, stacklevel=2)
+        self._networks[None] = _plain(self.backbone)
+        return _plain(head)
+
+
+def movement(found: Tensor, expected: Tensor) -> float:
+    """RMS of a difference / RMS of what was expected; infinite where the shapes differ."""
+    if found.shape != expected.shape:
+        return float("inf")
+    difference = (found - expected).double().square().mean().sqrt()
+    return float(difference / expected.double().square().mean().sqrt().clamp_min(1e-12))
+
+
+def _plain(module: Backbone | Head) -> Network:
+    return _as_network(module, isinstance(module, Backbone))
+
+
+def _as_network(module: Callable[..., object], is_backbone: bool) -> Network:
+    if is_backbone:
+        return lambda tensors: list(module(tensors[0]))  # type: ignore[call-overload]
+    return lambda tensors: [module(tensors)]  # type: ignore[list-item]
+
+
+def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution) -> Network:
+    fast = prepare(module, pack=not execution.compiled)
+    if execution.precision == "bf16":
+        to_bfloat16(fast)
+    if not execution.compiled:
+        return _as_network(fast, isinstance(module, Backbone))
+    return _as_network(torch.compile(fast), isinstance(module, Backbone))
+
+
+def to_bfloat16(network: nn.Module) -> None:
+    """Networks in bfloat16; a backbone still normalises its images in float32."""
+    for part in [network.net] if isinstance(network, Backbone) else [network]:
+        part.to(torch.bfloat16)
+
+
+def _openvino(module: Backbone | Head, example: list[Tensor], execution: Execution) -> Network:
+    from medusa_core.model.openvino import compile_network
+
+    return compile_network(module, isinstance(module, Backbone), example, execution.precision)
+
+
+_MAKERS = {"torch": _torch, "openvino": _openvino}

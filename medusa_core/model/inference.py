@@ -1,0 +1,162 @@
+"""Networks prepared for inference: the same function in fewer and cheaper steps.
+
+A prepared network is a copy; the one it was made from stays as it is, and remains the reference.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 1 << 30
+
+
+def prepare(network: nn.Module, pack: bool = True) -> nn.Module:
+    """A copy of a network in evaluation mode: BatchNorm folded, convolutions packed.
+
+    What cannot be analysed is left as it is, so any network may be given. The function stays the
+    same up to rounding; gradients are not computed.
+
+    Args:
+        network: plain; not changed.
+        pack: bring the weights of convolutions into the layout of the CPU's library.
+    """
+    fast = copy.deepcopy(network).eval().requires_grad_(False)
+    for convolution, norm in list(_foldable(fast)):
+        _fold(fast, convolution, norm)
+    if pack and _on_cpu(fast) and torch.backends.mkldnn.is_available():
+        _pack(fast)
+    return fast
+
+
+def keep_memory() -> None:
+    """Have glibc keep freed memory for the next image instead of returning it each time.
+
+    Otherwise every large intermediate result is mapped and cleared anew. Nothing elsewhere.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+            mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+class PackedConv2d(nn.Module):
+    """A convolution whose weights lie as the CPU's library wants them for the shape last seen.
+
+    PyTorch otherwise rearranges them at every call, and gives 1×1 convolutions of one thread to a
+    slower library. Which layout is best depends on the shape of the input; another can be many
+    times slower.
+    """
+
+    def __init__(self, plain: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(
+            plain.weight.detach().contiguous(memory_format=torch.channels_last),
+            requires_grad=False,
+        )
+        self.bias = plain.bias
+        self.geometry = (
+            _pair(plain.padding),
+            _pair(plain.stride),
+            _pair(plain.dilation),
+            plain.groups,
+        )
+        self._packed: tuple[torch.Size, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` → `(B, outputs, h, w)` in the number format of the weights."""
+        x = x.to(self.weight.dtype)
+        if self._packed is None or self._packed[0] != x.shape:
+            weight = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight, *self.geometry, list(x.shape)
+            )
+            self._packed = (x.shape, weight)
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self._packed[1], self.bias, *self.geometry, "none", [], ""
+        )
+        return result
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the packed weights, which cannot be copied."""
+        return {**self.__dict__, "_packed": None}
+
+
+class _Tracer(fx.Tracer):
+    """Stops at convolutions and normalisations of any kind, sub-classes included."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(
+            m, module_qualified_name
+        )
+
+
+def _foldable(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names of (convolution, BatchNorm) where the one feeds the other and nothing else.
+
+    A module whose Python code cannot be traced is searched part by part.
+    """
+    try:
+        graph = _Tracer().trace(network)
+    except Exception:  # noqa: BLE001 - anybody's forward; tracing may fail in any way
+        for name, child in network.named_children():
+            yield from _foldable(child, f"{prefix}{name}.")
+        return
+    modules = dict(network.named_modules(remove_duplicate=False))
+    calls = Counter(modules[node.target] for node in graph.nodes if node.op == "call_module")
+    for node in graph.nodes:
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        if before.op != "call_module" or len(before.users) != 1:
+            continue
+        conv, norm = modules[before.target], modules[node.target]
+        if calls[conv] == calls[norm] == 1 and _is_plain(conv) and norm.running_var is not None:
+            yield prefix + before.target, prefix + node.target
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module is a convolution and nothing more: no sub-class, hook or parametrisation."""
+    return (
+        type(module) is nn.Conv2d
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+        and not (module._forward_hooks or module._forward_pre_hooks)
+    )
+
+
+def _fold(network: nn.Module, convolution: str, norm: str) -> None:
+    conv: Any = network.get_submodule(convolution)
+    bn: Any = network.get_submodule(norm)
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+    )
+    _replace(network, norm, getattr(bn, "act", nn.Identity()))  # timm's BatchNorm may activate
+
+
+def _pack(network: nn.Module) -> None:
+    for name, module in list(network.named_modules()):
+        if name and _is_plain(module):
+            _replace(network, name, PackedConv2d(module))
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, module)
+
+
+def _on_cpu(network: nn.Module) -> bool:
+    return all(p.device.type == "cpu" for p in network.parameters())
+
+
+def _pair(value: Any) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)

@@ -1,0 +1,173 @@
+"""`medusa doctor`: is everything here that Medusa needs? Each check stands alone."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from medusa_core.errors import MedusaError
+from medusa_core.plugin_host import PluginSettings, load_host
+from medusa_core.plugin_host.importing import FAILURES, describe
+
+DISTRIBUTION = "medusa-heads"
+LITTLE_SPACE = 2 << 30
+"""Free bytes below which trainings may fill the disk."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found. state: "ok", "note" (worth knowing) or "problem"."""
+
+    name: str
+    state: str
+    message: str
+    hint: str | None = None
+
+
+def doctor(model: str | Path = "medusa-model") -> dict[str, Any]:
+    """Check packages, devices, plugins, the cache, and the model folder where there is one.
+
+    Nothing is changed, and `medusa verify` goes deeper into the model.
+
+    Returns:
+        `ok`, and `checks`: name, state ("ok", "note" or "problem"), message and hint.
+    """
+    findings: list[Finding] = []
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _packages,
+        _torch,
+        _plugins,
+        _cache,
+        lambda: _model(Path(model)),
+    )
+    for check in checks:
+        try:
+            findings += check()
+        except MedusaError as err:
+            findings.append(Finding(_name(check), "problem", err.message, err.hint))
+        except FAILURES as err:
+            findings.append(Finding(_name(check), "problem", describe(err)))
+    return {
+        "schema_version": 1,
+        "ok": all(finding.state != "problem" for finding in findings),
+        "checks": [asdict(finding) for finding in findings],
+    }
+
+
+def _name(check: Callable[..., object]) -> str:
+    return check.__name__.strip("_<>").replace("lambda", "model")
+
+
+def _packages() -> Iterator[Finding]:
+    """Python, and every required package at a version that is new enough."""
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}")
+    for text in importlib.metadata.requires(DISTRIBUTION) or ():
+        need = Requirement(text)
+        if need.marker is not None and not need.marker.evaluate():
+            continue  # an extra
+        pip = f"pip install {str(need).partition(';')[0]!r}"
+        try:
+            found = importlib.metadata.version(need.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(need.name, "problem", "is not installed", pip)
+            continue
+        fits = need.specifier.contains(found, prereleases=True)
+        state = "ok" if fits else "problem"
+        yield Finding(
+            need.name,
+            state,
+            found if fits else f"{found}, {need.specifier} is needed",
+            None if fits else pip,
+        )
+
+
+def _torch() -> Iterator[Finding]:
+    """That torch, torchvision and timm can be imported together, and what torch computes on."""
+    import torch
+
+    try:
+        importlib.import_module("torchvision")
+    except FAILURES as err:
+        yield Finding(
+            "torch and torchvision",
+            "problem",
+            f"torchvision does not go with this torch: {describe(err)}",
+            "Install both from one index: pip install --force-reinstall torch torchvision",
+        )
+    else:
+        yield Finding("torch and torchvision", "ok", "go together")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield Finding("devices", "ok", f"cuda: {', '.join(names)}")
+    else:
+        threads = torch.get_num_threads()
+        yield Finding("devices", "ok", f"cpu, {threads} thread{'s' if threads > 1 else ''}")
+
+
+def _plugins() -> Iterator[Finding]:
+    """Every plugin that is not loaded, and a summary of the others."""
+    from dataclasses import replace
+
+    host = load_host(settings=replace(PluginSettings.of_user(), strict=False))
+    loaded = [report for report in host.reports if report.state == "loaded"]
+    for report in host.reports:
+        if report.state != "loaded":
+            hint = report.remedy if report.failed else None
+            yield Finding("plugin", "problem" if report.failed else "note", str(report), hint)
+    if loaded:
+        yield Finding("plugins", "ok", f"loaded: {', '.join(report.name for report in loaded)}")
+    else:
+        yield Finding("plugins", "problem", "none is loaded", f"pip install {DISTRIBUTION}")
+
+
+def _cache() -> Iterator[Finding]:
+    """Where features are cached, how much is there, and how much more fits."""
+    from medusa_core.engine.feature_cache import cache_folder
+
+    folder = cache_folder()
+    used = sum(entry.stat().st_size for entry in folder.rglob("*") if entry.is_file())
+    yield Finding("cache", "ok", f"{folder} holds {used / 1e9:.2f} GB")
+    yield _space("cache disk", folder)
+
+
+def _space(name: str, folder: Path) -> Finding:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    message = f"{free / 1e9:.1f} GB free at {there}"
+    if not os.access(there, os.W_OK):
+        return Finding(name, "problem", f"{there} cannot be written to", "Check its permissions.")
+    if free < LITTLE_SPACE:
+        return Finding(name, "note", message, "Trainings may need more.")
+    return Finding(name, "ok", message)
+
+
+def _model(model: Path) -> Iterator[Finding]:
+    """The heads of the model folder, those that are damaged, unfinished trainings, the disk."""
+    from medusa_core.store import files
+    from medusa_core.store.folder import ModelFolder
+    from medusa_core.store.layout import Layout
+
+    if not files.exists(model):
+        yield Finding("model", "note", f"There is none at {model}.", "medusa init, or add-task")
+        return
+    with ModelFolder.open(model) as folder:
+        heads = ", ".join(sorted(folder.heads)) or "none"
+        yield Finding("model", "ok", f"{model}: {folder.manifest.backbone.name}; heads: {heads}")
+        for name, error in folder.damaged.items():
+            yield Finding(f"head {name}", "problem", error.message, error.hint)
+    work = [
+        entry.name for entry in files.children(Layout(model).all_work) if files.is_folder(entry)
+    ]
+    if work:
+        hint = "Go on with medusa add-task … --resume."
+        yield Finding("unfinished trainings", "note", ", ".join(work), hint)
+    yield _space("model disk", model)

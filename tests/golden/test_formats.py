@@ -1,0 +1,92 @@
+"""Files that earlier versions wrote open for ever, compute what they did, and can be changed."""
+
+import hashlib
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+
+from medusa_core.errors import StoreError
+from medusa_core.model import open_model
+from medusa_core.store import head_file
+from medusa_core.store.check import check
+from medusa_core.store.folder import ModelFolder
+from medusa_core.store.manifest import SCHEMA_VERSION
+from medusa_core.workflows.head_files import add_head, export_head
+from medusa_core.workflows.heads import remove_task, rename_head
+from medusa_core.workflows.verify import verify
+
+HERE = Path(__file__).parent
+DIGEST = {1: "dc10455b837d39a2382851b21508426d5f3b1760e05fd3398393d7c99f1244b0"}
+"""Of all files of a format: a golden file that changes proves nothing."""
+
+pytestmark = pytest.mark.filterwarnings("ignore::medusa_core.errors.MedusaWarning")
+
+
+@pytest.fixture(params=sorted(DIGEST))
+def golden(request, tmp_path) -> Path:
+    return Path(shutil.copytree(HERE / f"v{request.param}", tmp_path / "golden"))
+
+
+def test_every_format_is_kept():
+    assert set(DIGEST) == set(range(1, SCHEMA_VERSION + 1))
+
+
+@pytest.mark.parametrize("version", sorted(DIGEST))
+def test_the_files_are_as_they_were(version):
+    digest = hashlib.sha256()
+    root = HERE / f"v{version}"
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".medusa"):
+            digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    assert digest.hexdigest() == DIGEST[version]
+    assert sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) < 1_000_000
+
+
+def test_it_opens_and_computes_what_it_records(golden):
+    report = verify(golden / "model")
+    assert report["ok"], report["problems"]
+    assert report["problems"] == []
+    assert set(report["probes"]) == {"depth", "rooms_classes"}
+    assert set(report["probes"].values()) <= {"equal", "close"}
+    with warnings.catch_warnings():
+        model = open_model(golden / "model")
+    assert set(model.heads) == {"depth", "rooms_classes"}
+    assert model.heads["depth"].unit == "m"
+    assert model.heads["rooms_classes"].labels is not None
+
+
+def test_it_can_be_changed_by_this_version(golden):
+    model = golden / "model"
+    added = add_head(golden / "rooms_classes.medusa", model=model, name="again")
+    assert added["head"]["probe"] in ("equal", "close")
+    with ModelFolder.open(model) as folder:
+        assert folder.read_head_bytes("again") == folder.read_head_bytes("rooms_classes")
+        assert folder.head_document("again") == folder.head_document("rooms_classes")
+    rename_head(model, "depth", "metres")
+    remove_task(model, ["again"])
+    assert check(model) == []
+    assert verify(model)["ok"]
+    export_head("rooms_classes", golden / "new.medusa", model=model)
+    old, new = (
+        head_file.read(golden / "rooms_classes.medusa"),
+        head_file.read(golden / "new.medusa"),
+    )
+    assert old == new
+
+
+@pytest.mark.parametrize("file", ["model.json", "head.json"])
+def test_a_newer_format_is_refused_and_names_what_to_install(golden, file):
+    [path, *_] = (golden / "model").rglob(file)
+    document = json.loads(path.read_text())
+    document["schema_version"] = SCHEMA_VERSION + 1
+    if file == "model.json":
+        document["medusa_version"] = "7.3"
+    else:
+        document["provenance"]["versions"]["medusa"] = "7.3"
+    path.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match="by medusa 7.3 in format") as caught:
+        open_model(golden / "model", tasks=["depth", "rooms_classes"])
+    assert "'medusa-heads>=7.3'" in caught.value.hint

@@ -1,0 +1,69 @@
+"""Short forms of `benchmarks/reliability`, and proof that they notice broken guards."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from pathlib import Path
+
+import pytest
+
+from benchmarks.reliability import fuzz, kills, processes, toy
+from medusa_core.store import commit, container, transaction
+from medusa_core.store.layout import Layout
+
+
+def test_kills(tmp_path: Path) -> None:
+    figures = kills.campaign(tmp_path, 20)
+    assert figures["kills"] == 20
+
+
+def test_processes(tmp_path: Path) -> None:
+    figures = processes.campaign(tmp_path, writers=4, changes=8, readers=1)
+    assert figures["commits"] > 5
+    assert figures["reads"] > 0
+
+
+def test_without_the_lock_it_would_be_noticed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(transaction, "_holding", lambda *_: contextlib.nullcontext())
+    with pytest.raises(AssertionError):
+        processes.campaign(tmp_path, writers=6, changes=20, readers=1)
+
+
+def test_the_lock_survives_a_killed_owner(tmp_path: Path, monkeypatch) -> None:
+    """The operating system takes it back: nobody waits for who is gone."""
+    chance = random.Random(0)
+    toy.create(tmp_path / "model", {})
+    monkeypatch.setattr(transaction, "LOCK_SECONDS", 5.0)
+    change = toy.Change("add", "head_a", "", toy.weights(chance))
+
+    def hold(path: Path) -> None:
+        with transaction.locked(Layout(path)):
+            (tmp_path / "held").touch()
+            while True:
+                pass
+
+    forever = type("Forever", (), {"run": staticmethod(hold)})()
+    _, cut_off = kills.run_and_kill(forever, tmp_path / "model", 0.5)
+    assert cut_off
+    assert (tmp_path / "held").exists()
+    change.run(tmp_path / "model")
+    assert toy.contents(tmp_path / "model") == {"head_a": change.data}
+
+
+def test_mutated_files(tmp_path: Path) -> None:
+    figures = fuzz.campaign(tmp_path, files=600, pictures=150)
+    for name, kind in figures.items():
+        assert kind["refused"] > 0, name
+        assert kind["grown_mb"] < 100, name
+
+
+def test_limits_of_a_container() -> None:
+    """Refused by their header, before anything of the size they claim is made."""
+    entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    many = container.join({f"t{i}": entry for i in range(container.MAX_TENSORS + 2)}, b"")
+    long = (container.MAX_HEADER + 1).to_bytes(8, "little") + b" " * (container.MAX_HEADER + 1)
+    huge = (2**63).to_bytes(8, "little") + b"{}"
+    for data, why in ((many, "tensors, more than"), (long, "bytes, more than"), (huge, "ends")):
+        with pytest.raises(commit.StoreError, match=why):
+            container.split(data, "it")

@@ -1,0 +1,49 @@
+"""The latency benchmark: its rows, and ratios that are of the round."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import latency, profile_ops
+
+
+def test_quartiles() -> None:
+    assert latency.spread([5.0, 1.0, 3.0, 2.0, 4.0, 6.0, 8.0, 7.0]) == [3.0, 6.0]
+    assert latency.spread([2.0]) == [2.0, 2.0]
+
+
+def test_the_table_has_a_row_a_network() -> None:
+    row = {"network": "n", "ms": 10.0, "of_backbone": 1.5, "spread": [1.4, 1.6], "lowest": 1.45}
+    result = {
+        "command": "c",
+        "backbone": "b",
+        "size": [2, 3],
+        "rounds": 4,
+        "machine": "m",
+        "versions": {"torch": "2"},
+        "rows": [row],
+    }
+    assert "| n | 10.0 | 1.50 | 1.40–1.60 | 1.45 |" in latency.table(result)
+
+
+def test_operations_are_told_apart_by_shape() -> None:
+    x, y = torch.ones(2, 3), torch.ones(4)
+    rows = profile_ops.profile(lambda: (x + x, x + x, y + y, y.relu()))
+    found = {(name, shapes): calls for name, shapes, calls, _ in rows}
+    assert found["add", "2×3 2×3"] == 2
+    assert found["add", "4 4"] == 1
+    assert found["relu", "4"] == 1
+    assert [row[3] for row in rows] == sorted((row[3] for row in rows), reverse=True)
+
+
+@pytest.mark.slow
+def test_the_quick_form_runs() -> None:
+    from click.testing import CliRunner
+
+    flushed = torch.get_num_threads()
+    done = CliRunner().invoke(latency.main, ["--quick"])
+    torch.set_flush_denormal(False)
+    assert done.exit_code == 0, done.output
+    assert "| Medusa, 6 tasks |" in done.output
+    assert torch.get_num_threads() == flushed

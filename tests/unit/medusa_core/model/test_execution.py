@@ -1,0 +1,175 @@
+"""Every way of running a model agrees with running it as it was trained, or is refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
+from medusa_core.model import execution as executions
+from medusa_core.model import open_model
+from medusa_core.model.execution import LIMITS, Execution, movement
+from medusa_core.model.medusa_model import MedusaModel
+
+HEADS = ("depth", "normals", "semseg")
+
+
+@pytest.fixture
+def path(make_model: Callable[..., Path]) -> Path:
+    return make_model(*HEADS)
+
+
+def _images(height: int = 48, width: int = 64, batch: int = 2) -> Tensor:
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def _ran(path: Path, execution: Execution, images: Tensor) -> dict[str, Tensor]:
+    return open_model(path, execution=execution)(images)
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [
+        Execution(),
+        Execution(precision="bf16"),
+        Execution("openvino"),
+        pytest.param(Execution(compiled=True), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_predictions_hardly_move(path: Path, execution: Execution) -> None:
+    if execution.engine == "openvino":
+        pytest.importorskip("openvino")
+    heads = HEADS[:1] if execution.compiled else HEADS
+    model = open_model(path, heads, execution=execution)
+    for images in (_images(), _images(50, 33, 1)):
+        expected = _ran(path, Execution("plain"), images)
+        found = model(images)
+        limit = 1e-4 if execution.precision == "fp32" else LIMITS["bf16"]
+        assert all(movement(found[name], expected[name]) < limit for name in heads)
+        assert all(found[name].dtype == torch.float32 for name in heads)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_head_says_the_same_alone_and_in_company(path: Path, precision: str) -> None:
+    model = open_model(path, execution=Execution(precision=precision))
+    together = model(_images())
+    for name in HEADS:
+        assert torch.equal(model(_images(), [name])[name], together[name])
+        alone = open_model(path, [name], execution=Execution(precision=precision))
+        assert torch.equal(alone(_images())[name], together[name])
+
+
+def test_plain_is_what_the_modules_compute(path: Path) -> None:
+    model = open_model(path, execution=Execution("plain"))
+    images = _images(64, 64)
+    with torch.no_grad():
+        raw = model.head_module("depth")(model.backbone(images))
+    expected = torch.nn.functional.interpolate(raw, size=(64, 64), mode="bilinear")
+    assert torch.equal(model(images)["depth"], expected)
+
+
+def test_gradients_of_images_are_those_of_the_plain_networks(path: Path) -> None:
+    gradients = []
+    for execution in (Execution(), Execution("plain")):
+        images = _images().requires_grad_()
+        _ran(path, execution, images)["depth"].sum().backward()
+        gradients.append(images.grad)
+    assert torch.equal(*gradients)
+
+
+def test_what_was_asked_for_is_refused_where_predictions_move(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LIMITS, "bf16", 1e-6)
+    with pytest.raises(ExecutionError, match="depth.*move by"):
+        _ran(path, Execution(precision="bf16"), _images())
+
+
+def test_by_default_the_plain_network_steps_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preparation that goes wrong costs time, not correctness."""
+    plain_prepare = executions.prepare
+
+    def wrong(network: torch.nn.Module, pack: bool = True) -> torch.nn.Module:
+        fast = plain_prepare(network, pack)
+        for parameter in fast.parameters():
+            parameter.mul_(1.5)
+        return fast
+
+    monkeypatch.setattr(executions, "prepare", wrong)
+    model = open_model(path)
+    with pytest.warns(MedusaWarning, match="as it was trained"):
+        found = model(_images())
+    expected = _ran(path, Execution("plain"), _images())
+    assert all(torch.equal(found[name], expected[name]) for name in HEADS)
+
+
+def test_a_network_that_cannot_be_prepared_is_run_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(network: torch.nn.Module, pack: bool = True) -> torch.nn.Module:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(executions, "prepare", broken)
+    expected = _ran(path, Execution("plain"), _images())
+    found = _ran(path, Execution(), _images())
+    assert all(torch.equal(found[name], expected[name]) for name in HEADS)
+    with pytest.raises(ExecutionError, match="backbone cannot be run"):
+        _ran(path, Execution(precision="bf16"), _images())
+
+
+def test_changed_heads_are_prepared_anew(path: Path, untrained_head: Callable[..., object]) -> None:
+    model = open_model(path)
+    model(_images())
+    model.add_head("depth", untrained_head(path, "depth", seed=7), replace=True)  # type: ignore[arg-type]
+    expected = _ran(path, Execution("plain"), _images())["depth"]
+    assert movement(model(_images())["depth"], expected) < 1e-4
+
+
+def test_a_used_model_can_be_copied_and_keeps_its_state(path: Path) -> None:
+    model = open_model(path)
+    keys = list(model.state_dict())
+    expected = model(_images())
+    assert list(model.state_dict()) == keys
+    twin: MedusaModel = copy.deepcopy(model)
+    assert torch.equal(twin(_images())["depth"], expected["depth"])
+
+
+def test_an_empty_batch_gives_empty_predictions(path: Path) -> None:
+    assert open_model(path)(_images(batch=2)[:0])["depth"].shape == (0, 1, 48, 64)
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [
+        Execution("tensorflow"),
+        Execution(precision="fp8"),
+        Execution("openvino", compiled=True),
+        Execution("plain", "bf16"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(path: Path, execution: Execution) -> None:
+    with pytest.raises(UsageError):
+        open_model(path, execution=execution)
+
+
+def test_a_missing_engine_names_the_extra(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(UsageError) as caught:
+        open_model(path, execution=Execution("openvino"))
+    assert "medusa-heads[openvino]" in str(caught.value.hint)
+
+
+def test_movement_is_relative_to_what_was_expected() -> None:
+    expected = torch.tensor([3.0, -4.0])
+    assert movement(expected * 1.1, expected) == pytest.approx(0.1, rel=1e-5)
+    assert movement(expected, expected) == 0
+    assert not movement(expected * float("nan"), expected) < np.inf
+    assert movement(torch.zeros(3), expected) == np.inf

@@ -1,0 +1,166 @@
+"""Prepared networks say what the plain ones say, whatever modules they are made of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medusa_core.backbones.timm_backbone import build, describe
+from medusa_core.model.execution import movement
+from medusa_core.model.inference import PackedConv2d, prepare
+
+TOLERANCE = 1e-5
+"""The tolerance that is stated for prepared networks: RMS of the difference / RMS of the value."""
+
+
+def _with_statistics(network: nn.Module, seed: int = 0) -> nn.Module:
+    """A network whose BatchNorms do something."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+            shape = module.running_mean.shape
+            module.running_mean.copy_(torch.randn(shape, generator=generator) * 0.1)
+            module.running_var.copy_(torch.rand(shape, generator=generator) + 0.5)
+            if module.affine:
+                module.weight.data.copy_(torch.rand(shape, generator=generator) + 0.5)
+                module.bias.data.copy_(torch.randn(shape, generator=generator) * 0.1)
+    return network.eval().requires_grad_(False)
+
+
+def _images(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["test_resnet", "hrnet_w18_small", "mobilenetv2_050", "tf_mobilenetv3_small_minimal_100"],
+)
+def test_a_prepared_backbone_says_the_same_at_any_size(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = _with_statistics(build(describe(name)).freeze())
+    before = copy.deepcopy(backbone.state_dict())
+    fast = prepare(backbone)
+    for shape in [(1, 3, 64, 96), (2, 3, 32, 32), (1, 3, 64, 96)]:
+        images = _images(*shape)
+        with torch.no_grad():
+            pairs = list(zip(fast(images), backbone(images), strict=True))
+        assert max(movement(found, expected) for found, expected in pairs) < TOLERANCE
+    after = backbone.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_batch_norms_are_folded_and_convolutions_packed() -> None:
+    fast = prepare(build(describe("hrnet_w18_small")).freeze())
+    kinds = {type(module) for module in fast.modules()}
+    assert nn.BatchNorm2d not in kinds
+    assert PackedConv2d in kinds
+
+
+class _Untraceable(nn.Module):
+    """A branch that depends on values; its parts can be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))
+        self.second = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4, affine=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.second(x) if float(x.mean()) < 1e9 else x
+
+
+class _ReadTwice(nn.Module):
+    """What feeds the BatchNorm is needed elsewhere, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.norm(x) + x
+
+
+class _CalledTwice(nn.Module):
+    """One convolution, followed by BatchNorm once only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.norm(self.conv(x)))
+
+
+class _Functional(nn.Module):
+    """Its convolution's weights are used without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(F.conv2d(x, self.conv.weight, self.conv.bias))
+
+
+def _doubling(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    return output * 2
+
+
+def _hooked() -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    network[0].register_forward_hook(_doubling)
+    network[1].register_forward_hook(_doubling)
+    return network
+
+
+def _normalised() -> nn.Module:
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "untraceable": _Untraceable,
+    "read twice": _ReadTwice,
+    "called twice": _CalledTwice,
+    "functional": _Functional,
+    "hooked": _hooked,
+    "parametrised": _normalised,
+    "no statistics": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)
+    ),
+    "BatchNorm first": lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)),
+    "groups": lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.BatchNorm2d(6), nn.ReLU()),
+    "strange padding": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+    ),
+    "dilated": lambda: nn.Sequential(nn.Conv2d(3, 4, 3, (2, 1), (2, 3), (2, 1)), nn.BatchNorm2d(4)),
+    "transposed": lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2), nn.BatchNorm2d(4)),
+    "a lone convolution": lambda: nn.Conv2d(3, 4, 1),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_network_says_the_same(name: str) -> None:
+    torch.manual_seed(0)
+    plain = _with_statistics(NETWORKS[name]())
+    fast = prepare(plain)
+    images = _images(2, 3, 9, 12)
+    with torch.no_grad():
+        assert movement(fast(images), plain(images)) < TOLERANCE
+
+
+def test_parts_of_an_untraceable_network_are_folded() -> None:
+    fast = prepare(_with_statistics(_Untraceable()))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+
+
+def test_a_prepared_network_can_be_copied() -> None:
+    fast = prepare(nn.Sequential(nn.Conv2d(3, 4, 3)))
+    images = _images(1, 3, 8, 8)
+    expected = fast(images)
+    assert torch.equal(copy.deepcopy(fast)(images), expected)

@@ -1,0 +1,178 @@
+"""Predicting many files: names, formats, what is there already, what cannot be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medusa_core.errors import DataError, UnknownNameError, UsageError
+from medusa_core.model import MedusaModel, open_model
+from medusa_core.model.medusa_model import Result
+from medusa_core.workflows import results
+from medusa_core.workflows.predict import find_images, predict
+
+HEADS = ("depth", "semseg", "normals")
+
+
+@pytest.fixture
+def model(make_model: Callable[..., Path]) -> MedusaModel:
+    return open_model(make_model(*HEADS))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for index in range(6):
+        path = folder / ("deep" if index % 2 else ".") / f"p{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(index).integers(0, 256, (40 + index, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+def test_patterns_reach_into_folders_and_take_images_only(photos: Path) -> None:
+    (photos / "notes.txt").write_text("no image")
+    found = [path.name for path in find_images([photos / "**" / "*"])]
+    assert sorted(found) == [f"p{i}.jpg" for i in range(6)]
+    found = [path.name for path in find_images([photos / "p*.jpg"])]
+    assert found == ["p0.jpg", "p2.jpg", "p4.jpg"]
+
+
+def test_a_file_with_the_letters_of_a_pattern_is_a_file(photos: Path) -> None:
+    odd = photos / "p[1].jpg"
+    shutil.copy(photos / "p0.jpg", odd)
+    assert list(find_images([odd])) == [odd]
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(photos: Path) -> None:
+    with pytest.raises(UsageError, match="no images"):
+        find_images([photos / "*.tiff"])
+
+
+def test_values_are_those_of_the_model_in_order(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    pattern = photos / "**" / "*.jpg"
+    done = predict([pattern], model=model, out=tmp_path / "out", formats=["npy"])
+    assert [image["image"] for image in done["images"]] == [str(p) for p in find_images([pattern])]
+    for image in done["images"]:
+        expected = model.predict(image["image"])
+        for entry in image["results"]:
+            assert np.array_equal(np.load(entry["values"]), expected[entry["head"]].value)
+            assert "rendering" not in entry
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".npy"}
+
+
+def test_16_bit_images_hold_the_values(model: MedusaModel, photos: Path, tmp_path: Path) -> None:
+    done = predict(
+        [photos / "p0.jpg"],
+        model=model,
+        tasks=["depth", "semseg"],
+        out=tmp_path / "out",
+        formats=["png16", "npy"],
+    )
+    for entry in done["images"][0]["results"]:
+        with Image.open(entry["values16"]) as image:
+            pixels = np.asarray(image).astype(np.float64)
+        low, scale = entry["offset"], entry["scale"]
+        expected = np.load(entry["values"]).clip(low, low + 65535 * scale)
+        assert np.abs(pixels * scale + low - expected).max() <= scale / 2 + 1e-6
+
+
+def test_vectors_are_no_16_bit_images(model: MedusaModel, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="normals"):
+        predict([photos], model=model, out=tmp_path / "out", formats=["png16"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_format_is_named(model: MedusaModel, photos: Path) -> None:
+    with pytest.raises(UnknownNameError, match="npz"):
+        predict([photos], model=model, formats=["npz"])
+
+
+def test_summaries_are_json(model: MedusaModel, photos: Path, tmp_path: Path) -> None:
+    done = predict([photos / "p0.jpg"], model=model, out=tmp_path / "out", formats=["json"])
+    written = done["images"][0]["results"]
+    found = {entry["head"]: json.loads(Path(entry["summary"]).read_text()) for entry in written}
+    assert sum(found["semseg"]["shares"].values()) == pytest.approx(1)
+    value = model.predict(photos / "p0.jpg", ["depth"])["depth"].value
+    assert found["depth"]["mean"] == pytest.approx(float(value.mean()))
+    assert found["depth"]["size"] == [40, 60]
+
+
+def test_resume_does_what_is_missing_or_older_than_its_image(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def again() -> list[str]:
+        done = predict([photos], model=model, out=out, raw=True, tasks=["depth"], resume=True)
+        assert len(done["skipped"]) + len(done["images"]) == 3
+        return [Path(image["image"]).name for image in done["images"]]
+
+    assert again() == ["p0.jpg", "p2.jpg", "p4.jpg"]
+    assert again() == []
+    (out / "p2.depth.npy").unlink()
+    assert again() == ["p2.jpg"]
+    os.utime(photos / "p4.jpg", (2**32, 2**32))
+    assert again() == ["p4.jpg"]
+
+
+def test_resume_does_all_again_for_another_head(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    def again() -> int:
+        out = tmp_path / "out"
+        done = predict([photos], model=model, out=out, tasks=["depth"], resume=True)
+        return len(done["images"])
+
+    assert (again(), again()) == (3, 0)
+    for path in model.path.rglob("head.json"):
+        os.utime(path, (2**32, 2**32))
+    assert again() == 3
+
+
+def test_what_is_unreadable_is_told_and_the_rest_done(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "p1.jpg").write_bytes(b"\xff\xd8\xff no")
+    (photos / "p3.png").write_bytes((photos / "p0.jpg").read_bytes()[:200])
+    done = predict([photos], model=model, tasks=["depth"], out=tmp_path / "out")
+    assert not done["ok"]
+    assert [Path(f["image"]).name for f in done["failed"]] == ["p1.jpg", "p3.png"]
+    assert len(done["images"]) == 3
+
+
+def test_a_result_that_cannot_be_written_ends_it(
+    model: MedusaModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(DataError, match="No space left"):
+        predict([photos], model=model, tasks=["depth"], out=tmp_path / "out", formats=["npy"])
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_16_bit_images_take_any_value(model: MedusaModel) -> None:
+    value = np.array([[np.nan, -1.0, 0.5], [70.0, np.inf, -np.inf]], np.float32)
+    result = Result("depth", "depth", value, "m", None)
+    found = results.as_16_bit(model.tasks["depth"].spec, result)
+    assert found.tolist() == [[0, 0, 500], [65535, 65535, 0]]
+
+
+def test_tiles_change_little(model: MedusaModel, photos: Path) -> None:
+    def value(tile: int | None) -> np.ndarray:
+        return model.predict(photos / "p0.jpg", ["depth"], long_side=600, tile=tile)["depth"].value
+
+    whole, tiled = value(None), value(256)
+    assert whole.shape == tiled.shape
+    assert np.abs(whole - tiled).mean() < 0.05 * np.abs(whole).mean()
