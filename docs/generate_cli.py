@@ -30,14 +30,7 @@ mostly a second one that says what to do.
 | 3 | a plugin or weights are missing or broken |
 | 130 | interrupted |
 
-| variable | meaning |
-|---|---|
-| `MEDUSA_MODEL` | the model folder where none is given (not read by `demo` and `init`) |
-| `MEDUSA_CACHE` | the cache; default `$XDG_CACHE_HOME/medusa` or `~/.cache/medusa` |
-| `MEDUSA_PLUGINS` | the only plugins to load, comma-separated; empty: none |
-| `MEDUSA_DISABLE_PLUGINS` | plugins to leave out, comma-separated |
-| `MEDUSA_STRICT_PLUGINS` | `1`: a plugin that cannot be loaded is an error |
-| `MEDUSA_DEBUG` | `1`: as `--debug` |
+Environment variables and the settings file are described in [settings](settings.md).
 """
 
 

@@ -1,9 +1,12 @@
 """What all tests share: an environment of their own, and model folders that need no training."""
 
 import hashlib
+import importlib
+import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +68,54 @@ def fresh_host() -> Iterator[None]:
     """Plugins are found anew by every test."""
     yield
     default_host.cache_clear()
+
+
+BAD_PLUGINS = Path(__file__).parent / "fixtures" / "bad_plugins"
+
+
+@pytest.fixture
+def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Puts a distribution with one plugin on the path of this process and of those it starts.
+
+    Called with the source of its module, or the name of a file of fixtures/bad_plugins (those in
+    `loads` can be loaded); returns the name of the plugin, `medusa-<file>` where none is given.
+    """
+    site, modules = tmp_path / "site", []
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+    def install(
+        source: str,
+        name: str | None = None,
+        *,
+        dist: str | None = None,
+        version: str = "1.0",
+        requires: Sequence[str] = (),
+    ) -> str:
+        [file] = BAD_PLUGINS.rglob(f"{source}.*") if source.isidentifier() else [None]
+        name = name or f"medusa-{source.replace('_', '-')}"
+        dist = dist or name
+        module = f"{dist}_{name}_plugin".replace("-", "_")
+        text = file.read_text(encoding="utf-8") if file else source
+        (site / f"{module}.py").write_text(text.replace("MODULE", module), encoding="utf-8")
+        info = site / f"{dist.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(exist_ok=True)
+        metadata = ["Metadata-Version: 2.1", f"Name: {dist}", f"Version: {version}"]
+        metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
+        (info / "METADATA").write_text("\n".join([*metadata, ""]), encoding="utf-8")
+        points = f"[medusa.plugins]\n{name} = {module}\n"
+        (info / "entry_points.txt").write_text(points, encoding="utf-8")
+        modules.append(module)
+        importlib.invalidate_caches()
+        default_host.cache_clear()
+        return name
+
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 
 import medusa_core
-from medusa_core.plugin_host.host import GROUP, Host, load_host
+from medusa_core.plugin_host.discovery import GROUP
+from medusa_core.plugin_host.host import Host, load_host
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The contract between the host and its plugins. Importing it needs pydantic and pluggy only."""
 
 from medusa_core.api.data import Dataset, Sample, TargetInfo
+from medusa_core.api.events import HeadAdded, HeadEvaluated, HeadRemoved, WeightsRequest
 from medusa_core.api.features import FeatureInfo
 from medusa_core.api.hooks import API_VERSION, hookimpl
 from medusa_core.api.metric import Metric
@@ -21,7 +22,10 @@ __all__ = [
     "Dataset",
     "DatasetSpec",
     "FeatureInfo",
+    "HeadAdded",
+    "HeadEvaluated",
     "HeadRef",
+    "HeadRemoved",
     "HeadSpec",
     "LabelSchema",
     "Metric",
@@ -32,5 +36,6 @@ __all__ = [
     "TargetSpec",
     "Task",
     "TaskSpec",
+    "WeightsRequest",
     "hookimpl",
 ]

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
-from medusa_core.api.hooks import API_VERSION
+from medusa_core.api.hooks import ApiVersionError, speaks
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,40}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -22,6 +29,27 @@ class Spec(BaseModel):
     """Base of every description: immutable and strict about unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Registered(Spec):
+    """Base of what plugins register: it says which version of the plugin API it was written for.
+
+    api_version: one that says nothing was written for the first version.
+    """
+
+    api_version: ApiVersion = "1.0"
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain_version(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Fields that this host does not know are no mistake of a spec for a later one."""
+        try:
+            return handler(data)
+        except ValidationError as err:
+            theirs = data.get("api_version") if isinstance(data, dict) else None
+            if isinstance(theirs, str) and not speaks(theirs):
+                raise ApiVersionError(data.get("name", cls.__name__), theirs) from err
+            raise
 
 
 class LabelSchema(Spec):
@@ -112,7 +140,7 @@ class HeadRef(Spec):
     config: dict[str, Any] = Field(default_factory=dict)
 
 
-class TaskSpec(Spec):
+class TaskSpec(Registered):
     """A task: what is predicted, from which targets, how it is judged.
 
     loss_weight: weight of this task's loss where several tasks train one backbone.
@@ -123,7 +151,6 @@ class TaskSpec(Spec):
     """
 
     name: Name
-    api_version: ApiVersion = API_VERSION
     title: str
     description: str = ""
     references: tuple[str, ...] = ()
@@ -165,28 +192,26 @@ class TaskSpec(Spec):
         return self.output.channels == "labels"
 
 
-class HeadSpec(Spec):
+class HeadSpec(Registered):
     """A head architecture: `implementation(features: FeatureInfo, out_channels: int, config)`.
 
     `config` is an instance of the pydantic model named by `config_model`.
     """
 
     name: Name
-    api_version: ApiVersion = API_VERSION
     title: str
     description: str = ""
     implementation: ImportString
     config_model: ImportString
 
 
-class DatasetSpec(Spec):
+class DatasetSpec(Registered):
     """A data set: `implementation(location: str | None, split: str) -> Dataset`.
 
     `location` is what follows the colon in `--data NAME:LOCATION`.
     """
 
     name: Name
-    api_version: ApiVersion = API_VERSION
     title: str
     description: str = ""
     licence: str = ""

@@ -224,6 +224,17 @@ def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str)
     return sorted(set(tensors) - set(chosen.values()))
 
 
+def hub_repository(name: str) -> str | None:
+    """Where timm keeps the weights of a model on the Hugging Face hub; None: nowhere.
+
+    Raises:
+        UnknownNameError: timm has no such model.
+    """
+    check_name(name)
+    config = timm.get_pretrained_cfg(name)
+    return config.hf_hub_id or None if config is not None else None
+
+
 def download_pretrained(name: str) -> str:
     """Path of the pretrained safetensors file of a timm model, fetched by huggingface_hub.
 
@@ -233,18 +244,17 @@ def download_pretrained(name: str) -> str:
     """
     import huggingface_hub
 
-    check_name(name)
-    config = timm.get_pretrained_cfg(name)
-    if config is None or not config.hf_hub_id:
+    repository = hub_repository(name)
+    if repository is None:
         raise WeightsError(
             f"timm offers no pretrained weights for {name!r}.",
             hint="Give your own with --weights FILE.safetensors.",
         )
     try:
-        return huggingface_hub.hf_hub_download(config.hf_hub_id, "model.safetensors")
+        return huggingface_hub.hf_hub_download(repository, "model.safetensors")
     except Exception as err:
         raise WeightsError(
-            f"Cannot fetch the pretrained weights of {name!r} ({config.hf_hub_id}): {err}",
+            f"Cannot fetch the pretrained weights of {name!r} ({repository}): {err}",
             hint="Without a network, give a local file: --weights FILE.safetensors.",
         ) from err
 

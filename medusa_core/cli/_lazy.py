@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from medusa_core.cli._output import stdout_for_results
 from medusa_core.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+
+class _Context(click.Context):
+    """Of a command that runs: whatever it calls, plugins included, cannot spoil its result."""
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function behind a command."""
+        with stdout_for_results():
+            return super().invoke(*args, **kwargs)
 
 
 class LazyGroup(click.Group):
@@ -26,11 +36,14 @@ class LazyGroup(click.Group):
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
+        """Import one command; see to it that stdout is for results while it runs."""
         if cmd_name not in self.table:
             return None
         module, _, attribute = self.table[cmd_name][0].partition(":")
-        return cast("click.Command", getattr(importlib.import_module(module), attribute))
+        command = cast("click.Command", getattr(importlib.import_module(module), attribute))
+        for each in (command, *getattr(command, "commands", {}).values()):
+            each.context_class = _Context
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -51,6 +51,14 @@ SIZE = SizeType()
 NAMES = NamesType()
 
 
+def default_model() -> Path:
+    """The model folder where neither an option nor the environment names one."""
+    from medusa_core.settings import read_settings
+
+    stored = read_settings().model
+    return Path(stored).expanduser() if stored else Path("medusa-model")
+
+
 def examples(*lines: str) -> str:
     """An epilog that shows how a command is used."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
@@ -62,7 +70,7 @@ model_option = click.option(
     "model",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="MEDUSA_MODEL",
-    default=Path("medusa-model"),
+    default=default_model,
     show_default="./medusa-model",
     show_envvar=True,
     metavar="DIR",
@@ -154,7 +162,9 @@ BALANCES = ("fixed", "uncertainty", "dwa")
 """As in the engine, which is too heavy to import for `--help`."""
 
 _TRAINING = (
-    click.option("--head", metavar="NAME", help="Head architecture; default: the task's own."),
+    click.option(
+        "--head", metavar="NAME", help="Head architecture, [PLUGIN:]NAME; default: the task's."
+    ),
     settings_option("SECTION.KEY=VALUE", "the head", "head.width=64"),
     click.option("--steps", type=click.IntRange(min=1), help="Length of the training in steps."),
     click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="… in epochs."),

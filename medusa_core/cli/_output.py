@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json as jsonlib
 import math
+import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -20,6 +22,53 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA_VERSION = 1
+
+_results: TextIO | None = None
+"""Where `emit` writes while a command runs; None: to stdout."""
+
+
+@contextlib.contextmanager
+def stdout_for_results() -> Iterator[None]:
+    """While a command runs, `emit` alone writes to stdout; what all others print goes to stderr.
+
+    Where stdout is that of the process, this holds for compiled libraries and child processes too.
+    """
+    global _results
+    before, stdout = _results, sys.stdout
+    with contextlib.ExitStack() as stack:
+        _results = stack.enter_context(_file_of_its_own(stdout)) or stdout
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        try:
+            yield
+        finally:
+            _results = before
+
+
+@contextlib.contextmanager
+def _file_of_its_own(stdout: TextIO) -> Iterator[TextIO | None]:
+    """A copy of the process's stdout, whose number then stands for stderr; None for any other."""
+    try:
+        number, errors = stdout.fileno(), sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # captured, or closed
+        number = errors = -1
+    if number != 1 or errors < 0:
+        yield None
+        return
+    stdout.flush()
+    copy = os.dup(number)
+    os.dup2(errors, number)
+    results = open(copy, "w", encoding=stdout.encoding, errors="replace")  # noqa: SIM115
+    try:
+        yield results
+        results.flush()
+    finally:
+        os.dup2(copy, number)
+        with contextlib.suppress(OSError):  # told before: the reader is gone, the disk is full
+            results.close()
+
+
+def _stdout() -> TextIO:
+    return _results or sys.stdout
 
 
 def emit(
@@ -34,10 +83,11 @@ def emit(
     """
     if json:
         document = jsonable({"schema_version": SCHEMA_VERSION, **result})
-        click.echo(jsonlib.dumps(document, indent=2, sort_keys=True, allow_nan=False))
+        text = jsonlib.dumps(document, indent=2, sort_keys=True, allow_nan=False)
+        click.echo(text, file=_stdout())
     elif human is not None:
         human(stdout_console())
-    sys.stdout.flush()
+    _stdout().flush()
 
 
 def jsonable(value: Any) -> Any:
@@ -83,9 +133,9 @@ def stdout_console() -> Console:
                 *(clean(o, "\n") if isinstance(o, str) else o for o in objects), **options
             )
 
-    wide = None if sys.stdout.isatty() else 1000
+    wide = None if _stdout().isatty() else 1000
     return CleanConsole(
-        file=sys.stdout, width=wide, markup=False, highlight=False, emoji=False, soft_wrap=False
+        file=_stdout(), width=wide, markup=False, highlight=False, emoji=False, soft_wrap=False
     )
 
 

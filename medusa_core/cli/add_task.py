@@ -74,22 +74,20 @@ def command(
         _refuse_training_options(click.get_current_context())
         _add_file(tasks, model, name, replace, dry_run, as_json)
         return
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.add_task import TrainOptions, add_task
 
     given = {key: value for key, value in options.items() if value is not None}
-    with stdout_to_stderr():
-        result = add_task(
-            [part.strip() for part in tasks.split(",") if part.strip()],
-            model=model,
-            data=data,
-            name=name,
-            replace=replace,
-            split=split,
-            options=TrainOptions(settings=head_settings(settings), **given),
-            dry_run=dry_run,
-            progress=make_progress(),
-        )
+    result = add_task(
+        [part.strip() for part in tasks.split(",") if part.strip()],
+        model=model,
+        data=data,
+        name=name,
+        replace=replace,
+        split=split,
+        options=TrainOptions(settings=head_settings(settings), **given),
+        dry_run=dry_run,
+        progress=make_progress(),
+    )
 
     def human(console: Console) -> None:
         if dry_run:
@@ -131,18 +129,16 @@ def _refuse_training_options(context: click.Context) -> None:
 def _add_file(
     file: str, model: Path, name: str | None, replace: bool, dry_run: bool, as_json: bool
 ) -> None:
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.head_files import add_head
 
-    with stdout_to_stderr():
-        result = add_head(
-            file,
-            model=model,
-            name=name,
-            replace=replace,
-            dry_run=dry_run,
-            progress=make_progress(),
-        )
+    result = add_head(
+        file,
+        model=model,
+        name=name,
+        replace=replace,
+        dry_run=dry_run,
+        progress=make_progress(),
+    )
     head, problems = result["head"], result["problems"]
 
     def human(console: Console) -> None:

@@ -58,21 +58,19 @@ def command(
 ) -> None:
     """Time the backbone, each head and all together, in turns, on images of noise."""
     from medusa_core.model.execution import Execution
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.bench import bench
 
-    with stdout_to_stderr():
-        result = bench(
-            model,
-            tasks=tasks,
-            size=size,
-            batch=batch,
-            rounds=rounds,
-            threads=threads,
-            device=device,
-            execution=Execution(engine, precision, compiled),
-            progress=make_progress(),
-        )
+    result = bench(
+        model,
+        tasks=tasks,
+        size=size,
+        batch=batch,
+        rounds=rounds,
+        threads=threads,
+        device=device,
+        execution=Execution(engine, precision, compiled),
+        progress=make_progress(),
+    )
 
     def human(console: Console) -> None:
         columns = ("part", "ms", "lowest", "highest", "of backbone", "images/s")

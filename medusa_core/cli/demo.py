@@ -32,11 +32,9 @@ if TYPE_CHECKING:
 @json_option
 def command(model: Path, as_json: bool) -> None:
     """Add two tasks the bundled backbone never saw, score them, remove one of them."""
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.demo import demo
 
-    with stdout_to_stderr():
-        result = demo(model, progress=make_progress())
+    result = demo(model, progress=make_progress())
 
     def human(console: Console) -> None:
         backbone = result["backbone"]

@@ -27,11 +27,9 @@ def command(model: Path, as_json: bool) -> None:
 
     Nothing is changed. `medusa verify` goes deeper into the model.
     """
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.doctor import doctor
 
-    with stdout_to_stderr():
-        result = doctor(model)
+    result = doctor(model)
 
     def human(console: Console) -> None:
         rows = [(c["name"], c["state"], c["message"]) for c in result["checks"]]

@@ -69,23 +69,21 @@ def command(
 ) -> None:
     """Score heads on every image of a data set (default: rooms), at the size of the images."""
     from medusa_core.model.execution import Execution
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.evaluate import evaluate
 
-    with stdout_to_stderr():
-        result = evaluate(
-            model,
-            tasks=tasks,
-            data=data,
-            split=split,
-            minimum=minimum,
-            settings=settings,
-            long_side=long_side,
-            limit=limit,
-            device=device,
-            execution=Execution(engine, precision, compiled),
-            progress=make_progress(),
-        )
+    result = evaluate(
+        model,
+        tasks=tasks,
+        data=data,
+        split=split,
+        minimum=minimum,
+        settings=settings,
+        long_side=long_side,
+        limit=limit,
+        device=device,
+        execution=Execution(engine, precision, compiled),
+        progress=make_progress(),
+    )
 
     def human(console: Console) -> None:
         rows = [_row(head, row) for head, row in result["heads"].items()]

@@ -85,24 +85,22 @@ def command(
 ) -> None:
     """Write <stem>.<head>.png for each image (files, folders or patterns) and head."""
     from medusa_core.model.execution import Execution
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.predict import predict
 
-    with stdout_to_stderr():
-        result = predict(
-            images,
-            model=model,
-            tasks=tasks,
-            out=out,
-            raw=raw,
-            formats=formats,
-            long_side=long_side,
-            tile=tile,
-            resume=resume,
-            device=device,
-            execution=Execution(engine, precision, compiled),
-            progress=make_progress(),
-        )
+    result = predict(
+        images,
+        model=model,
+        tasks=tasks,
+        out=out,
+        raw=raw,
+        formats=formats,
+        long_side=long_side,
+        tile=tile,
+        resume=resume,
+        device=device,
+        execution=Execution(engine, precision, compiled),
+        progress=make_progress(),
+    )
 
     def human(console: Console) -> None:
         for image in result["images"]:

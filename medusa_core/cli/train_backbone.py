@@ -11,6 +11,7 @@ from medusa_core.cli._options import (
     BALANCES,
     NAMES,
     data_option,
+    default_model,
     examples,
     json_option,
     training_options,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument(
-    "model", type=click.Path(path_type=Path), envvar="MEDUSA_MODEL", default=Path("medusa-model")
+    "model", type=click.Path(path_type=Path), envvar="MEDUSA_MODEL", default=default_model
 )
 @click.option("--tasks", type=NAMES, required=True, metavar="TASKS", help="Tasks to train on.")
 @data_option
@@ -68,22 +69,20 @@ def command(
     else every unbound one with its target. A tenth of the images of each is kept aside to choose
     weights by.
     """
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.train_backbone import train_backbone
 
     given = {key: value for key, value in options.items() if value is not None}
-    with stdout_to_stderr():
-        result = train_backbone(
-            model,
-            tasks=tasks,
-            data=data,
-            split=split,
-            balance=balance,
-            dry_run=dry_run,
-            settings=head_settings(settings),
-            progress=make_progress(),
-            **given,
-        )
+    result = train_backbone(
+        model,
+        tasks=tasks,
+        data=data,
+        split=split,
+        balance=balance,
+        dry_run=dry_run,
+        settings=head_settings(settings),
+        progress=make_progress(),
+        **given,
+    )
 
     def human(console: Console) -> None:
         if dry_run:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import examples, json_option, model_option
-from medusa_core.cli._output import emit
+from medusa_core.cli._output import clean, emit
 from medusa_core.errors import CheckError
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ def command(model: Path, repair: bool, as_json: bool) -> None:
     Files left over from an interrupted change and files of other origin do no harm. --repair
     deletes the former. It never touches what belongs to the model, be it damaged.
     """
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.verify import verify
 
-    with stdout_to_stderr():
-        result = verify(model, repair)
+    result = verify(model, repair)
 
     def human(console: Console) -> None:
         for path in result["removed"]:
             console.print(f"deleted: {path}")
         for name, verdict in result["probes"].items():
             console.print(f"{name}: {verdict}")
+        for note in result["notes"]:
+            console.print(clean(note))
         for problem in result["problems"]:
             path, message = problem["path"], problem["message"]
             where = "" if path in message else f"{path}: "

@@ -11,7 +11,9 @@ from itertools import accumulate
 
 from medusa_core.api import Dataset, LabelSchema, Sample, TargetInfo, TaskSpec
 from medusa_core.errors import DataError, LabelsError, UsageError
+from medusa_core.plugin_host.attribution import AttributedDataset
 from medusa_core.plugin_host.host import Host
+from medusa_core.plugin_host.importing import attributed
 
 SELECTION_SHARE = 0.1
 """Share of *train* that is kept aside to choose weights by."""
@@ -133,12 +135,16 @@ def load_dataset(host: Host, ref: DataRef, split: str) -> Dataset:
         UsageError: a location is missing or superfluous.
         DataError: it cannot be read, or has no images.
     """
-    spec = host.datasets.get(ref.name)
+    entry = host.datasets.entry(ref.name)
+    spec = entry.spec
     if spec.location == "required" and ref.location is None:
         raise UsageError(f"The data set {ref.name!r} needs a path.", hint=f"--data {ref.name}:PATH")
     if spec.location == "none" and ref.location is not None:
         raise UsageError(f"The data set {ref.name!r} takes no path.", hint=f"--data {ref.name}")
-    dataset: Dataset = host.implementation(spec)(ref.location, split)
+    build = host.implementation(spec)
+    with attributed(entry.provider, f"data set {spec.name!r}"):
+        inner = build(ref.location, split)
+    dataset = AttributedDataset(inner, entry.provider, spec.name)
     if len(dataset) == 0:
         raise DataError(f"{ref}: split {split!r} has no images.")
     return dataset

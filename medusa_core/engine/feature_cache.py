@@ -29,6 +29,7 @@ from medusa_core.engine.row_file import RowWriter, read_rows, remove_leftovers
 from medusa_core.errors import DataError, StoreError
 from medusa_core.model.images import to_tensor
 from medusa_core.progress import Progress
+from medusa_core.settings import folder_setting, read_settings
 
 CACHE_VERSION = 1
 BATCH = 8
@@ -37,12 +38,9 @@ PADDING = (124, 116, 104)
 
 
 def cache_folder() -> Path:
-    """Where features are kept: `MEDUSA_CACHE`, or `medusa` in the user's XDG cache folder."""
-    chosen = os.environ.get("MEDUSA_CACHE")
-    if chosen:
-        return Path(chosen) / "features"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "medusa" / "features"
+    """Where features are kept: as the user has set, or `medusa` in the XDG cache folder."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder_setting("MEDUSA_CACHE", read_settings().cache, base / "medusa") / "features"
 
 
 @dataclass(frozen=True)

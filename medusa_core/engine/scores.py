@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 from medusa_core.api import Metric, Task, TaskSpec
+from medusa_core.engine.binding import Binding
+from medusa_core.engine.feature_cache import as_target
+from medusa_core.errors import PluginError
+
+_SMALL = (32, 32)
 
 
 class Scores:
@@ -51,6 +56,47 @@ class Scores:
 def selection_metrics(task: Task) -> list[Metric]:
     """The metrics that are quick enough to be computed again and again while a head trains."""
     return [metric for metric in task.new_metrics() if not metric.costly]
+
+
+def require_figures(binding: Binding, selection: bool = False) -> None:
+    """Refuse, before any work, a task whose metrics do not give the figures that it declares.
+
+    Its metrics are asked about one small image without a valid pixel.
+
+    Args:
+        binding: the task.
+        selection: whether weights will be chosen by its primary metric.
+
+    Raises:
+        PluginError: says which figure is missing.
+    """
+    task = binding.task
+    blank, mask = binding.missing(_SMALL)
+    target, valid = as_target(blank[None]), torch.from_numpy(mask[None])
+    size = _SMALL if binding.dense else ()
+    decoded = task.decode(torch.zeros(1, task.out_channels, *size))
+
+    def figures(metrics: Sequence[Metric]) -> set[str]:
+        rows = (m.statistics(decoded, target, valid).double().sum(dim=0) for m in metrics)
+        return {name for m, row in zip(metrics, rows, strict=True) for name in m.compute(row)}
+
+    given = figures(task.new_metrics())
+    missing = [ref.name for ref in task.spec.metrics if ref.name not in given]
+    if missing:
+        raise PluginError(
+            f"{_who(task)} declares {', '.join(missing)}; no metric of it gives that."
+        )
+    primary = task.spec.primary_metric.name
+    if selection and primary not in figures(selection_metrics(task)):
+        raise PluginError(
+            f"{_who(task)} has the primary metric {primary!r}, which is marked as costly: "
+            "trainings leave it out, and could not choose weights by it."
+        )
+
+
+def _who(task: Task) -> str:
+    provider = getattr(task, "provider", None)
+    return f"Task {task.spec.name!r}" + (f" of {provider}" if provider else "")
 
 
 def better(task: TaskSpec, new: float, old: float | None) -> bool:

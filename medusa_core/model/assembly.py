@@ -5,18 +5,22 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from medusa_core.api import FeatureInfo, HeadRef, LabelSchema, Task, TaskSpec
+from medusa_core.api import FeatureInfo, HeadAdded, HeadRef, HeadSpec, LabelSchema, Task, TaskSpec
 from medusa_core.backbones.timm_backbone import BackboneDescription
-from medusa_core.errors import MedusaError, PluginError, UsageError, WeightsError
+from medusa_core.errors import PluginError, UsageError, WeightsError
 from medusa_core.heads.base import Head
+from medusa_core.plugin_host.attribution import AttributedTask
 from medusa_core.plugin_host.host import Host
-from medusa_core.plugin_host.importing import FAILURES, describe
+from medusa_core.plugin_host.importing import FAILURES, attributed
+from medusa_core.plugin_host.registry import Entry
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner
 
 
@@ -42,10 +46,12 @@ def make_task(
     if model is None and settings:
         raise UsageError(f"Task {spec.name!r} has no settings.")
     config = None if model is None else _validated(model, settings or {}, f"task {spec.name!r}")
-    task = host.implementation(spec)(spec, labels if spec.has_labels else None, config)
-    if not isinstance(task, Task):
-        raise PluginError(f"{spec.implementation} of task {spec.name!r} is not a Task.")
-    return task
+    provider = host.owner(spec)
+    with attributed(provider, f"task {spec.name!r}"):
+        task = host.implementation(spec)(spec, labels if spec.has_labels else None, config)
+        if not isinstance(task, Task):
+            raise TypeError(f"{spec.implementation} is not a Task")
+    return AttributedTask(task, provider)
 
 
 def complete_head_ref(
@@ -56,19 +62,30 @@ def complete_head_ref(
     Args:
         host: knows the architectures.
         task: its default head is used, with its settings, where `name` is None or the same.
-        name: architecture asked for.
+        name: architecture asked for, `name` or `provider:name`.
         settings: what the user set; strings are converted.
 
     Raises:
         UnknownNameError: no such architecture.
         UsageError: a setting does not exist or does not fit; lists all problems.
     """
-    default = task.default_head
-    name = name or default.name
-    spec = host.heads.get(name)
-    chosen = {**(default.config if name == default.name else {}), **settings}
-    config = _validated(host.config_model(spec), chosen, f"head {name!r}", "head.")
-    return HeadRef(name=name, config=config.model_dump(mode="json"))
+    default, entry = task.default_head, choose_architecture(host, task, name)
+    spec = entry.spec
+    chosen = {**(default.config if spec.name == default.name else {}), **settings}
+    with attributed(entry.provider, f"the settings of head {spec.name!r}"):
+        config = _validated(host.config_model(spec), chosen, f"head {spec.name!r}", "head.")
+        return HeadRef(name=spec.name, config=config.model_dump(mode="json"))
+
+
+def choose_architecture(host: Host, task: TaskSpec, name: str | None) -> Entry[HeadSpec]:
+    """The architecture asked for, or the default of a task, and who provides it.
+
+    Where several plugins provide the default of a task, that of the task's own is meant.
+    """
+    if name is None:
+        own = host.heads.find(task.default_head.name, host.owner(task).distribution)
+        return own or host.heads.entry(task.default_head.name)
+    return host.heads.entry(name)
 
 
 def _validated(
@@ -93,11 +110,18 @@ def make_head(
     out_channels: int,
     distribution: str | None = None,
 ) -> Head:
-    """A head with fresh weights (global torch generator), of any plugin or that of one."""
-    spec = host.heads.get(ref.name, distribution=distribution)
-    config = host.config_model(spec).model_validate(ref.config)
-    head: Head = host.implementation(spec)(features, out_channels, config)
-    return head.to(memory_format=torch.channels_last)
+    """A head with fresh weights (global torch generator), of any plugin or that of one.
+
+    Raises:
+        PluginError: the architecture cannot be built.
+    """
+    entry = host.heads.entry(ref.name, distribution=distribution)
+    config_model, build = host.config_model(entry.spec), host.implementation(entry.spec)
+    with attributed(entry.provider, f"head architecture {ref.name!r}"):
+        head = build(features, out_channels, config_model.model_validate(ref.config))
+        if not isinstance(head, Head):
+            raise TypeError(f"{entry.spec.implementation} gave {type(head).__name__}, not a Head")
+        return head.to(memory_format=torch.channels_last)
 
 
 def restore_head(
@@ -114,20 +138,17 @@ def restore_head(
         WeightsError: the weights do not fit the architecture; lists all differences.
     """
     spec = find_task(host, name, stored)
-    owner = stored.head_owner
+    owner = stored.owner
     try:
         task = make_task(host, spec, stored.labels)
-        build = partial(
-            make_head, host, stored.head, features, task.out_channels, owner.distribution
-        )
+        channels, owner = task.out_channels, stored.head_owner
+        build = partial(make_head, host, stored.head, features, channels, owner.distribution)
         _size_up(build, tensors, f"head {name!r}")
         with torch.random.fork_rng(devices=[]):
             head = build()
-    except MedusaError:
-        raise
-    except FAILURES as err:  # settings of another version, a constructor that fails
+    except PluginError as err:  # settings of another version, a constructor that fails
         raise PluginError(
-            f"Head {name!r} cannot be built from what is installed: {describe(err)}.",
+            f"Head {name!r} cannot be built from what is installed: {err.message}",
             hint=f"It was trained with: {_pip_line(owner)}",
         ) from err
     load_strictly(head, tensors, f"head {name!r}")
@@ -168,11 +189,39 @@ def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
     return host.tasks.get(stored.task, distribution=stored.owner.distribution)
 
 
+def version_changes(host: Host, name: str, stored: HeadManifest) -> list[str]:
+    """A line for each plugin of a head that is of another version now than when it was trained."""
+    entries: tuple[tuple[Entry[Any] | None, Owner], ...] = (
+        (host.tasks.find(stored.task, stored.owner.distribution), stored.owner),
+        (host.heads.find(stored.head.name, stored.head_owner.distribution), stored.head_owner),
+    )
+    lines = [
+        f"Head {name!r} was trained with {owner.distribution} {owner.version}, "
+        f"{entry.provider.version} is installed."
+        for entry, owner in entries
+        if entry is not None and entry.provider.version != owner.version
+    ]
+    return list(dict.fromkeys(lines))
+
+
 def _pip_line(owner: Owner) -> str:
     """For people to copy: what a record says must not become a command of its own."""
     wanted = f"{owner.distribution}=={owner.version}"
     quoted = shlex.quote(wanted)
     return f"pip install {quoted if quoted != wanted else repr(wanted)}"
+
+
+def added(model: Path, name: str, stored: HeadManifest, replaced: bool = False) -> HeadAdded:
+    """What observers are told of a head that was committed."""
+    return HeadAdded(
+        model,
+        name,
+        stored.task,
+        stored.owner.distribution,
+        stored.owner.version,
+        MappingProxyType(dict(stored.metrics)),
+        replaced,
+    )
 
 
 def load_strictly(module: torch.nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medusa_core.api import LabelSchema, Task
+from medusa_core.api import HeadRemoved, LabelSchema, Task
 from medusa_core.backbones.timm_backbone import Backbone, build, pad_to_stride
 from medusa_core.errors import (
     MedusaError,
@@ -26,7 +26,14 @@ from medusa_core.errors import (
     WeightsError,
 )
 from medusa_core.heads.base import Head
-from medusa_core.model.assembly import description_of, find_task, load_strictly, restore_head
+from medusa_core.model.assembly import (
+    added,
+    description_of,
+    find_task,
+    load_strictly,
+    restore_head,
+    version_changes,
+)
 from medusa_core.model.execution import Execution, Runner
 from medusa_core.model.images import (
     MIN_SIDE,
@@ -105,12 +112,8 @@ class MedusaModel(nn.Module):
         """What users should know: orphans, and heads whose plugin changed since their training."""
         lines = [f"{err.message} {err.hint or ''}".strip() for err in self._unusable.values()]
         for name, stored in self.heads.items():
-            now = self.host.owner(self.tasks[name].spec).version
-            if now != stored.owner.version:
-                lines.append(
-                    f"Head {name!r} was trained with {stored.owner.distribution} "
-                    f"{stored.owner.version}, {now} is installed. Check it: medusa verify"
-                )
+            changed = version_changes(self.host, name, stored)
+            lines += [f"{line} Check it: medusa verify" for line in changed]
         return lines
 
     def train(self, mode: bool = True) -> MedusaModel:
@@ -322,11 +325,13 @@ class MedusaModel(nn.Module):
         """
         from medusa_core.store.weights import from_bytes
 
+        before = name in self._manifests
         commit.commit_head(
             self.path, name, head, replace=replace, expect_fingerprint=self.record.fingerprint
         )
         self._forget(name)
         self.attach(name, head.manifest, from_bytes(head.weights, f"head {name!r}"))
+        self.host.tell(added(self.path, name, head.manifest, before))
 
     def remove_head(self, name: str) -> None:
         """Remove a head from the model folder, then from memory."""
@@ -334,6 +339,7 @@ class MedusaModel(nn.Module):
             self.require(name)
         commit.remove_heads(self.path, [name])
         self._forget(name)
+        self.host.tell(HeadRemoved(self.path, name))
 
     def rename_head(self, old: str, new: str) -> None:
         """Give a head another name, in the model folder, then in memory."""

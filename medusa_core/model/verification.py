@@ -8,7 +8,7 @@ from typing import Any
 from medusa_core.backbones.fingerprint import fingerprint
 from medusa_core.errors import MedusaError, PluginError, StoreError
 from medusa_core.model import probe
-from medusa_core.model.assembly import restore_head
+from medusa_core.model.assembly import restore_head, version_changes
 from medusa_core.model.medusa_model import restore_backbone
 from medusa_core.plugin_host.host import Host
 from medusa_core.store import check, records, weights
@@ -24,7 +24,8 @@ def verify_folder(path: Path, host: Host) -> dict[str, Any]:
 
     Returns:
         `ok`, `problems` (path, kind, message; a stray file does no harm) and `probes`, a head:
-        "equal", "close", "different", or "not replayed" (its plugin is missing, or it is damaged).
+        "equal", "close", "different", or "not replayed" (its plugin is missing, or it is damaged);
+        `notes` on heads whose plugin is missing, or of another version than they were trained with.
 
     Raises:
         StoreError: there is no model folder, or `model.json` cannot be read.
@@ -35,7 +36,8 @@ def verify_folder(path: Path, host: Host) -> dict[str, Any]:
         verification.run(before.data)
         if records.read_state(layout) == before:
             break
-    return _report(path, verification.problems, verification.probes)
+    report = _report(path, verification.problems, verification.probes)
+    return {**report, "notes": verification.notes}
 
 
 class _Verification:
@@ -45,6 +47,7 @@ class _Verification:
         self.layout, self.host = layout, host
         self.problems: list[Problem] = []
         self.probes: dict[str, str] = {}
+        self.notes: list[str] = []
 
     def run(self, model: bytes) -> None:
         """Fill in problems and verdicts for a `model.json`."""
@@ -85,11 +88,13 @@ class _Verification:
         try:
             tensors = weights.from_bytes(data, f"head {name!r}")
             _, head = restore_head(self.host, name, stored, self.info, tensors)
-        except PluginError:  # no damage
+        except PluginError as err:  # no damage
+            self.notes.append(f"{err.message} {err.hint or ''}".strip())
             return
         except MedusaError as err:
             self.problems.append(Problem(name, "head", err.message))
             return
+        self.notes += version_changes(self.host, name, stored)
         self.probes[name] = probe.compare(stored.probe, probe.probe_output(head, self.features))
         if self.probes[name] == "different":
             self.problems.append(Problem(name, "probe", "its output is not the recorded one"))

@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
+
+from pydantic import ValidationError
 
 from medusa_core.errors import MedusaError, PluginError
 from medusa_core.plugin_host.report import Provider
 
 FAILURES = (Exception, SystemExit)
-"""What the import or a hook of a plugin may raise without ending the host."""
+"""What a plugin may raise without ending the host."""
+
+SLOW_SECONDS = 5.0
+"""A plugin that takes longer to import is named while it still does."""
 
 
 @contextlib.contextmanager
@@ -22,9 +28,63 @@ def stdout_to_stderr() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def named_when_slow(provider: Provider) -> Iterator[None]:
+    """Say on stderr who it is that everybody waits for."""
+
+    def say() -> None:
+        line = (
+            f"Plugin {provider.label} is still being imported after {SLOW_SECONDS:g} s. To do "
+            f"without it: {provider.without}"
+        )
+        sys.stderr.write("".join(filter(str.isprintable, line)) + "\n")  # names are hostile, too
+        sys.stderr.flush()
+
+    timer = threading.Timer(SLOW_SECONDS, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def attributed(provider: Provider, what: str) -> Iterator[None]:
+    """Raise failures again as errors that name the plugin.
+
+    What a plugin says on purpose (a `MedusaError`, such as a file that cannot be read) passes, and
+    so do running out of memory and Ctrl-C.
+
+    Args:
+        provider: of the code that runs inside.
+        what: was being done, such as "the loss of task 'depth'".
+
+    Raises:
+        PluginError: the code failed.
+    """
+    try:
+        yield
+    except (MedusaError, MemoryError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as err:
+        if type(err).__name__ == "OutOfMemoryError":  # torch's, which is too heavy to import here
+            raise
+        raise PluginError(
+            f"Plugin {provider.label} failed in {what}: {describe(err)}.",
+            hint="This is for its authors; medusa --debug … shows the traceback. To do without "
+            f"it: {provider.without}",
+        ) from err
+
+
 def describe(error: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(error).split())
+    """An exception in one line, without a full stop."""
+    if isinstance(error, MedusaError):
+        return error.message.rstrip(".")
+    if isinstance(error, ValidationError):
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return f"{type(error).__name__}: {error.title}: {'; '.join(problems)}"
+    text = " ".join(str(error).split()).rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -39,13 +99,5 @@ def resolve(reference: str, provider: Provider) -> Any:
         PluginError: the module cannot be imported or has no such attribute.
     """
     module, _, attribute = reference.partition(":")
-    try:
-        with stdout_to_stderr():
-            return getattr(importlib.import_module(module), attribute)
-    except MedusaError:
-        raise
-    except FAILURES as error:
-        raise PluginError(
-            f"Plugin {provider} cannot provide {reference}: {describe(error)}.",
-            hint=f"Install it again: pip install --force-reinstall {provider.distribution}",
-        ) from error
+    with stdout_to_stderr(), attributed(provider, f"the import of {reference}"):
+        return getattr(importlib.import_module(module), attribute)

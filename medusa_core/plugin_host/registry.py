@@ -102,14 +102,19 @@ class Registry(Generic[T]):
         who = ", ".join(f"{entry.provider.plugin} ({entry.provider})" for entry in claims)
         raise UsageError(
             f"The {self.kind} {name!r} is provided by {len(claims)} plugins: {who}.",
-            hint=f"Name one of them: {' or '.join(choices)}",
+            hint=self._choose(choices, claims),
         )
+
+    def _choose(self, choices: list[str], claims: list[Entry[T]]) -> str:
+        if isinstance(claims[0].spec, DatasetSpec):  # there the colon stands before a path
+            return f"Do without one of them: {' or '.join(e.provider.without for e in claims)}"
+        return f"Name one of them: {' or '.join(choices)}"
 
     def _unknown(self, name: str) -> NoReturn:
         report = self._suspect(name)
         if report is not None:
             raise PluginError(
-                f"The {self.kind} {name!r} is not available. {report}.", hint=_remedy(report)
+                f"The {self.kind} {name!r} is not available. {report}.", hint=report.remedy
             ) from report.error
         raise UnknownNameError(self.kind, name, self.names, hint=self._hint())
 
@@ -140,11 +145,3 @@ class Registry(Generic[T]):
 
 def _is(provider: Provider, name: str) -> bool:
     return normalise(name) in (normalise(provider.plugin), normalise(provider.distribution))
-
-
-def _remedy(report: PluginReport) -> str:
-    if report.state is PluginState.DISABLED:
-        return "Enable it in the environment. See: medusa plugins list"
-    if report.state is PluginState.INCOMPATIBLE:
-        return f"Run: pip install --upgrade {report.distribution} medusa-heads"
-    return f"Repair it, or do without: MEDUSA_DISABLE_PLUGINS={report.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import traceback as tb
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from enum import StrEnum
 
 
 class PluginState(StrEnum):
-    """Whether a plugin's tasks, heads and data sets can be used."""
+    """Whether a plugin's tasks, heads and data sets can be used; enabled: nobody has tried yet."""
 
+    ENABLED = "enabled"
     LOADED = "loaded"
     DISABLED = "disabled"
     INCOMPATIBLE = "incompatible"
@@ -28,6 +30,16 @@ class Provider:
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
 
+    @property
+    def label(self) -> str:
+        """For messages: the name of the plugin too, where it is not that of the distribution."""
+        return str(self) if self.plugin == self.distribution else f"{self.plugin} of {self}"
+
+    @property
+    def without(self) -> str:
+        """The command that makes do without it."""
+        return f"medusa plugins disable {shlex.quote(self.plugin)}"
+
 
 @dataclass(frozen=True)
 class PluginReport:
@@ -36,6 +48,7 @@ class PluginReport:
     provides: kind ("task", "head architecture", "data set") → names, as far as the plugin came
         to name them.
     error: the plugin's own exception. import_ms: None where it was not imported.
+    upgrade: distributions of which a later version may fit where this one is incompatible.
     """
 
     provider: Provider
@@ -44,6 +57,7 @@ class PluginReport:
     error: BaseException | None = None
     import_ms: float | None = None
     provides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    upgrade: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -72,9 +86,19 @@ class PluginReport:
             return None
         return "".join(tb.format_exception(self.error))
 
-    def __str__(self) -> str:
-        label = (
-            self.name if self.name == self.distribution else f"{self.name} of {self.distribution}"
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        if self.state is PluginState.DISABLED:
+            return f"To have it: medusa plugins enable {shlex.quote(self.name)}"
+        if self.state is PluginState.INCOMPATIBLE:
+            wanted = " ".join(map(shlex.quote, self.upgrade or (self.distribution,)))
+            return f"Run: pip install --upgrade {wanted}. To do without it: {self.provider.without}"
+        return (
+            f"For the traceback: medusa plugins doctor {shlex.quote(self.name)}. "
+            f"To do without it: {self.provider.without}"
         )
-        text = f"Plugin {label} {self.version} is {self.state}"
+
+    def __str__(self) -> str:
+        text = f"Plugin {self.provider.label} is {self.state}"
         return f"{text}: {self.why}" if self.why else text

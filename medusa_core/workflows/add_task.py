@@ -19,12 +19,19 @@ from medusa_core.engine.datasets import check_target, selection_split
 from medusa_core.engine.feature_cache import CachedTask, Source, cache_tasks
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.report import training_report
+from medusa_core.engine.scores import require_figures
 from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
 from medusa_core.errors import NameTakenError, StoreError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
-from medusa_core.model.assembly import complete_head_ref, make_head, make_task
+from medusa_core.model.assembly import (
+    added,
+    choose_architecture,
+    complete_head_ref,
+    make_head,
+    make_task,
+)
 from medusa_core.model.medusa_model import restore_backbone
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.plugin_host.importing import FAILURES, describe
@@ -88,6 +95,7 @@ class _Plan:
     task: Task
     labels: LabelSchema | None
     ref: HeadRef
+    head_owner: str
     dataset: Dataset
     size: tuple[int, int]
     steps: int
@@ -146,7 +154,7 @@ def add_task(
         init(model, progress=progress)
         progress.message(f"Made {model} from the bundled universal backbone.")
     with ModelFolder.open(model) as folder:
-        record = folder.manifest.backbone
+        record, existing = folder.manifest.backbone, set(folder.heads)
         if options.resume and len(plans) > 1 and not replace:  # those before the interruption
             plans = [plan for plan in plans if plan.name not in folder.manifest.heads]
         for plan in plans:
@@ -156,10 +164,10 @@ def add_task(
         progress.message("No --data given: training on `rooms`, synthetic scenes.")
     features = probe.probe_features(backbone)
     backbone.to(device)
-    added = {}
+    done = {}
     for plan in plans:
         if dry_run:
-            added[plan.name] = _describe(plan)
+            done[plan.name] = _describe(plan)
             continue
         with training(model, plan.name):
             trained = _train(
@@ -192,13 +200,15 @@ def add_task(
                 plan.size,
                 outcome,
                 provenance,
+                plan.head_owner,
             )
             _commit(model, plan.name, committed, replace, record.fingerprint)
+        host.tell(added(model, plan.name, committed.manifest, plan.name in existing))
         report = _report(model, plan, head, cached, parts[1], outcome, progress)
         log = preparation.write_report(
             Layout(model).log(plan.name), json_lines(outcome.log), progress
         )
-        added[plan.name] = {
+        done[plan.name] = {
             **_describe(plan),
             "metrics": committed.manifest.metrics,
             "primary": plan.task.spec.primary_metric.name,
@@ -211,7 +221,7 @@ def add_task(
             "report": report,
             "log": log,
         }
-    return {"schema_version": 1, "model": str(model), "dry_run": dry_run, "heads": added}
+    return {"schema_version": 1, "model": str(model), "dry_run": dry_run, "heads": done}
 
 
 def _names(tasks: list[str], name: str | None) -> dict[str, str]:
@@ -260,7 +270,9 @@ def _plan(
         options.steps, options.epochs, DEFAULT_STEPS, len(train), options.batch
     )
     size = preparation.training_size(dataset, options.size, options.batch)
-    return _Plan(name, task, labels, ref, dataset, size, steps, skipped)
+    require_figures(Binding(task, labels), selection=True)
+    owner = choose_architecture(host, spec, options.head).provider.distribution
+    return _Plan(name, task, labels, ref, owner, dataset, size, steps, skipped)
 
 
 def _check_name(name: str, folder: ModelFolder, replace: bool) -> None:
@@ -353,7 +365,7 @@ def _train(
     work = commit.work_dir(model, plan.name)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        head = make_head(host, plan.ref, backbone.info, plan.task.out_channels)
+        head = make_head(host, plan.ref, backbone.info, plan.task.out_channels, plan.head_owner)
         run = HeadTraining(plan.task, head, cached, parts, settings, identity, work, device)
         preparation.resume(run, options.resume, plan.name, progress)
         board = Path(options.tensorboard) / plan.name if options.tensorboard else None

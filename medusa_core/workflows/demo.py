@@ -58,10 +58,10 @@ def demo(
             _add(model, task, f"{task}_{head}", head, host, progress)
     scores = evaluate(model, limit=VAL_IMAGES, host=host, progress=progress)["heads"]
     baselines = [f"{task}_{head}" for task in added for head in ("linear", "constant")]
-    remove_task(model, baselines)
+    remove_task(model, baselines, host=host)
     before = digests(model)
     _draw(model, host, added)
-    remove_task(model, [added[-1]])
+    remove_task(model, [added[-1]], host=host)
     after = digests(model)
     reports = [Layout(model).report(name) for name in ("demo", *added)]
     unchanged = {name: before[name] == after[name] for name in after}

@@ -117,11 +117,11 @@ def _plugins() -> Iterator[Finding]:
     """Every plugin that is not loaded, and a summary of the others."""
     from dataclasses import replace
 
-    host = load_host(settings=replace(PluginSettings.from_environment(), strict=False))
+    host = load_host(settings=replace(PluginSettings.of_user(), strict=False))
     loaded = [report for report in host.reports if report.state == "loaded"]
     for report in host.reports:
         if report.state != "loaded":
-            hint = "medusa --debug plugins list" if report.failed else None
+            hint = report.remedy if report.failed else None
             yield Finding("plugin", "problem" if report.failed else "note", str(report), hint)
     if loaded:
         yield Finding("plugins", "ok", f"loaded: {', '.join(report.name for report in loaded)}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from medusa_core.api import Task
+from medusa_core.api import HeadEvaluated, Task
 from medusa_core.engine import evaluator
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import (
@@ -18,6 +19,7 @@ from medusa_core.engine.datasets import (
     shorten,
 )
 from medusa_core.engine.evaluator import HeadScores
+from medusa_core.engine.scores import require_figures
 from medusa_core.errors import DataError, UnknownNameError, UsageError
 from medusa_core.model.assembly import make_task
 from medusa_core.model.execution import Execution
@@ -90,6 +92,8 @@ def evaluate(
             "units": {ref.name: ref.unit for ref in spec.metrics if ref.unit},
             "settings": {} if task.config is None else task.config.model_dump(mode="json"),
         }
+    for name, row in heads.items():
+        model.host.tell(_event(model.path, name, row))
     verdicts = [_check(heads, *check, model=model) for check in checks]
     return {
         "schema_version": 1,
@@ -99,6 +103,19 @@ def evaluate(
         "checks": verdicts,
         "ok": all(verdict["ok"] for verdict in verdicts),
     }
+
+
+def _event(model: Path, name: str, row: Mapping[str, Any]) -> HeadEvaluated:
+    figures = {k: (v if v == v else None) for k, v in row["metrics"].items()}
+    return HeadEvaluated(
+        model,
+        name,
+        row["task"],
+        tuple(row["data"]),
+        row["split"],
+        row["images"],
+        MappingProxyType(figures),
+    )
 
 
 def score(
@@ -138,6 +155,7 @@ def score(
                     model.tasks[name].labels, labels, f"Head {name!r} (first) and {dataset.name}"
                 )
                 bindings[name] = Binding((judges or {}).get(name, model.tasks[name]), labels)
+                require_figures(bindings[name])
         if not bindings:
             continue
         for name, found in evaluator.evaluate(

@@ -144,6 +144,9 @@ def add_head(
         expect_fingerprint=record.fingerprint,
         replace=replace,
     )
+    from medusa_core.model.assembly import added
+
+    host.tell(added(model, name, found.manifest, name in taken))
     return result
 
 

@@ -6,13 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from medusa_core.api import HeadRemoved
 from medusa_core.errors import UnknownNameError
+from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit, files, records
 from medusa_core.store.layout import Layout
 
 
-def remove_task(model: str | Path, names: Iterable[str], dry_run: bool = False) -> dict[str, Any]:
-    """Remove heads from a model folder; the others are not touched.
+def remove_task(
+    model: str | Path, names: Iterable[str], dry_run: bool = False, host: Host | None = None
+) -> dict[str, Any]:
+    """Remove heads from a model folder; the others are not touched. Observers are told.
 
     Returns:
         The heads removed and the bytes freed.
@@ -20,7 +24,7 @@ def remove_task(model: str | Path, names: Iterable[str], dry_run: bool = False) 
     Raises:
         UnknownNameError: a head does not exist; then nothing is removed.
     """
-    names = list(dict.fromkeys(names))
+    host, names = host or default_host(), list(dict.fromkeys(names))
     layout = Layout(Path(model))
     heads = records.read_model(layout).heads  # not their files: damaged heads can be removed too
     for name in names:
@@ -30,6 +34,8 @@ def remove_task(model: str | Path, names: Iterable[str], dry_run: bool = False) 
     remaining = [name for name in heads if name not in names]
     if not dry_run:
         commit.remove_heads(model, names)
+        for name in names:
+            host.tell(HeadRemoved(Path(model), name))
     return {
         "schema_version": 1,
         "model": str(model),

@@ -11,11 +11,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from medusa_core.api import WeightsRequest
 from medusa_core.backbones import timm_backbone
 from medusa_core.backbones.fingerprint import fingerprint
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.errors import UsageError, WeightsError
 from medusa_core.model import costs
+from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit, weights
 from medusa_core.store.manifest import BackboneRecord
@@ -29,6 +31,7 @@ def init(
     pretrained: bool = False,
     from_scratch: bool = False,
     seed: int = 0,
+    host: Host | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Make a model folder.
@@ -37,9 +40,10 @@ def init(
         model: the folder, which must not exist or be empty.
         backbone: any timm model; None: the bundled universal backbone.
         weights: a safetensors file in timm's names.
-        pretrained: fetch timm's own weights.
+        pretrained: timm's own weights, from where a plugin keeps them or else from the network.
         from_scratch: random weights from `seed`, to be trained by `medusa train-backbone`.
         seed: of random weights.
+        host: asked for pretrained weights; None: the installed plugins.
         progress: told what is happening.
 
     Returns:
@@ -72,9 +76,9 @@ def init(
     left_over: list[str] = []
     provenance: dict[str, Any] = {"source": "from scratch", "seed": seed}
     if not from_scratch:
-        path = Path(weights) if weights is not None else _download(backbone, progress)
+        path, source = _locate(backbone, weights, host, progress)
         left_over = timm_backbone.load_weights(net, _read(path), str(path))
-        provenance = {"source": "pretrained" if pretrained else path.name}
+        provenance = {"source": source}
         provenance["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         if left_over:
             progress.message(
@@ -125,14 +129,25 @@ def _init_bundled(model: Path) -> dict[str, Any]:
     return report(model, record, [])
 
 
-def _download(backbone: str, progress: Progress) -> Path:
+def _locate(
+    backbone: str, weights: str | Path | None, host: Host | None, progress: Progress
+) -> tuple[Path, str]:
+    """The file of weights, and what the record calls its source."""
+    if weights is not None:
+        return Path(weights), Path(weights).name
+    request = WeightsRequest(backbone, timm_backbone.hub_repository(backbone))
+    found = (host or default_host()).locate_weights(request)
+    if found is not None:
+        path, provider = found
+        progress.message(f"The weights of {backbone} are those of {provider}: {path}")
+        return path, f"pretrained, from {provider}"
     progress.message(f"Fetching the pretrained weights of {backbone} …")
-    return Path(timm_backbone.download_pretrained(backbone))
+    return Path(timm_backbone.download_pretrained(backbone)), "pretrained"
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file.", hint="--weights takes a safetensors file.")
+        raise WeightsError(f"{path}: no such file.", hint="Weights are a safetensors file.")
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as err:

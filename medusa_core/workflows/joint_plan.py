@@ -14,10 +14,12 @@ from medusa_core.backbones.timm_backbone import Backbone, build
 from medusa_core.engine.balancing import check_balance
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import DataRef, check_target, selection_split
+from medusa_core.engine.scores import require_figures
 from medusa_core.errors import StoreError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import costs
 from medusa_core.model.assembly import (
+    choose_architecture,
     complete_head_ref,
     description_of,
     load_strictly,
@@ -49,6 +51,7 @@ class JointPlan:
     steps: int
     bindings: dict[str, Binding]
     heads: dict[str, HeadRef]
+    head_owners: dict[str, str]
     balance: str
     options: TrainOptions
     device: str
@@ -86,6 +89,7 @@ def make_plan(
     for spec in specs:
         labels = check_target(dataset, spec)
         bindings[spec.name] = Binding(make_task(host, spec, labels), labels)
+        require_figures(bindings[spec.name], selection=True)
     settings = options.settings or {}
     return JointPlan(
         model,
@@ -101,6 +105,7 @@ def make_plan(
         ),
         bindings,
         {spec.name: complete_head_ref(host, spec, options.head, settings) for spec in specs},
+        {s.name: choose_architecture(host, s, options.head).provider.distribution for s in specs},
         balance,
         options,
         device,
@@ -122,7 +127,13 @@ def fresh_heads(host: Host, plan: JointPlan) -> dict[str, Head]:
     """Heads with fresh weights from the seed; inside `fork_rng`."""
     torch.manual_seed(plan.options.seed)
     return {
-        name: make_head(host, plan.heads[name], plan.backbone.info, binding.task.out_channels)
+        name: make_head(
+            host,
+            plan.heads[name],
+            plan.backbone.info,
+            binding.task.out_channels,
+            plan.head_owners[name],
+        )
         for name, binding in plan.bindings.items()
     }
 

@@ -14,7 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medusa_core.errors import DataError, ExecutionError, MedusaError, UsageError
+from medusa_core.errors import (
+    DataError,
+    ExecutionError,
+    MedusaError,
+    PluginError,
+    UsageError,
+)
 from medusa_core.model.execution import Execution
 from medusa_core.model.images import as_image
 from medusa_core.model.medusa_model import MedusaModel
@@ -76,6 +82,7 @@ def predict(
         UsageError: no images, a result would replace one, or a format that does not fit.
         DataError: `out` cannot be written.
         ExecutionError: the networks cannot be run as asked.
+        PluginError: the plugin of a head failed.
     """
     progress = progress or SilentProgress()
     files = list(find_images(images))
@@ -152,7 +159,7 @@ def _overlapped(
                 try:
                     image, views = loading.result()
                     outputs = compute(views)
-                except ExecutionError:
+                except (ExecutionError, PluginError):  # not a matter of this image
                     raise
                 except MedusaError as err:
                     text = err.message if str(file) in err.message else f"{file}: {err.message}"

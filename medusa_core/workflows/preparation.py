@@ -264,17 +264,21 @@ def new_head(
     size: Size,
     outcome: Outcome,
     provenance: dict[str, Any],
+    head_owner: str | None = None,
 ) -> NewHead:
-    """A trained head as the store takes it: weights, costs, probe, where it comes from."""
+    """A trained head as the store takes it: weights, costs, probe, where it comes from.
+
+    `head_owner` is the distribution that its architecture is of, None where there is but one.
+    """
     head = head.cpu().eval().requires_grad_(False)
     data = weights.to_bytes(head.state_dict())
     owner = host.owner(task.spec)
-    head_owner = host.owner(host.heads.get(ref.name))
+    builder = host.heads.entry(ref.name, distribution=head_owner).provider
     manifest = HeadManifest(
         task=task.spec.name,
         head=ref,
         owner=Owner(distribution=owner.distribution, version=owner.version),
-        head_owner=Owner(distribution=head_owner.distribution, version=head_owner.version),
+        head_owner=Owner(distribution=builder.distribution, version=builder.version),
         api_version=API_VERSION,
         labels=task.labels,
         unit=task.spec.output.unit,

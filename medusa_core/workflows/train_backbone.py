@@ -17,6 +17,7 @@ from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
+from medusa_core.model.assembly import added
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
@@ -93,10 +94,13 @@ def train_backbone(
             plan.size,
             _own_part(outcome, name),
             {**provenance, "joint": True},
+            plan.head_owners[name],
         )
         for name, head in heads.items()
     }
     commit.replace_backbone(plan.model, record, weights, committed)
+    for name, head in committed.items():
+        host.tell(added(plan.model, name, head.manifest))
     layout = Layout(plan.model)
     picture = joint_report({n: b.task for n, b in plan.bindings.items()}, outcome)
     log = json_lines(outcome.log)

@@ -2,11 +2,13 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
+from benchmarks.startup import install_plugins
 from medusa_core.cli import COMMANDS, main
 
 HEAVY = {"numpy", "scipy", "timm", "torch", "torchvision", "PIL", "safetensors"}
@@ -40,11 +42,37 @@ def test_help_imports_nothing_but_click(args):
 
 @pytest.mark.parametrize(
     "args",
-    [("tasks",), ("tasks", "--json"), ("datasets",), ("plugins", "list"), ("add-task", "--help")],
+    [
+        ("tasks",),
+        ("tasks", "--json"),
+        ("datasets",),
+        ("plugins", "list"),
+        ("plugins", "show", "medusa-tasks"),
+        ("plugins", "doctor"),
+        ("plugins", "disable", "medusa-tasks"),
+        ("add-task", "--help"),
+    ],
     ids=" ".join,
 )
-def test_looking_imports_no_tensor_library(args):
+def test_looking_imports_no_tensor_library(args, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDUSA_CONFIG", str(tmp_path / "settings.json"))
     assert imported(*args) & HEAVY == set()
+
+
+def test_listing_plugins_imports_none(install_plugin):
+    install_plugin("heavy_import")
+    assert "medusa_tasks" not in imported("plugins", "list")
+    assert "numpy" not in imported("plugins", "list")
+    assert "numpy" in imported("tasks")
+
+
+def test_fifty_plugins_import_no_tensor_library(tmp_path, monkeypatch):
+    """How long it takes is measured by `python -m benchmarks.startup`."""
+    names = install_plugins(tmp_path, 50)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    found = imported("tasks")
+    assert found & HEAVY == set()
+    assert {name.replace("-", "_") for name in names} <= found
 
 
 def test_listing_a_model_imports_no_tensor_library(make_folder, make_head):

@@ -374,7 +374,9 @@ def test_a_plugin_that_cannot_draw_or_talks_loses_no_head(medusa, model, monkeyp
     assert done.code == 0
     report = done.document["heads"]["edges"]["report"]
     assert (report is None) == (draw == "raises")
-    assert ("No report of edges: ZeroDivisionError: no ink." in done.err) == (draw == "raises")
+    reason = "failed in render of task 'edges': ZeroDivisionError: no ink."
+    assert (reason in done.err) == ("No report of edges: Plugin medusa-tasks" in done.err)
+    assert (reason in done.err) == (draw == "raises")
     assert "edges" in json.loads((model / "model.json").read_text())["heads"]
 
 

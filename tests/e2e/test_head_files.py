@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import medusa_core as medusa_package
+from medusa_core.plugin_host import default_host
 from medusa_core.store import container, head_file
 from medusa_core.store.folder import ModelFolder
 
@@ -120,6 +121,7 @@ def test_an_unfinished_training_survives_an_import(medusa, receiver, file):
 def test_a_missing_plugin_is_named(medusa, receiver, file, monkeypatch):
     before = tree(receiver)
     monkeypatch.setenv("MEDUSA_DISABLE_PLUGINS", "medusa-tasks")
+    default_host.cache_clear()
     done = medusa("add-task", file, "-m", receiver)
     assert done.code == 3
     assert "needs the task 'depth' of medusa-heads" in done.error

@@ -1,4 +1,4 @@
-"""`tasks`, `datasets` and `plugins list`."""
+"""`tasks` and `datasets`; `plugins` has a file of its own."""
 
 import importlib.metadata
 from types import SimpleNamespace
@@ -80,50 +80,6 @@ def test_datasets(medusa, installed):
     (dataset,) = medusa.json("datasets")["datasets"]
     assert (dataset["name"], dataset["location"]) == ("photos", "required")
     assert "implementation" not in dataset
-
-
-def test_plugins_shows_all_with_reasons(medusa, installed):
-    code, out, err = medusa("plugins", "list")
-    assert (code, err) == (0, "")
-    assert "\x1b" not in out
-    bad, good = out.splitlines()[1:]
-    assert bad.split()[:4] == ["medusa-bad", "medusa-bad", "0.2", "broken"]
-    assert "ImportError" in bad
-    assert "1 task, 1 data set" in good
-    rows = medusa.json("plugins", "list")["plugins"]
-    assert [row["state"] for row in rows] == ["broken", "loaded"]
-    assert "Traceback" in rows[0]["traceback"]
-    assert rows[1]["tasks"] == ["sharpness"]
-
-
-def test_plugins_shows_tracebacks_when_debugging(medusa, installed):
-    _, out, _ = medusa("--debug", "plugins", "list")
-    assert "Traceback" in out
-    assert "\x1b" not in out
-
-
-def test_plugins_works_in_strict_mode_where_all_else_refuses(medusa, installed, monkeypatch):
-    monkeypatch.setenv("MEDUSA_STRICT_PLUGINS", "1")
-    code, out, err = medusa("tasks")
-    assert (code, out) == (3, "")
-    assert "Hint: Repair it, or do without: MEDUSA_DISABLE_PLUGINS=medusa-bad" in err
-    assert medusa("plugins", "list")[0] == 0
-    monkeypatch.setenv("MEDUSA_DISABLE_PLUGINS", "medusa-bad")
-    assert medusa("tasks")[0] == 0
-
-
-def test_disabled_plugins_are_shown_and_not_imported(medusa, installed, monkeypatch):
-    monkeypatch.setenv("MEDUSA_PLUGINS", "")
-    code, out, err = medusa("plugins", "list")
-    assert (code, err, installed) == (0, "", [])
-    assert out.count("disabled") == 2
-    assert out.count("not named in MEDUSA_PLUGINS") == 2
-
-
-def test_a_misspelt_switch_is_said(medusa, installed, monkeypatch):
-    monkeypatch.setenv("MEDUSA_DISABLE_PLUGINS", "medusa-bat")
-    _, _, err = medusa("plugins", "list")
-    assert "names 'medusa-bat', which is not installed. Did you mean 'medusa-bad'?" in err
 
 
 @pytest.mark.parametrize("command", [("tasks",), ("datasets",), ("plugins", "list")])

@@ -5,14 +5,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medusa_core.errors import MedusaWarning, PluginError
-from medusa_core.plugin_host import PluginSettings, PluginState, default_host, load_host
-from medusa_core.plugin_host import host as host_module
+from medusa_core.plugin_host import PluginSettings, PluginState, default_host, discovery, load_host
 
 ALL = PluginSettings()
 
 WHY = {
+    "api_newer_fields": (PluginState.INCOMPATIBLE, "'from_the_future' speaks plugin API 1.7"),
     "api_newer_major": (PluginState.INCOMPATIBLE, "speaks plugin API 2.0"),
     "api_newer_minor": (PluginState.INCOMPATIBLE, "speaks plugin API 1.99"),
+    "api_older_major": (PluginState.INCOMPATIBLE, "speaks plugin API 0.9"),
+    "cancelled": (PluginState.BROKEN, "CancelledError: no Exception"),
     "hook_typo": (PluginState.BROKEN, "did you mean 'medusa_register_tasks'?"),
     "import_error": (PluginState.BROKEN, "ModuleNotFoundError: No module named 'a_package"),
     "no_marker": (PluginState.BROKEN, "lacks the @hookimpl marker"),
@@ -21,6 +23,7 @@ WHY = {
     "returns_nothing": (PluginState.BROKEN, "returned NoneType, not a list of TaskSpec"),
     "same_name_twice": (PluginState.BROKEN, "two specs named 'twice'"),
     "system_exit": (PluginState.BROKEN, "SystemExit: a script, not a plugin"),
+    "unknown_field": (PluginState.BROKEN, "DatasetSpec: title: Field required; titel: Extra"),
     "wrong_argument": (PluginState.BROKEN, "registry"),
     "wrong_type": (PluginState.BROKEN, "returned a str where a TaskSpec was expected"),
 }
@@ -75,7 +78,7 @@ def test_strict_makes_a_broken_plugin_fatal(plugins, file):
         )
     assert caught.value.exit_code == 3
     assert WHY[file][1] in caught.value.message
-    assert "MEDUSA_DISABLE_PLUGINS=" in caught.value.hint
+    assert "medusa plugins disable medusa-" in caught.value.hint
     assert caught.value.__cause__ is not None
 
 
@@ -85,6 +88,13 @@ def test_a_keyboard_interrupt_is_not_swallowed(plugins):
 
     with pytest.raises(KeyboardInterrupt):
         load_host([plugins.entry_point("medusa-a", interrupted)], ALL)
+
+
+def test_commands_to_copy_quote_hostile_names(plugins):
+    name = "x; rm -rf ~"
+    host = load_host([plugins.bad("import_error", name)], ALL)
+    assert host.warnings[0].endswith("See: medusa plugins doctor 'x; rm -rf ~'")
+    assert "medusa plugins disable 'x; rm -rf ~'" in host.reports[0].remedy
 
 
 def test_what_a_plugin_prints_stays_off_stdout(plugins, capsys):
@@ -181,14 +191,16 @@ def test_implementations_are_imported_on_demand_and_failures_name_the_plugin(plu
     assert host.implementation(host.tasks.get("fine")).__name__ == "JSONDecoder"
     assert host.config_model(host.tasks.get("fine")) is None
     for name in ("gone", "renamed"):
-        with pytest.raises(PluginError, match="Plugin medusa-a 1.0 cannot provide") as caught:
+        with pytest.raises(
+            PluginError, match="Plugin medusa-a 1.0 failed in the import of"
+        ) as caught:
             host.implementation(host.tasks.get(name))
         assert isinstance(caught.value.__cause__, (ImportError, AttributeError))
 
 
 def test_the_default_host_is_loaded_once_and_warns_about_each_broken_plugin(plugins, monkeypatch):
     points = [plugins.good("medusa-a", "alpha"), plugins.bad("import_error")]
-    monkeypatch.setattr(host_module.importlib.metadata, "entry_points", lambda group: points)
+    monkeypatch.setattr(discovery.importlib.metadata, "entry_points", lambda group: points)
     default_host.cache_clear()
     with pytest.warns(MedusaWarning, match="medusa-import-error 1.0 is broken"):
         first = default_host()

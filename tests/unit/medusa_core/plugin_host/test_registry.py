@@ -87,7 +87,7 @@ def test_asking_a_broken_plugin_for_its_task_raises_its_own_exception(plugins):
             host.tasks.get(name)
         assert caught.value.exit_code == 3
         assert isinstance(caught.value.__cause__, error)
-        assert "MEDUSA_DISABLE_PLUGINS=" in caught.value.hint
+        assert "medusa plugins disable medusa-" in caught.value.hint
 
 
 def test_an_incompatible_plugin_is_blamed_for_what_it_named(plugins):

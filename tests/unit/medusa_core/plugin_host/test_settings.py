@@ -1,10 +1,15 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medusa_core.errors import UsageError
 from medusa_core.plugin_host.settings import PluginSettings, normalise
+from medusa_core.settings import Settings, read_settings, settings_file, write_settings
 
 names = st.from_regex(r"[a-z][a-z0-9]*([-_.]+[a-z0-9]+){0,2}", fullmatch=True)
+NO_FILE = {"MEDUSA_CONFIG": "/nowhere/settings.json"}
 
 
 @given(names)
@@ -15,13 +20,14 @@ def test_normalising_is_idempotent_and_blind_to_separators_and_case(name):
 
 @given(st.lists(names))
 def test_lists_survive_spaces_and_empty_parts(found):
-    environ = {"MEDUSA_PLUGINS": " , ".join([*found, ""])}
-    assert PluginSettings.from_environment(environ).allowed == {normalise(name) for name in found}
+    environ = {**NO_FILE, "MEDUSA_PLUGINS": " , ".join([*found, ""])}
+    assert PluginSettings.of_user(environ).allowed == {normalise(name) for name in found}
 
 
 def test_unset_means_all_and_empty_means_none():
-    assert PluginSettings.from_environment({}) == PluginSettings()
-    empty = PluginSettings.from_environment({"MEDUSA_PLUGINS": ""})
+    unset = PluginSettings.of_user(NO_FILE)
+    assert (unset.allowed, unset.disabled, unset.strict) == (None, frozenset(), False)
+    empty = PluginSettings.of_user({**NO_FILE, "MEDUSA_PLUGINS": ""})
     assert empty.allowed == frozenset()
     assert empty.why_disabled("a", "a", ["a"]) == "not named in MEDUSA_PLUGINS"
 
@@ -30,7 +36,8 @@ def test_unset_means_all_and_empty_means_none():
     ("value", "strict"), [("1", True), ("yes", True), ("0", False), ("", False)]
 )
 def test_strict_is_a_switch(value, strict):
-    assert PluginSettings.from_environment({"MEDUSA_STRICT_PLUGINS": value}).strict is strict
+    environ = {**NO_FILE, "MEDUSA_STRICT_PLUGINS": value}
+    assert PluginSettings.of_user(environ).strict is strict
 
 
 def test_an_entry_point_goes_before_a_distribution_of_the_same_name():
@@ -44,3 +51,110 @@ def test_an_entry_point_goes_before_a_distribution_of_the_same_name():
 def test_disabling_beats_allowing():
     both = PluginSettings(allowed=frozenset({"a"}), disabled=frozenset({"a"}))
     assert both.why_disabled("a", "a", ["a"]) == "named in MEDUSA_DISABLE_PLUGINS"
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A settings file that says something about everything, and the environment that names it."""
+    path = tmp_path / "settings.json"
+    plugins = {"allowed": ["A_a", "b"], "disabled": ["b"], "strict": True}
+    path.write_text(json.dumps({"model": "m", "cache": "c", "plugins": plugins}))
+    return {"MEDUSA_CONFIG": str(path)}
+
+
+def test_the_file_counts_where_the_environment_says_nothing(file):
+    settings = PluginSettings.of_user(file)
+    assert settings.allowed == {"a-a", "b"}
+    assert settings.disabled == {"b"}
+    assert settings.strict
+    assert settings.why_disabled("b", "b", ["b"]) == f"named in {file['MEDUSA_CONFIG']}"
+    assert settings.why_disabled("x", "x", ["x"]) == f"not named in {file['MEDUSA_CONFIG']}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "attribute", "value"),
+    [
+        ("MEDUSA_PLUGINS", "allowed", frozenset()),
+        ("MEDUSA_DISABLE_PLUGINS", "disabled", frozenset()),
+        ("MEDUSA_STRICT_PLUGINS", "strict", False),
+    ],
+)
+def test_each_variable_goes_before_the_file_even_if_empty(file, variable, attribute, value):
+    stored, given_ = PluginSettings.of_user(file), PluginSettings.of_user({**file, variable: ""})
+    assert getattr(given_, attribute) == value != getattr(stored, attribute)
+    others = {"allowed", "disabled", "strict"} - {attribute}
+    assert all(getattr(given_, other) == getattr(stored, other) for other in others)
+
+
+def test_the_file_is_in_the_users_folder_of_configuration(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert settings_file({}) == tmp_path / ".config" / "medusa" / "settings.json"
+    assert settings_file({"XDG_CONFIG_HOME": "/x"}).as_posix() == "/x/medusa/settings.json"
+    assert settings_file({"MEDUSA_CONFIG": "/y.json"}).as_posix() == "/y.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "EOF while parsing"),
+        ("[]", "Input should be an object"),
+        ('{"modle": "x"}', "modle: Extra inputs are not permitted"),
+        ('{"plugins": {"disabled": "a"}}', "plugins.disabled: Input should be a valid"),
+        ('{"plugins": {"strict": 1}}', "plugins.strict: Input should be a valid boolean"),
+        ("\udcff", "the file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, text, said):
+    path = tmp_path / "settings.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UsageError) as caught:
+        read_settings({"MEDUSA_CONFIG": str(path)})
+    assert str(path) in caught.value.message
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/null/settings.json", "/nowhere/s.json"])
+def test_no_file_and_an_empty_one_say_nothing(path):
+    assert read_settings({"MEDUSA_CONFIG": path}) == Settings()
+
+
+def test_a_user_without_a_home_has_no_settings(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("medusa_core.settings.Path.home", homeless)
+    assert read_settings({}) == Settings()
+
+
+def test_a_folder_in_place_of_the_file_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_settings({"MEDUSA_CONFIG": str(tmp_path)})
+
+
+def test_what_is_written_is_read_again_and_a_link_stays_one(monkeypatch, tmp_path):
+    real, link = tmp_path / "dotfiles" / "s.json", tmp_path / "new" / "settings.json"
+    real.parent.mkdir()
+    link.parent.mkdir()
+    real.write_text("{}")
+    link.symlink_to(real)
+    monkeypatch.setenv("MEDUSA_CONFIG", str(link))
+    settings = Settings(model="m")
+    assert write_settings(settings) == link
+    assert link.is_symlink()
+    assert read_settings() == settings
+    assert [path.name for path in link.parent.iterdir()] == ["settings.json"]
+
+
+def test_a_failed_write_leaves_the_old_file(monkeypatch, tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text('{"model": "old"}')
+    monkeypatch.setenv("MEDUSA_CONFIG", str(path))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("medusa_core.settings.os.replace", full)
+    with pytest.raises(UsageError, match="No space left"):
+        write_settings(Settings(model="new"))
+    assert read_settings().model == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["settings.json"]

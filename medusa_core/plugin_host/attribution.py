@@ -1,0 +1,158 @@
+"""Tasks, metrics and data sets of plugins, wrapped so that whatever fails names its plugin.
+
+What they return is checked where a wrong answer would otherwise fail far from its cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from medusa_core.api import Dataset, Metric, Sample, TargetInfo, Task
+from medusa_core.plugin_host.importing import attributed
+from medusa_core.plugin_host.report import Provider
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+class AttributedTask(Task):
+    """A task as the engine uses it. `inner` is the plugin's own."""
+
+    def __init__(self, inner: Task, provider: Provider) -> None:
+        super().__init__(inner.spec, inner.labels, inner.config)
+        self.inner, self.provider = inner, provider
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the raw prediction."""
+        with self._doing("out_channels"):
+            return self.inner.out_channels
+
+    def encode_target(self, raw: np.ndarray | None, image: np.ndarray) -> np.ndarray:
+        """See `Task.encode_target`."""
+        with self._doing("encode_target"):
+            return _array(self.inner.encode_target(raw, image))
+
+    def loss(self, prediction: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """See `Task.loss`."""
+        with self._doing("loss"):
+            terms = self.inner.loss(prediction, target, valid)
+            if not isinstance(terms, dict) or not terms:
+                raise TypeError(f"it returned {_kind(terms)}, not a dict of named terms")
+            for name, term in terms.items():
+                if _shape(term) != ():
+                    raise TypeError(f"its term {name!r} is {_kind(term)}, not a scalar tensor")
+            return terms
+
+    def new_metrics(self) -> list[Metric]:
+        """See `Task.new_metrics`."""
+        with self._doing("new_metrics"):
+            metrics = list(self.inner.new_metrics())
+            for metric in metrics:
+                if not isinstance(metric, Metric):
+                    raise TypeError(f"it returned {_kind(metric)} among the metrics")
+            return [AttributedMetric(metric, self.provider, self.spec.name) for metric in metrics]
+
+    def decode(self, prediction: Tensor) -> Tensor:
+        """See `Task.decode`."""
+        with self._doing("decode"):
+            value = self.inner.decode(prediction)
+            size = prediction.shape[2:]
+            shape = _shape(value) or (None,)
+            if shape[0] != len(prediction) or shape[len(shape) - len(size) :] != size:
+                raise TypeError(f"it returned {_kind(value)} for {_kind(prediction)}")
+            return value
+
+    def render(self, image: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """See `Task.render`."""
+        with self._doing("render"):
+            picture = _array(self.inner.render(image, value))
+            if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != "uint8":
+                raise TypeError(f"it returned {_kind(picture)}, not (H, W, 3) uint8")
+            return picture
+
+    @contextmanager
+    def _doing(self, what: str) -> Iterator[None]:
+        with attributed(self.provider, f"{what} of task {self.spec.name!r}"):
+            yield
+
+
+class AttributedMetric(Metric):
+    """A metric as the engine uses it. `inner` is the plugin's own."""
+
+    def __init__(self, inner: Metric, provider: Provider, task: str) -> None:
+        self.inner, self.provider = inner, provider
+        self.costly = bool(inner.costly)  # type: ignore[misc]
+        self._name = f"metric {type(inner).__name__} of task {task!r}"
+
+    def statistics(self, decoded: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """See `Metric.statistics`."""
+        with attributed(self.provider, self._name):
+            rows = self.inner.statistics(decoded, target, valid)
+            shape = _shape(rows)
+            if shape is None or len(shape) != 2 or shape[0] != len(decoded):
+                raise TypeError(f"statistics returned {_kind(rows)} for {len(decoded)} images")
+            return rows
+
+    def compute(self, total: Tensor) -> dict[str, float]:
+        """See `Metric.compute`."""
+        with attributed(self.provider, self._name):
+            return {str(name): float(x) for name, x in self.inner.compute(total).items()}
+
+
+class AttributedDataset:
+    """A data set as the engine uses it. `inner` is the plugin's own."""
+
+    def __init__(self, inner: Dataset, provider: Provider, name: str) -> None:
+        self.inner, self._who = inner, (provider, f"data set {name!r}")
+        with attributed(*self._who):
+            self.name: str = inner.name
+            self.split: str = inner.split
+            self.ids: Sequence[str] = inner.ids
+            self.targets: Mapping[str, TargetInfo] = inner.targets
+            self._count = len(inner)
+
+    @property
+    def digest(self) -> str:
+        """See `Dataset.digest`."""
+        with attributed(*self._who):
+            return self.inner.digest
+
+    def __len__(self) -> int:
+        return self._count
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Dataset.size`."""
+        with attributed(*self._who):
+            height, width = self.inner.size(index)
+            return height, width
+
+    def load(self, index: int, targets: Collection[str] | None = None) -> Sample:
+        """See `Dataset.load`."""
+        with attributed(*self._who):
+            sample = self.inner.load(index, targets)
+            if not isinstance(sample, Sample):
+                raise TypeError(f"load returned {_kind(sample)}, not a Sample")
+            return sample
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    shape = getattr(value, "shape", None)
+    return None if shape is None else tuple(shape)
+
+
+def _array(value: Any) -> np.ndarray:
+    if _shape(value) is None or not hasattr(value, "__array__") or hasattr(value, "grad_fn"):
+        raise TypeError(f"it returned {_kind(value)}, not an array")
+    return value
+
+
+def _kind(value: Any) -> str:
+    """A value in a few words."""
+    shape = _shape(value)
+    if shape is None:
+        return type(value).__name__
+    return f"a {type(value).__name__} of shape {shape} and type {getattr(value, 'dtype', '?')}"

@@ -1,0 +1,109 @@
+"""The user's settings file. Options and environment variables go before what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medusa_core.errors import UsageError
+
+VARIABLE = "MEDUSA_CONFIG"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class PluginPart(_Part):
+    """The `plugins` of the file, see `plugin_host.PluginSettings`. allowed=None: all."""
+
+    allowed: list[str] | None = None
+    disabled: list[str] = []
+    strict: bool = False
+
+
+class Settings(_Part):
+    """What the file may hold; all of it is optional.
+
+    model: the model folder where none is given. cache: the folder of caches. `~` is the home.
+    """
+
+    model: str | None = None
+    cache: str | None = None
+    plugins: PluginPart = PluginPart()
+
+
+def settings_file(environ: Mapping[str, str] | None = None) -> Path:
+    """`MEDUSA_CONFIG`, or `medusa/settings.json` in the user's XDG folder of configuration."""
+    environ = os.environ if environ is None else environ
+    if chosen := environ.get(VARIABLE):
+        return Path(chosen)
+    if base := environ.get("XDG_CONFIG_HOME"):
+        return Path(base) / "medusa" / "settings.json"
+    try:
+        return Path.home() / ".config" / "medusa" / "settings.json"
+    except RuntimeError:  # a user without a home has no settings
+        return Path(os.devnull) / "settings.json"
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The user's settings; defaults where there is no file, or an empty one.
+
+    Raises:
+        UsageError: the file cannot be read, or says something that does not exist.
+    """
+    path = settings_file(environ)
+    try:
+        return Settings.model_validate_json(path.read_bytes().strip() or b"{}")
+    except (FileNotFoundError, NotADirectoryError):
+        return Settings()
+    except OSError as err:
+        raise UsageError(
+            f"The settings {path} cannot be read: {err.strerror}.",
+            hint=f"{VARIABLE} names the file.",
+        ) from err
+    except ValidationError as err:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in err.errors()
+        )
+        raise UsageError(
+            f"The settings {path} cannot be used: {problems}.", hint="Correct or delete the file."
+        ) from err
+
+
+def write_settings(settings: Settings) -> Path:
+    """Replace the settings file in one step; returns its path.
+
+    Raises:
+        UsageError: it cannot be written; then it is as it was.
+    """
+    path = settings_file()
+    text = settings.model_dump_json(indent=2, exclude_defaults=True) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".settings-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, path.resolve())  # a link stays one
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as err:
+        raise UsageError(
+            f"The settings {path} cannot be written: {err.strerror}.",
+            hint=f"Choose another file: {VARIABLE}=FILE",
+        ) from err
+    return path
+
+
+def folder_setting(variable: str, setting: str | None, default: Path) -> Path:
+    """A folder by environment variable, else by the settings file, else the default."""
+    chosen = os.environ.get(variable) or setting
+    return Path(chosen).expanduser() if chosen else default
