@@ -26,6 +26,9 @@ PUBLIC = {
     "medusa_core.metrics": None,
     "medusa_core.viz": None,
     "medusa_core.data.images": "medusa_core.data.images",
+    "medusa_core.testing": None,
+    "medusa_core.testing.fakes": "medusa_core.testing.fakes",
+    "medusa_core.testing.fixtures": "medusa_core.testing.fixtures",
 }
 """Module → None where `__all__` lists its names, else the module that its public names are of."""
 
