@@ -24,6 +24,7 @@ PUBLIC = {
     "medusa_core.heads.configs": "medusa_core.heads.configs",
     "medusa_core.losses": None,
     "medusa_core.metrics": None,
+    "medusa_core.testing": None,
     "medusa_core.viz": None,
     "medusa_core.data.images": "medusa_core.data.images",
 }

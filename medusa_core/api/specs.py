@@ -102,13 +102,16 @@ class TargetSpec(Spec):
 
     name: key in `Sample.targets`; None: the name of the task.
     source: "image": computed from the image by `Task.encode_target`, no data set needs it.
-    channels: None for `(H, W)` maps, C for `(H, W, C)`.
+    channels: None for `(H, W)` maps, C for `(H, W, C)`; of a global task: `()` and `(C,)`.
     invalid: the value (in every channel) where nothing was measured; label maps use the schema's
         ignore index instead.
     axes: meaning of the channels, for vectors.
-    flip: what a horizontal flip does besides mirroring. zoom: what enlarging by k does to values.
+    flip: what a horizontal flip does besides mirroring. zoom: what enlarging by k does to values;
+        "invalid": what holds for a picture does not hold for a part of it (global tasks only).
     Target maps are resampled to the nearest neighbour, never interpolated.
     """
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # an invalid value may be NaN
 
     name: Name | None = None
     source: Literal["data", "image"] = "data"
@@ -118,7 +121,7 @@ class TargetSpec(Spec):
     axes: str | None = None
     invalid: float | None = None
     flip: Literal["none", "negate_x", "swap_pairs"] = "none"
-    zoom: Literal["none", "divide"] = "none"
+    zoom: Literal["none", "divide", "invalid"] = "none"
 
 
 class MetricRef(Spec):
@@ -169,6 +172,8 @@ class TaskSpec(Registered):
             raise ValueError("metric names must be unique")
         if self.output.channels == "labels" and self.target.dtype != "int64":
             raise ValueError('channels="labels" needs target.dtype="int64"')
+        if self.target.zoom == "invalid" and self.output.kind != "global":
+            raise ValueError('target.zoom="invalid" is for global tasks')
         return self
 
     @property

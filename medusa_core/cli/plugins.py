@@ -9,6 +9,7 @@ import click
 
 from medusa_core.cli._options import examples, json_option
 from medusa_core.cli._output import clean, emit, print_warning, table
+from medusa_core.cli.plugins_new import command as new_command
 from medusa_core.errors import PluginError
 
 if TYPE_CHECKING:
@@ -185,6 +186,9 @@ def enable_command(names: tuple[str, ...], as_json: bool) -> None:
     from medusa_core.workflows.plugins import enable
 
     _tell(enable(names), as_json)
+
+
+command.add_command(new_command)
 
 
 def _tell(result: dict[str, Any], as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -107,7 +107,7 @@ def command(
             for entry in image["results"]:
                 for kind in ("rendering", "values", "values16", "summary"):
                     if kind in entry:
-                        console.print(clean(entry[kind]))
+                        console.print(clean(f"{entry[kind]}{_value(entry)}"))
 
     emit(result, as_json, human)
     for entry in result["failed"]:
@@ -115,3 +115,13 @@ def command(
     if result["failed"]:
         total = len(result["failed"]) + len(result["images"]) + len(result["skipped"])
         raise DataError(f"{len(result['failed'])} of {total} images could not be predicted.")
+
+
+def _value(entry: dict[str, Any]) -> str:
+    """What was found, where it is one value or a few for the whole image."""
+    if "value" not in entry:
+        return ""
+    value = entry.get("label", entry["value"])
+    shown = value if isinstance(value, list) else [value]
+    texts = [f"{number:.4g}" if isinstance(number, float) else str(number) for number in shown]
+    return f": {' '.join(filter(None, [*texts, entry['unit']]))}"

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import from_json
 
 from medusa_core.api import LabelSchema, Sample, TargetInfo
 from medusa_core.api.specs import RGB, Name
 from medusa_core.data.images import image_size, read_raw, read_rgb
+from medusa_core.data.tables import ClassTarget, NumbersTarget, Part, read_values
 from medusa_core.errors import DataError, UnknownNameError, UsageError
 
 FILE = "dataset.json"
@@ -31,11 +32,7 @@ PathPattern = Annotated[str, Field(pattern=r"\{id\}")]
 """Path of a sample's file below the folder, `{id}` standing for its id."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LinearTarget(_Part):
+class LinearTarget(Part):
     """`value · scale + offset` in `unit`; `invalid` is the raw value without a measurement."""
 
     encoding: Literal["linear"]
@@ -46,7 +43,7 @@ class LinearTarget(_Part):
     invalid: float | Literal["nan"] | None = None
 
 
-class IndexTarget(_Part):
+class IndexTarget(Part):
     """A class number; `labels` are the class names in order."""
 
     encoding: Literal["index"]
@@ -66,7 +63,7 @@ class IndexTarget(_Part):
         )
 
 
-class BinaryTarget(_Part):
+class BinaryTarget(Part):
     """Positive where value ≥ `threshold`; `ignore` is the raw value that counts neither way."""
 
     encoding: Literal["binary"]
@@ -75,7 +72,7 @@ class BinaryTarget(_Part):
     ignore: float | None = None
 
 
-class VectorTarget(_Part):
+class VectorTarget(Part):
     """`value · scale + offset` a channel, then normalised; `invalid` is a raw triple."""
 
     encoding: Literal["vector"]
@@ -87,11 +84,14 @@ class VectorTarget(_Part):
 
 
 Target = Annotated[
-    LinearTarget | IndexTarget | BinaryTarget | VectorTarget, Field(discriminator="encoding")
+    LinearTarget | IndexTarget | BinaryTarget | VectorTarget | NumbersTarget | ClassTarget,
+    Field(discriminator="encoding"),
 ]
+TABLES = (NumbersTarget, ClassTarget)
+"""Targets of whole images: one table for all of them."""
 
 
-class Description(_Part):
+class Description(Part):
     """`dataset.json`."""
 
     schema_version: Literal[1]
@@ -108,7 +108,7 @@ class FolderDataset:
 
     Decoded targets: `linear` `(H, W) float32`, 0 where invalid; `index` `(H, W) int64`;
     `binary` `(H, W) int64` of 0, 1 and 255 (ignored); `vector` `(H, W, C) float32` of unit length,
-    zero where invalid.
+    zero where invalid; `numbers` `(C,) float32`, `()` of one column; `class` `() int64`.
     """
 
     def __init__(self, location: str | None, split: str) -> None:
@@ -130,6 +130,11 @@ class FolderDataset:
         self.targets = {
             name: _info(self.root / FILE, t) for name, t in self.description.targets.items()
         }
+        self._values = {
+            name: read_values(self._path(t.table, ""), t)
+            for name, t in self.description.targets.items()
+            if isinstance(t, TABLES)
+        }
         self.digest = self._digest()
 
     def __len__(self) -> int:
@@ -146,6 +151,10 @@ class FolderDataset:
         found = {}
         for target, description in self.description.targets.items():
             if targets is not None and target not in targets:
+                continue
+            if isinstance(description, TABLES):
+                if name in self._values[target]:
+                    found[target] = self._values[target][name]
                 continue
             path = self._path(description.path, name)
             if path.exists():
@@ -181,7 +190,13 @@ class FolderDataset:
     def _digest(self) -> str:
         """Hash of the description, the ids, and size and time of every file."""
         state = hashlib.sha256(self.description.model_dump_json().encode())
-        patterns = [self.description.image, *(t.path for t in self.description.targets.values())]
+        patterns = [self.description.image]
+        for target in self.description.targets.values():
+            if not isinstance(target, TABLES):
+                patterns.append(target.path)
+        for values in self._values.values():
+            for name in self.ids:
+                state.update(f"{name}:{values.get(name)}\n".encode())
         for name in self.ids:
             for pattern in patterns:
                 path = self._path(pattern, name)
@@ -231,15 +246,20 @@ def _read_description(root: Path) -> Description:
 
 
 def _info(description: Path, target: Target) -> TargetInfo:
-    if isinstance(target, IndexTarget):
+    if isinstance(target, (IndexTarget, ClassTarget)):
+        where = target.path if isinstance(target, IndexTarget) else target.table
         try:
             return TargetInfo(labels=target.schema_())
         except ValidationError as err:
-            raise DataError(f"{description}: {target.path}: {err.errors()[0]['msg']}.") from err
-    return TargetInfo(unit=target.unit if isinstance(target, LinearTarget) else None)
+            raise DataError(f"{description}: {where}: {err.errors()[0]['msg']}.") from err
+    return TargetInfo(unit=getattr(target, "unit", None))
 
 
-def _decode(path: Path, target: Target, size: tuple[int, int]) -> np.ndarray:
+def _decode(
+    path: Path,
+    target: LinearTarget | IndexTarget | BinaryTarget | VectorTarget,
+    size: tuple[int, int],
+) -> np.ndarray:
     """Values of a target file in the layout promised by `FolderDataset`."""
     stored = path.suffix == ".npy"
     raw = _read_npy(path) if stored else read_raw(path)

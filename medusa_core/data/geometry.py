@@ -155,6 +155,26 @@ def valid_mask(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | None)
     return known.any(axis=2) if known.ndim == 3 else known
 
 
+def view_value(
+    target: np.ndarray, view: View, spec: TargetSpec, labels: LabelSchema | None
+) -> np.ndarray:
+    """The target of a whole image, `()` or `(C,)`, as a view changes it; see `view_target`."""
+    if not value_is_valid(target, spec, labels):
+        return target
+    if view.zoom != 1 and spec.zoom == "invalid":
+        return np.full_like(target, invalid_value(spec, labels))
+    moved = _flip_values(target, spec, labels) if view.flip else target
+    if view.zoom != 1 and spec.zoom == "divide":
+        moved = moved / np.asarray(view.zoom, moved.dtype)
+    return moved
+
+
+def value_is_valid(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | None) -> bool:
+    """Whether the target of a whole image counts."""
+    as_map = np.reshape(target, (1, 1, *target.shape))
+    return bool(valid_mask(as_map, spec, labels).all())
+
+
 def size_votes(sizes: Sequence[Size]) -> Size:
     """The most common size; the largest among equals."""
     counts: Mapping[Size, int] = {size: sizes.count(size) for size in set(sizes)}

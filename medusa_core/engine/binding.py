@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from medusa_core.api import LabelSchema, Sample, Task
-from medusa_core.data.geometry import Size, View, invalid_value, place, valid_mask, view_target
+from medusa_core.data.geometry import (
+    Size,
+    View,
+    invalid_value,
+    place,
+    valid_mask,
+    value_is_valid,
+    view_target,
+    view_value,
+)
 from medusa_core.errors import DataError
 
 
@@ -29,15 +38,30 @@ class Binding:
         return self.task.spec.output.kind == "dense"
 
     def target(self, sample: Sample) -> np.ndarray | None:
-        """The encoded target at the size of the image; None where the sample lacks it."""
+        """The encoded target at the size of the image; None where the sample lacks it.
+
+        Raises:
+            DataError: it has another shape than the task's, or values no prediction can take.
+        """
         if self.from_image:
             return self.computed(sample.image)
         raw = sample.targets.get(self.task.spec.target_name)
         if raw is None:
             return None
-        target = self.task.encode_target(raw.copy(), sample.image.copy())
+        target = np.asarray(self.task.encode_target(raw.copy(), sample.image.copy()))
+        self._check_shape(target, sample)
         self._check_range(target, sample)
         return target
+
+    def _check_shape(self, target: np.ndarray, sample: Sample) -> None:
+        spec = self.task.spec
+        channels = () if spec.target.channels is None else (spec.target.channels,)
+        wanted = (*sample.image.shape[:2], *channels) if self.dense else channels
+        if target.shape != wanted:
+            raise DataError(
+                f"{sample.id}: target {spec.target_name!r} is {target.shape}, task {spec.name!r} "
+                f"needs {wanted}: one {'a pixel' if self.dense else 'an image'}.",
+            )
 
     def _check_range(self, target: np.ndarray, sample: Sample) -> None:
         """Refuse values that a prediction cannot take: a negative depth would poison the loss.
@@ -47,7 +71,7 @@ class Binding:
         """
         spec = self.task.spec
         bounds = [bound for bound in spec.output.range if bound is not None]
-        if not self.dense or not bounds:
+        if not bounds:
             return
         low, high = spec.output.range
         slack = 1e-4 * max(map(abs, bounds))
@@ -67,12 +91,12 @@ class Binding:
 
     def computed(self, image: np.ndarray) -> np.ndarray:
         """The target computed from an image. Should the task write to it, that is a copy."""
-        return self.task.encode_target(None, image.copy())
+        return np.asarray(self.task.encode_target(None, image.copy()))
 
     def valid(self, target: np.ndarray) -> np.ndarray:
         """`(H, W) bool` where a dense target counts; `() bool` for a global one."""
         if not self.dense:
-            return np.ones((), bool)
+            return np.asarray(value_is_valid(target, self.task.spec.target, self.labels))
         return valid_mask(target, self.task.spec.target, self.labels)
 
     def viewed(
@@ -86,9 +110,12 @@ class Binding:
             canvas: (H, W).
             view: the view.
         """
-        if self.from_image and self.dense:
-            target = self.computed(shown)
+        if self.from_image:
             height, width = place(sample.image.shape[:2], canvas, view).size
+            if not self.dense:
+                target = self.computed(shown[:height, :width])
+                return target, self.valid(target)
+            target = self.computed(shown)
             inside = np.zeros(canvas, bool)
             inside[:height, :width] = True
             return target, inside & self.valid(target)
@@ -96,12 +123,17 @@ class Binding:
         if whole is None:
             return None
         if not self.dense:
-            return whole, np.ones((), bool)
+            target = self.moved(whole, view)
+            return target, self.valid(target)
         target = view_target(whole, canvas, view, self.task.spec.target, self.labels)
         inside = np.zeros(canvas, bool)
         height, width = place(whole.shape[:2], canvas, view).size
         inside[:height, :width] = True
         return target, inside & self.valid(target)
+
+    def moved(self, target: np.ndarray, view: View) -> np.ndarray:
+        """A global target as a view changes it."""
+        return view_value(target, view, self.task.spec.target, self.labels)
 
     def missing(self, canvas: Size) -> tuple[np.ndarray, np.ndarray]:
         """Target and valid mask of a sample that lacks the target."""

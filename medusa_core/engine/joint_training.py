@@ -176,7 +176,13 @@ class JointTraining(Training):
         targets, masks = [], []
         for row, view, image in zip(rows, views, images, strict=True):
             target, valid = joint.targets[row], joint.valid[row]
-            if binding.dense:
+            if not binding.dense:
+                if binding.from_image:
+                    target = binding.computed(image)
+                else:
+                    target = binding.moved(target, view)
+                valid = valid & binding.valid(target)
+            else:
                 spec = binding.task.spec.target
                 valid = view_target(valid, self.size, view, _MASK, None)
                 if binding.from_image:

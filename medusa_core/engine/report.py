@@ -33,15 +33,10 @@ def training_report(
         (_plot(outcome, "loss", f"{name}: training loss"), ""),
         (_plot(outcome, metric.name, f"{name}: {metric.name}{unit} on the selection split"), ""),
     ]
-    pictures: list[list[tuple[np.ndarray, str]]] = []
-    if task.spec.output.kind == "dense":
-        chosen = [selection[i * len(selection) // MAX_PICTURES] for i in range(MAX_PICTURES)]
-        shown = [_row(task, head, data, i) for i in dict.fromkeys(chosen)]
-        pictures = [list(chain(*shown[i : i + 2])) for i in range(0, len(shown), 2)]
-    sheet = panel([plots])
-    if pictures:
-        sheet = _stack(sheet, panel(pictures, cell=CELL))
-    return _png(sheet)
+    chosen = [selection[i * len(selection) // MAX_PICTURES] for i in range(MAX_PICTURES)]
+    shown = [_row(task, head, data, i) for i in dict.fromkeys(chosen)]
+    pictures = [list(chain(*shown[i : i + 2])) for i in range(0, len(shown), 2)]
+    return _png(_stack(panel([plots]), panel(pictures, cell=CELL)))
 
 
 def joint_report(tasks: Mapping[str, Task], outcome: Outcome) -> bytes:
@@ -101,13 +96,13 @@ def _row(task: Task, head: Head, data: CachedTask, index: int) -> list[tuple[np.
 
 
 def target_picture(task: Task, image: np.ndarray, target: Tensor, valid: Tensor) -> np.ndarray:
-    """A dense target drawn as the task draws predictions.
+    """A target drawn as the task draws predictions.
 
     Args:
         task: draws.
         image: `(H, W, 3) uint8`.
-        target: `(1, H, W)` or `(1, C, H, W)`, as losses get it.
-        valid: `(1, H, W) bool`.
+        target: `(1, H, W)` or `(1, C, H, W)`, `(1,)` or `(1, C)` if global, as losses get it.
+        valid: `(1, H, W) bool`, `(1,) bool` if global.
     """
     value = target[0].numpy()
     if value.dtype.kind == "i":

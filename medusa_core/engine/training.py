@@ -313,8 +313,10 @@ def outputs_loss(
         valid: `(B, …) bool`.
         size: (H, W) of the images.
     """
-    stride = task.spec.loss_stride if task.spec.output.kind == "dense" else 1
-    target, valid = target[..., ::stride, ::stride], valid[..., ::stride, ::stride]
+    stride = 1
+    if task.spec.output.kind == "dense":
+        stride = task.spec.loss_stride
+        target, valid = target[..., ::stride, ::stride], valid[..., ::stride, ::stride]
     terms = []
     for weight, raw in outputs:
         losses = task.loss(finish(raw.float(), task, size, stride), target, valid)

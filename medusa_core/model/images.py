@@ -29,13 +29,16 @@ def own_levels(features: Sequence[Tensor]) -> list[Tensor]:
 
 
 def finish(raw: Tensor, task: Task, size: tuple[int, int], stride: int = 1) -> Tensor:
-    """A head's output at the (H, W) of the unpadded image, or averaged for a global task.
+    """A head's output at the (H, W) of the unpadded image, or its mean there for a global task.
 
     With a `stride` that divides `STRIDE`: at every stride-th row and column of it.
     """
+    padded = [side + -side % STRIDE for side in size]
     if task.spec.output.kind == "global":
-        return raw.mean(dim=(2, 3))
-    height, width = ((side + -side % STRIDE) // stride for side in size)
+        pairs = zip(size, padded, raw.shape[-2:], strict=True)
+        rows, columns = (-(-side * cells // whole) for side, whole, cells in pairs)
+        return raw[..., :rows, :columns].mean(dim=(2, 3))
+    height, width = (side // stride for side in padded)
     wanted = tuple(-(-side // stride) for side in size)
     return upsample(raw, (height, width))[..., : wanted[0], : wanted[1]]
 

@@ -71,20 +71,28 @@ class PackedConv2d(nn.Module):
             _pair(plain.dilation),
             plain.groups,
         )
-        self._packed: tuple[torch.Size, Tensor] | None = None
+        self._packed: tuple[torch.Size, Tensor, Tensor | None] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` → `(B, outputs, h, w)` in the number format of the weights."""
-        x = x.to(self.weight.dtype)
-        if self._packed is None or self._packed[0] != x.shape:
+        packed = self._packed
+        if packed is None or packed[0] != x.shape:
             weight = torch.ops.mkldnn._reorder_convolution_weight(
                 self.weight, *self.geometry, list(x.shape)
             )
-            self._packed = (x.shape, weight)
+            packed = self._packed = (x.shape, weight, self.bias)
+        _, weight, bias = packed
+        if x.dtype is not weight.dtype:
+            x = x.to(weight.dtype)
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._packed[1], self.bias, *self.geometry, "none", [], ""
+            x, weight, bias, *self.geometry, "none", [], ""
         )
         return result
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As in `nn.Module`: weights change their format, so they are packed anew."""
+        self._packed = None
+        return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, object]:
         """Without the packed weights, which cannot be copied."""

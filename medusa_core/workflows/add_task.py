@@ -342,7 +342,10 @@ def _train(
     device: str,
     progress: Progress,
 ) -> tuple[Any, Outcome, CachedTask, tuple[list[int], list[int]], float]:
-    source = Source(plan.dataset, plan.size, fixed_views(options.views))
+    views = fixed_views(options.views)
+    if plan.task.spec.target.zoom == "invalid":  # a part of a picture would teach nothing
+        views = tuple(view for view in views if view.zoom == 1)
+    source = Source(plan.dataset, plan.size, views)
     [cached] = cache_tasks(
         backbone, fingerprint, source, [Binding(plan.task, plan.labels)], progress
     )

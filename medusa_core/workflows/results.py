@@ -105,6 +105,8 @@ def write(
         entry["labels"] = list(result.labels.names)
     if result.value.ndim < 2:
         entry["value"] = result.value.tolist()
+        if result.labels is not None and isinstance(entry["value"], int):
+            entry["label"] = result.labels.names[entry["value"]]
     for form in formats:
         path = path_of(folder, stem, result.head, form)
         if form == "png16":

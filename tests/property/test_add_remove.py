@@ -17,14 +17,16 @@ from torch import Tensor, nn
 from medusa_core.backbones.fingerprint import fingerprint
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.cli.list import describe
-from medusa_core.errors import FingerprintError, NameTakenError, UnknownNameError
+from medusa_core.errors import FingerprintError, NameTakenError, StoreError, UnknownNameError
 from medusa_core.model import MedusaModel, open_model
+from medusa_core.model.execution import Execution
 from medusa_core.plugin_host import default_host
-from medusa_core.store import commit, records
+from medusa_core.store import commit, files, records
 from medusa_core.store.check import check
 from medusa_core.store.commit import NewHead
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows.add_task import add_task
+from medusa_core.workflows.head_files import add_head, export_head
 from medusa_core.workflows.heads import remove_task, rename_head
 from medusa_core.workflows.init import init
 from medusa_core.workflows.verify import verify
@@ -32,6 +34,9 @@ from medusa_core.workflows.verify import verify
 STEPS = 200
 NAMES = ("alpha", "beta", "gamma", "train", "float", "h_1", "a" * 41, "delta")
 """Some would clash with attributes of `nn.Module`, were they its children's names."""
+
+WEIGHTS = {"add": 6, "remove": 6, "rename": 6, "travel": 4, "fault": 2, "graft": 1}
+"""How often each kind of change is made."""
 
 DATA = ("rooms:32x32",)
 IMAGES = torch.rand(2, 3, 40, 64, generator=torch.manual_seed(0))
@@ -127,6 +132,35 @@ class World:
         with contextlib.suppress(FingerprintError):
             commit.commit_head(self.path, "intruder", self.stranger, expect_fingerprint=expected)
 
+    def travel(self, chance: random.Random) -> None:
+        """Export a head and take it in under another name: it is the same, bit by bit."""
+        name, new = chance.choice(sorted(self.known)), chance.choice(NAMES)
+        file = self.path.parent / "head.medusa"
+        export_head(name, file, model=self.path, replace=True)
+        if new in self.known:
+            with pytest.raises(NameTakenError):
+                add_head(file, model=self.path, name=new)
+            return
+        assert add_head(file, model=self.path, name=new)["head"]["probe"] == "equal"
+        self.known[new] = self.known[name]
+        self.live = None
+
+    def fault(self, chance: random.Random) -> None:
+        """A full disk, at any file of a change: nothing has changed."""
+        name, left = chance.choice(sorted(self.known)), [chance.randrange(3)]
+        real = files.write
+
+        def full(path: Path, data: bytes) -> None:
+            if left[0] == 0:
+                raise StoreError("No space left on device.")
+            left[0] -= 1
+            real(path, data)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(files, "write", full)
+            with pytest.raises(StoreError):
+                rename_head(self.path, name, "elsewhere")
+
     # -- invariants -------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -167,7 +201,7 @@ class World:
             assert torch.equal(output, outputs[name])
 
     def _model(self) -> MedusaModel:
-        return open_model(self.path)
+        return open_model(self.path, execution=Execution("plain"))  # no copies beside what may move
 
     def _look(self, model: MedusaModel, name: str) -> Known:
         with torch.no_grad():
@@ -197,9 +231,8 @@ def walk(world: World, steps: int, seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(steps):
         few = len(world.known) < 3
-        kinds = ["add", "add", "add", "graft"] if few else ["add", "remove", "rename", "graft"]
-        weights = [5, 5, 5, 1] if few else [6, 6, 6, 1]
-        getattr(world, chance.choices(kinds, weights)[0])(chance)
+        kinds = {"add": 15, "graft": 1} if few else dict(WEIGHTS)
+        getattr(world, chance.choices([*kinds], [*kinds.values()])[0])(chance)
         world.check()
 
 
@@ -245,7 +278,7 @@ def test_without_the_fingerprint_check_of_a_read_it_would_be_noticed(world, monk
         open_model(world.path)
 
     def careless(folder: ModelFolder, name: str) -> bytes:
-        return folder._read(folder._weights[name], folder._weights_path(name))
+        return folder._read(folder._weights[name], folder._weights_path(name), 1 << 30)
 
     monkeypatch.setattr(ModelFolder, "read_head_bytes", careless)
     open_model(world.path)

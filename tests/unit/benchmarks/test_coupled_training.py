@@ -24,6 +24,7 @@ from medusa_core.backbones.unfold import has_folded_norms
 from medusa_core.engine.datasets import DataRef, load_dataset, shorten
 from medusa_core.engine.training import TrainSettings
 from medusa_core.errors import DataError, LabelsError, UsageError
+from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import open_model, restore_backbone
 from medusa_core.progress import SilentProgress
 from medusa_core.store.folder import ModelFolder
@@ -148,7 +149,7 @@ def test_uncoupled_heads_come_out_as_of_train_backbone(train, make_model, tmp_pa
         limit=12,
     )
     ours = train(SideBySide, backbone=given, settings=TrainSettings(4, 4, 1e-3, 3))
-    theirs = open_model(model, host=host)
+    theirs = open_model(model, host=host, execution=Execution("plain"))
     assert same(ours.backbone.weights(), theirs.backbone.weights())
     for name in TASKS:
         head: nn.Module = ours.decoder.get_submodule(f"heads.task_{name}")

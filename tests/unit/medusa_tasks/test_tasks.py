@@ -1,11 +1,9 @@
-"""The six tasks through the contract only: what holds for one holds for all."""
+"""What the six tasks promise beyond the conformance suite, which runs over them, too."""
 
 from __future__ import annotations
 
 import importlib
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -81,40 +79,11 @@ def task(spec: TaskSpec) -> Task:
     return _task(spec)
 
 
-def test_registration_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, medusa_tasks.plugin as p\n"
-        "p.medusa_register_tasks(), p.medusa_register_datasets()\n"
-        "heavy = {'torch', 'torchvision', 'timm', 'numpy', 'PIL', 'scipy'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def test_all_six_tasks_and_the_data_set_are_registered() -> None:
     assert set(SPECS) == {"depth", "edges", "human_parts", "normals", "saliency", "semseg"}
     (rooms,) = (spec for spec in medusa_register_datasets() if spec.name == "rooms")
     assert set(rooms.targets) == {spec.target_name for spec in SPECS.values()}
     assert rooms.location == "optional"
-
-
-def test_specs_survive_json(spec: TaskSpec) -> None:
-    assert TaskSpec.model_validate_json(spec.model_dump_json()) == spec
-
-
-def test_metrics_report_exactly_the_figures_of_the_spec(task: Task) -> None:
-    target, valid = _target(task.spec)
-    figures = _figures(task, _perfect(task.spec, target), target, valid)
-    assert set(figures) == {ref.name for ref in task.spec.metrics}
-
-
-def test_the_primary_figure_is_quick_enough_to_train_by(task: Task) -> None:
-    target, valid = _target(task.spec)
-    decoded = task.decode(_perfect(task.spec, target))
-    quick = [metric for metric in task.new_metrics() if not metric.costly]
-    figures = [metric.compute(metric.statistics(decoded, target, valid).sum(0)) for metric in quick]
-    assert any(task.spec.primary_metric.name in each for each in figures)
 
 
 def test_a_perfect_prediction_is_perfect(task: Task) -> None:
@@ -124,36 +93,6 @@ def test_a_perfect_prediction_is_perfect(task: Task) -> None:
     best = 1.0 if primary.higher_is_better else 0.0
     assert _figures(task, raw, target, valid)[primary.name] == pytest.approx(best, abs=1e-4)
     assert float(sum(task.loss(raw, target, valid).values())) < 1e-3
-
-
-def test_nothing_valid_gives_no_loss_and_nan_figures(task: Task) -> None:
-    target, valid = _target(task.spec)
-    nowhere = torch.zeros_like(valid)
-    raw = torch.randn(2, task.out_channels, *SIZE, requires_grad=True)
-    loss = sum(task.loss(raw, target, nowhere).values(), torch.zeros(()))
-    loss.backward()
-    assert loss.item() == 0
-    assert raw.grad is not None
-    assert not raw.grad.any()
-    figures = _figures(task, raw.detach(), target, nowhere)
-    assert all(math.isnan(value) for value in figures.values())
-
-
-def test_descending_the_loss_improves_the_primary_figure(task: Task) -> None:
-    target, valid = _target(task.spec)
-    raw = torch.randn(2, task.out_channels, *SIZE, generator=torch.Generator().manual_seed(0))
-    primary = task.spec.primary_metric
-    before = _figures(task, raw, target, valid)[primary.name]
-    raw.requires_grad_()
-    optimiser = torch.optim.Adam([raw], lr=0.1)
-    for _ in range(60):
-        optimiser.zero_grad()
-        sum(task.loss(raw, target, valid).values(), torch.zeros(())).backward()
-        optimiser.step()
-    after = _figures(task, raw.detach(), target, valid)[primary.name]
-    assert after > before if primary.higher_is_better else after < before
-    final = sum(float(v) for v in task.loss(raw.detach(), target, valid).values())
-    assert math.isfinite(final)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
@@ -247,9 +186,3 @@ def test_label_tasks_need_labels() -> None:
         if spec.has_labels:
             with pytest.raises(ValueError, match="needs labels"):
                 _ = type(_task(spec))(spec, None).out_channels
-
-
-def test_one_head_ignores_whether_others_exist() -> None:
-    first, second = (_task(SPECS["semseg"]) for _ in range(2))
-    raw = torch.randn(1, 4, *SIZE)
-    assert torch.equal(first.decode(raw), second.decode(raw))

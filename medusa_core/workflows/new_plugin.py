@@ -1,0 +1,188 @@
+"""`medusa plugins new`: a complete package for a task of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.resources
+import importlib.util
+import keyword
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from medusa_core import __version__
+from medusa_core.api import API_VERSION
+from medusa_core.errors import NameTakenError, StoreError, UnknownNameError, UsageError
+from medusa_core.plugin_host import Host, default_host
+
+LICENCES = ("Apache-2.0", "MIT", "BSD-3-Clause")
+PREFIX = "medusa-"
+LONGEST = 30
+
+
+def new_plugin(
+    name: str,
+    *,
+    into: str | Path = ".",
+    dataset: bool = False,
+    licence: str = LICENCES[0],
+    author: str | None = None,
+    dry_run: bool = False,
+    host: Host | None = None,
+) -> dict[str, Any]:
+    """Write a package with one task, and with `dataset` its data, that passes its own tests.
+
+    Args:
+        name: of the task, such as "sharpness" or "wall-paint"; a leading "medusa-" does not count.
+        into: folder in which that of the package is made.
+        dataset: the task learns from a data set of this package, not from the image alone.
+        licence: one of `LICENCES`.
+        author: named in the licence.
+        dry_run: check everything, write nothing.
+        host: None: the installed plugins; none of them may have a task of that name.
+
+    Returns:
+        `folder`, `distribution`, `package`, `task`, and `files` with paths below the folder.
+
+    Raises:
+        UsageError: the name cannot be used, or is taken. StoreError: the folder cannot be written.
+    """
+    words = _words(name)
+    task, package = "_".join(words), "_".join(["medusa", *words])
+    distribution = PREFIX + "-".join(words)
+    _require_free(task, package, host or default_host())
+    if licence not in LICENCES:
+        raise UnknownNameError("licence", licence, LICENCES)
+    folder = Path(into) / distribution
+    if folder.exists() or folder.is_symlink():
+        raise NameTakenError(f"{folder} exists already.", hint="Choose another name, or --into DIR")
+    facts = {
+        "task": task,
+        "package": package,
+        "distribution": distribution,
+        "constant": task.upper(),
+        "class_name": "".join(word.capitalize() for word in words),
+        "title": " ".join(words).capitalize(),
+        "licence": licence,
+        "author": _one_line(author) or f"the authors of {distribution}",
+        "year": str(datetime.datetime.now(datetime.UTC).year),
+        "api_version": API_VERSION,
+        "bounds": _bounds(__version__),
+        "data_option": f" --data {task}_data" if dataset else "",
+        "dataset_row": (
+            f"| `src/{package}/dataset.py` | the data: images and targets |\n" if dataset else ""
+        ),
+        "encode": "" if dataset else _read("encode.py.txt"),
+    }
+    files = {
+        path: text if path == "LICENSE" and licence == LICENCES[0] else _filled(text, facts)
+        for path, text in _templates(package, dataset, licence).items()
+    }
+    if not dry_run:
+        _write(folder, files)
+    return {
+        "schema_version": 1,
+        "dry_run": dry_run,
+        "folder": str(folder),
+        "distribution": distribution,
+        "package": package,
+        "task": task,
+        "files": sorted(files),
+    }
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name, checked."""
+    words = name.removeprefix(PREFIX).replace("_", "-").split("-")
+    plain = all(re.fullmatch(r"[a-z0-9]+", word) for word in words) and words[0][:1].isalpha()
+    if not plain or len("-".join(words)) > LONGEST:
+        raise UsageError(
+            f"{name!r} cannot be the name of a task: lower-case letters and digits in words "
+            f"separated by '-', a letter first, at most {LONGEST}.",
+            hint="Such as: medusa plugins new wall-paint",
+        )
+    if keyword.iskeyword("_".join(words)):
+        raise UsageError(f"{name!r} is a word of Python.", hint="Choose another name.")
+    return words
+
+
+def _require_free(task: str, package: str, host: Host) -> None:
+    """Refuse names that would stand for two things.
+
+    Raises:
+        NameTakenError: an installed plugin has a task of that name, or a package has the name.
+    """
+    for entry in host.tasks:
+        if entry.spec.name == task:
+            raise NameTakenError(
+                f"{entry.provider} has a task {task!r} already.", hint="Choose another name."
+            )
+    if importlib.util.find_spec(package) is not None:
+        raise NameTakenError(f"A package {package!r} is installed.", hint="Choose another name.")
+
+
+def _bounds(version: str) -> str:
+    """The versions of the host that the package is written for: from this one to the next major."""
+    major, minor = version.split(".")[:2]
+    return f">={major}.{minor},<{int(major) + 1}"
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _templates(package: str, dataset: bool, licence: str) -> dict[str, str]:
+    """Path below the folder → template of every file."""
+    variant = "_with_dataset" if dataset else ""
+    source = f"src/{package}"
+    names = {
+        "pyproject.toml": "pyproject.toml.txt",
+        "README.md": "README.md.txt",
+        "LICENSE": f"licences/{licence}.txt",
+        ".gitignore": "gitignore.txt",
+        f"{source}/__init__.py": "init.py.txt",
+        f"{source}/plugin.py": f"plugin{variant}.py.txt",
+        f"{source}/task.py": "task.py.txt",
+        f"tests/test_{package}.py": f"test{variant}.py.txt",
+    }
+    if dataset:
+        names[f"{source}/dataset.py"] = "dataset.py.txt"
+    return {path: _read(template) for path, template in names.items()}
+
+
+def _read(template: str) -> str:
+    folder = importlib.resources.files("medusa_core.workflows") / "scaffold"
+    return folder.joinpath(template).read_text(encoding="utf-8")
+
+
+def _filled(template: str, facts: dict[str, str]) -> str:
+    return Template(template).substitute(facts)
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    """Write all files, or leave nothing behind.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    scratch = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".medusa-new-", dir=folder.parent))
+        scratch.chmod(0o755)
+        for path, text in files.items():
+            file = scratch / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        os.rename(scratch, folder)
+    except OSError as err:
+        raise StoreError(f"{folder}: cannot be written: {err.strerror}.") from err
+    finally:
+        if scratch is not None:
+            with contextlib.suppress(OSError):  # renamed by now
+                shutil.rmtree(scratch)

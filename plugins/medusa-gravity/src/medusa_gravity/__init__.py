@@ -1,0 +1,1 @@
+"""Which way is up: the direction of gravity in a picture, as Medusa tasks."""

@@ -1,0 +1,146 @@
+"""`medusa plugins new`: what it writes works as it is, and nothing that exists is touched."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import medusa_core
+from medusa_core.cli import main
+from medusa_core.errors import NameTakenError, StoreError
+from medusa_core.workflows.new_plugin import LICENCES, new_plugin
+
+ROOT = Path(medusa_core.__file__).parents[1]
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text("utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("dataset", [False, True], ids=["task", "task-and-data"])
+def test_the_package_is_complete(tmp_path, dataset):
+    made = new_plugin("wall-paint", into=tmp_path, dataset=dataset, author="A  Name")
+    folder = tmp_path / "medusa-wall-paint"
+    written = files(folder)
+    assert sorted(written) == made["files"]
+    assert ("src/medusa_wall_paint/dataset.py" in written) == dataset
+    for path, text in written.items():
+        if path.endswith(".py"):
+            compile(text, path, "exec")
+        assert path == "LICENSE" or "$" not in text
+        assert text.endswith("\n")
+        assert not text.endswith("\n\n")
+    project = tomllib.loads(written["pyproject.toml"])["project"]
+    assert project["name"] == made["distribution"] == "medusa-wall-paint"
+    [host] = [line for line in project["dependencies"] if line.startswith("medusa-heads")]
+    assert host == "medusa-heads>=0.1,<1"
+    assert project["entry-points"]["medusa.plugins"] == {
+        "medusa-wall-paint": "medusa_wall_paint.plugin"
+    }
+    assert set(tmp_path.iterdir()) == {folder}
+
+
+@pytest.mark.parametrize("licence", LICENCES)
+def test_the_licence_is_the_one_asked_for(tmp_path, licence):
+    new_plugin("disc", into=tmp_path, licence=licence, author="Ann Author")
+    written = files(tmp_path / "medusa-disc")
+    assert tomllib.loads(written["pyproject.toml"])["project"]["license"] == licence
+    name = licence.partition("-")[0]
+    assert name in written["LICENSE"] or name == "Apache"
+    assert ("Ann Author" in written["LICENSE"]) == (licence != "Apache-2.0")
+    if licence == "Apache-2.0":
+        assert written["LICENSE"] == (ROOT / "LICENSE").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Disc", "1disc", "-disc", "a--b", "disc!", "../disc", "a/b", "a" * 31, "lambda"]
+)
+def test_names_that_cannot_be_used_are_refused(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "new", "--", name]) == 2
+    assert "Hint: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["depth", "medusa-human-parts", "human_parts", "tasks", "core"])
+def test_names_that_are_taken_are_refused(tmp_path, name):
+    with pytest.raises(NameTakenError, match=r"already|installed"):
+        new_plugin(name, into=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_that_exists_is_written_over(tmp_path):
+    (tmp_path / "medusa-disc").mkdir()
+    (tmp_path / "medusa-ring").symlink_to(tmp_path / "nowhere")
+    for name in ("disc", "ring"):
+        with pytest.raises(NameTakenError, match="exists already"):
+            new_plugin(name, into=tmp_path)
+    assert not list((tmp_path / "medusa-disc").iterdir())
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(StoreError, match="No space left"):
+        new_plugin("disc", into=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "new", "disc", "--dry-run"]) == 0
+    assert "Would write medusa-disc:" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_to_do_next_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "new", "disc", "--dataset"]) == 0
+    out = capsys.readouterr().out
+    assert "Next: pip install -e ./medusa-disc && pytest ./medusa-disc" in out
+    assert "Then: medusa add-task disc --data disc_data" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"dataset": True}], ids=["task", "task-and-data"])
+def test_the_package_passes_its_own_tests(tmp_path, options):
+    made = new_plugin("wall-paint", into=tmp_path, **options)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
+        cwd=made["folder"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " failed" not in done.stdout
+
+
+@pytest.mark.parametrize("dataset", [False, True], ids=["task", "task-and-data"])
+def test_the_package_is_tidy(tmp_path, dataset):
+    pytest.importorskip("ruff")
+    made = new_plugin("wall-paint", into=tmp_path, dataset=dataset)
+    rules = ["--isolated", "--line-length", "100", "--config", 'src = ["src"]']
+    for command in (
+        ["check", "--select", "E,F,I,UP,B,C4,SIM,PT", *rules],
+        ["format", "--check", *rules],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "."],
+            cwd=made["folder"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

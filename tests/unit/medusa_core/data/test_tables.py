@@ -1,0 +1,108 @@
+"""Targets of whole images: columns of a CSV file beside the images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medusa_core.data.folder import FolderDataset
+from medusa_core.errors import DataError
+
+TABLE = "id,x,y,place\na,1.5,-2,hall\nb,,3,yard\nc,4,5,\nother,7,8,hall\n"
+TARGETS: dict[str, Any] = {
+    "pose": {"encoding": "numbers", "table": "known.csv", "columns": ["x", "y"], "unit": "deg"},
+    "tilt": {"encoding": "numbers", "table": "known.csv", "columns": ["y"]},
+    "place": {
+        "encoding": "class",
+        "table": "known.csv",
+        "column": "place",
+        "labels": ["yard", "hall"],
+        "swap_pairs": [[0, 1]],
+    },
+}
+
+
+def write(root: Path, table: str = TABLE, **targets: Any) -> Path:
+    root.mkdir(exist_ok=True)
+    for name in "abc":
+        Image.new("RGB", (20, 16)).save(root / f"{name}.png")
+    (root / "known.csv").write_text(table)
+    (root / "train.txt").write_text("a\nb\nc\n")
+    description = {
+        "schema_version": 1,
+        "name": "own",
+        "image": "{id}.png",
+        "splits": {"train": "train.txt"},
+        "targets": {**TARGETS, **targets},
+    }
+    (root / "dataset.json").write_text(json.dumps(description))
+    return root
+
+
+def test_an_image_has_what_its_line_says(tmp_path: Path) -> None:
+    data = FolderDataset(str(write(tmp_path)), "train")
+    first, second, third = (data.load(i).targets for i in range(3))
+    assert first["pose"].dtype == np.float32
+    assert first["pose"].tolist() == [1.5, -2]
+    assert first["tilt"].shape == ()
+    assert first["place"].dtype == np.int64
+    assert first["place"] == 1
+    assert set(second) == {"tilt", "place"}
+    assert set(third) == {"pose", "tilt"}
+    assert data.load(0, ["tilt"]).targets.keys() == {"tilt"}
+    assert data.targets["pose"].unit == "deg"
+    labels = data.targets["place"].labels
+    assert labels is not None
+    assert labels.names == ("yard", "hall")
+
+
+def test_the_digest_follows_the_values_of_the_split(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    first = FolderDataset(str(root), "train").digest
+    for table, same in (
+        (TABLE.replace("other,7", "other,9"), True),
+        (TABLE.replace("1.5", "1.6"), False),
+    ):
+        (root / "known.csv").write_text(table)
+        assert (FolderDataset(str(root), "train").digest == first) == same
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("x,y,place\n1,2,hall\n", "no column 'id'"),
+        ("id,x,place\na,1,hall\n", "no column 'y'"),
+        ("id,x,y,place\na,1,2,hall\na,1,2,hall\n", "line 3: the id 'a'"),
+        ("id,x,y,place\na,1,2\n", "more or fewer fields"),
+        ("id,x,y,place\na,1,2,hall,more\n", "more or fewer fields"),
+        ("id,x,y,place\na,one,2,hall\n", "'one' is not a number"),
+        ("id,x,y,place\na,nan,2,hall\n", "'nan' is not a number"),
+        ("id,x,y,place\na,1e39,2,hall\n", "'1e39' is not a number"),
+        ("id,x,y,place\na,1,2,attic\n", "'attic' is not one of the labels"),
+        ('id,x,y,place\n"a,1,2,hall\n', "cannot be read as a table"),
+        ("", "no column 'id'"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(tmp_path: Path, table: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        FolderDataset(str(write(tmp_path, table)), "train")
+    assert "known.csv" in caught.value.message
+
+
+def test_a_table_outside_the_folder_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.csv").write_text(TABLE)
+    root = write(tmp_path / "own", pose={**TARGETS["pose"], "table": "../secret.csv"})
+    with pytest.raises(DataError, match="leaves the data-set folder"):
+        FolderDataset(str(root), "train")
+
+
+def test_a_missing_table_is_an_error(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    (root / "known.csv").unlink()
+    with pytest.raises(DataError, match=r"known\.csv: cannot be read"):
+        FolderDataset(str(root), "train")
