@@ -24,9 +24,9 @@ PUBLIC = {
     "medusa_core.heads.configs": "medusa_core.heads.configs",
     "medusa_core.losses": None,
     "medusa_core.metrics": None,
+    "medusa_core.testing": None,
     "medusa_core.viz": None,
     "medusa_core.data.images": "medusa_core.data.images",
-    "medusa_core.testing": None,
     "medusa_core.testing.fakes": "medusa_core.testing.fakes",
     "medusa_core.testing.fixtures": "medusa_core.testing.fixtures",
 }

@@ -191,6 +191,9 @@ def enable_command(names: tuple[str, ...], as_json: bool) -> None:
     _tell(enable(names), as_json)
 
 
+command.add_command(new_command)
+
+
 def _tell(result: dict[str, Any], as_json: bool) -> None:
     if result["overridden_by"]:
         print_warning(f"{result['overridden_by']} is set, and goes before {result['settings']}.")

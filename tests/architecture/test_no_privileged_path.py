@@ -11,7 +11,7 @@ import pytest
 import medusa_core
 import medusa_tasks
 from medusa_core.cli import main
-from medusa_core.plugin_host import PluginSettings, default_host, load_host
+from medusa_core.plugin_host import PluginSettings, default_host, load_host, survey
 from medusa_tasks import plugin as first_party
 
 ROOT = Path(medusa_core.__file__).parent
@@ -67,7 +67,7 @@ def medusa(capsys):
     [
         ("MEDUSA_PLUGINS", ""),
         ("MEDUSA_PLUGINS", "medusa-heads,medusa-data"),
-        ("MEDUSA_DISABLE_PLUGINS", "medusa-tasks,medusa-sobel,medusa-gravity"),
+        ("MEDUSA_DISABLE_PLUGINS", ",".join(report.name for report in survey().reports)),
     ],
 )
 def test_without_a_plugin_for_tasks_everything_starts(
