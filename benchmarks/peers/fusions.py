@@ -21,6 +21,11 @@ WIDTH = 48
 TOKENS = 16
 
 
+def refinement(full: bool) -> Refinement:
+    """Two full 3×3 convolutions, or a separable one where they are too dear."""
+    return Refinement(WIDTH, separable=not full, convolutions=2 if full else 1)
+
+
 class FPNHead(Head):
     """One width for all levels, a top-down sum, a 3×3 each, and their sum.
 
@@ -32,7 +37,7 @@ class FPNHead(Head):
         super().__init__()
         self.lateral = nn.ModuleList(conv_norm(channels, WIDTH) for channels in features.channels)
         self.smooth = nn.ModuleList(
-            Refinement(WIDTH, separable=level == 0) for level in range(len(features.channels))
+            refinement(full=level > 0) for level in range(len(features.channels))
         )
         self.predict = nn.Conv2d(WIDTH, out_channels, 1)
 
@@ -60,8 +65,8 @@ class DPTHead(Head):
         super().__init__()
         levels = range(len(features.channels))
         self.lateral = nn.ModuleList(conv_norm(channels, WIDTH) for channels in features.channels)
-        self.before = nn.ModuleList(Refinement(WIDTH, separable=level < 2) for level in levels)
-        self.after = nn.ModuleList(Refinement(WIDTH, separable=level == 0) for level in levels)
+        self.before = nn.ModuleList(refinement(full=level > 1) for level in levels)
+        self.after = nn.ModuleList(refinement(full=level > 0) for level in levels)
         self.predict = nn.Conv2d(WIDTH, out_channels, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -93,7 +98,7 @@ class TokenHead(Head):
         self.gather = nn.MultiheadAttention(WIDTH, 4, batch_first=True)
         self.mix = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.GELU())
         self.spread = nn.MultiheadAttention(WIDTH, 4, batch_first=True)
-        self.refine = Refinement(WIDTH, separable=True)
+        self.refine = refinement(full=False)
         self.predict = nn.Conv2d(WIDTH, out_channels, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

@@ -63,22 +63,20 @@ class FeatureAttention(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Residual 3×3 refinement of one level: two full convolutions, or a cheap separable one.
+    """Residual refinement of one level by some 3×3 convolutions, full or separable ones.
 
     The residual starts at zero (its last normalisation has weight 0): a new head begins with the
     features as they are, which keeps the rare classes of small data sets.
     """
 
-    def __init__(self, width: int, separable: bool) -> None:
+    def __init__(self, width: int, separable: bool, convolutions: int = 2) -> None:
         super().__init__()
-        if separable:
-            self.layers = nn.Sequential(
-                conv_norm(width, width, 3, groups=width), nn.ReLU(), conv_norm(width, width)
-            )
-        else:
-            self.layers = nn.Sequential(
-                conv_norm(width, width, 3), nn.ReLU(), conv_norm(width, width, 3)
-            )
+        layers: list[nn.Module] = []
+        for _ in range(convolutions):
+            if separable:
+                layers += [conv_norm(width, width, 3, groups=width), nn.ReLU()]
+            layers += [conv_norm(width, width, 1 if separable else 3), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
         start_at_zero(list(self.layers.modules())[-1])
 
     def forward(self, feature: Tensor) -> Tensor:

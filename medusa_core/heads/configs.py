@@ -27,8 +27,8 @@ class MedusaConfig(HeadConfig):
     deep_supervision: weight of the losses of single levels in training, 0 for none.
     feature_attention: what the mask of a level tells apart.
     top_down: every level also gets what was made of the coarser ones.
-    refinement: of every level, by 3×3 convolutions: full ones (separable ones at the two finest
-        levels, where they are dearest), or separable ones everywhere.
+    refinement: of every level, by two 3×3 convolutions, separable or full ones; at the finest
+        level, where they are dearest, by one separable one.
     scale_attention: how the levels become one feature.
     shortcut: linear predictions of every level are added: the head begins as a linear probe of the
         backbone. For many classes.
@@ -40,6 +40,6 @@ class MedusaConfig(HeadConfig):
     deep_supervision: Annotated[float, Field(ge=0, le=10)] = 0.0
     feature_attention: Literal["none", "spatial", "channel", "both"] = "both"
     top_down: bool = True
-    refinement: Literal["none", "separable", "full"] = "full"
+    refinement: Literal["none", "separable", "full"] = "separable"
     scale_attention: Literal["attention", "sum", "concatenation"] = "attention"
     shortcut: bool = False

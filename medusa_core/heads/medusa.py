@@ -44,7 +44,11 @@ class MedusaHead(Head):
         self.refine = nn.ModuleList(
             nn.Identity()
             if config.refinement == "none"
-            else Refinement(width, separable=level < 2 or config.refinement == "separable")
+            else Refinement(
+                width,
+                separable=level == 0 or config.refinement == "separable",
+                convolutions=1 if level == 0 else 2,
+            )
             for level, width in enumerate(widths)
         )
         self.fuse = ScaleFusion(widths, config.fused_width, config.scale_attention)

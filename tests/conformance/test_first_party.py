@@ -15,7 +15,7 @@ from medusa_tasks import plugin as tasks
 
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"feature_attention": "channel", "top_down": False, "refinement": "separable"},
+    {"feature_attention": "channel", "top_down": False, "refinement": "full"},
     {"subpixel": 2, "deep_supervision": 0.4, "scale_attention": "concatenation"},
     {"feature_attention": "none", "refinement": "none", "scale_attention": "sum"},
 ]

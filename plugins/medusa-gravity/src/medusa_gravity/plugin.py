@@ -37,9 +37,7 @@ GRAVITY = TaskSpec(
         MetricRef(name="within_5", unit="%", higher_is_better=True),
     ),
     # Every part of a picture votes; slopes need no fine detail.
-    default_head=HeadRef(
-        name="medusa", config={"width": 16, "fused_width": 32, "refinement": "separable"}
-    ),
+    default_head=HeadRef(name="medusa", config={"width": 16}),
 )
 
 MEASURED = GRAVITY.model_copy(

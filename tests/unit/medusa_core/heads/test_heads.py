@@ -303,7 +303,7 @@ OTHER = {
     "deep_supervision": 0.5,
     "feature_attention": "spatial",
     "top_down": False,
-    "refinement": "separable",
+    "refinement": "full",
     "scale_attention": "sum",
     "shortcut": True,
 }
