@@ -39,6 +39,10 @@ class FaultyOS:
             if self.calls == self.at:
                 raise OSError(errno.EIO, "Input/output error")
 
+    def listdir(self, path: Path) -> list[str]:
+        self._read()
+        return os.listdir(path)
+
     def lstat(self, path: Path) -> os.stat_result:
         self._read()
         return os.lstat(path)

@@ -163,7 +163,7 @@ def children(path: Path) -> list[Path]:
     if not is_folder(path):
         return []
     with reported("list", path):
-        return sorted(path.iterdir())
+        return sorted(path / name for name in os.listdir(path))
 
 
 def open_read(path: Path, root: Path) -> int:
