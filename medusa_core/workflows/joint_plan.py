@@ -79,9 +79,10 @@ def make_plan(
                 hint="Train in a folder of its own: medusa init NEW --backbone …",
             )
         record = folder.manifest.backbone
+        tensors = folder.read_backbone()
         with torch.random.fork_rng(devices=[]):
-            backbone = build(description_of(record))
-        load_strictly(backbone.net, folder.read_backbone(), f"backbone {record.name!r}")
+            backbone = build(description_of(record), sum(t.numel() for t in tensors.values()))
+        load_strictly(backbone.net, tensors, f"backbone {record.name!r}")
     device = preparation.choose_device(options.device)
     preparation.check_options(options.precision, device, options.tensorboard)
     specs = _specs(host, tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ def test_mutated_files(tmp_path: Path) -> None:
     for name, kind in figures.items():
         assert kind["refused"] > 0, name
         assert kind["grown_mb"] < 100, name
+
+
+def test_mutated_models_that_are_opened(tmp_path: Path) -> None:
+    model, file = fuzz.real_model(tmp_path)
+    for attack in (partial(fuzz.heads_on_a_model, model, file), partial(fuzz.models, model)):
+        assert attack(30, random.Random(1))["refused"] > 0
 
 
 def test_limits_of_a_container() -> None:
