@@ -25,7 +25,7 @@ from medusa_core.errors import DataError, UnknownNameError, UsageError
 
 FILE = "dataset.json"
 MAX_DESCRIPTION = 4_000_000
-MAX_IDS = 1_000_000_000
+MAX_IDS = 100_000_000
 """Bytes of `dataset.json`, and of the ids of a split."""
 MAX_TARGETS = 100
 MAX_CHANNELS = 64

@@ -17,7 +17,7 @@ from medusa_core.api.specs import RGB
 from medusa_core.errors import DataError
 
 ID = "id"
-MAX_BYTES = 1 << 26
+MAX_BYTES = 1 << 25
 MAX_COLUMNS = 1000
 SHOWN = 20
 """Of a list of names in an error."""

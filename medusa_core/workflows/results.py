@@ -140,8 +140,9 @@ def summary(result: Result) -> dict[str, Any]:
     value = result.value
     found: dict[str, Any] = {"head": result.head, "task": result.task, "unit": result.unit}
     if value.ndim < 2:
-        finite = np.isfinite(value)
-        return {**found, "value": np.where(finite, value.astype(object), None).tolist()}
+        shown = np.asarray(value, object)
+        shown[~np.isfinite(value)] = None  # JSON has no NaN
+        return {**found, "value": shown.tolist()}
     found["size"] = list(value.shape[-2:])
     if result.labels is not None and np.issubdtype(value.dtype, np.integer):
         counts = np.bincount(value.ravel(), minlength=len(result.labels.names)) / value.size
