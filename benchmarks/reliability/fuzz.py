@@ -44,6 +44,14 @@ _NASTY: tuple[Any, ...] = (
     *("", "../../x", "/etc/passwd", "\x1b[2J\x07", "a" * 10_000, "os:system", "\ud800", "\0"),
     *([], {}, [[]] * 1000, {"a": {"b": {}}}, [1, 2], ["x"] * 10_000, {"schema_version": 2}),
 )
+_BACKBONES = (
+    "vit_giant_patch14_224",
+    "regnety_1280",
+    "resnet18",
+    "vgg11",
+    "hrnet_w18",
+    "tf_mixnet_l",
+)
 _FORBIDDEN = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pickle.find_class")
 
 
@@ -294,6 +302,82 @@ def descriptions(root: Path, count: int, chance: random.Random) -> dict[str, Any
     return attack(count, chance, mutate, use)
 
 
+def tables(root: Path, count: int, chance: random.Random) -> dict[str, Any]:
+    """Values of whole images: the table, and what `dataset.json` says about it."""
+    path = root / "tables"
+    path.mkdir()
+    Image.new("RGB", (8, 8)).save(path / "a.png")
+    (path / "train.txt").write_text("a\n")
+    table = b"id,x,y,place\na,1.5,-2,hall\n" + b"".join(b"b%d,,3,yard\n" % i for i in range(50))
+    good = {
+        "schema_version": 1,
+        "name": "own",
+        "image": "{id}.png",
+        "splits": {"train": "train.txt"},
+        "targets": {
+            "pose": {"encoding": "numbers", "table": "known.csv", "columns": ["x", "y"]},
+            "scene": {
+                "encoding": "class",
+                "table": "known.csv",
+                "column": "place",
+                "labels": ["yard", "hall"],
+                "swap_pairs": [[0, 1]],
+            },
+        },
+    }
+
+    def mutate(chance: random.Random) -> None:
+        both = chance.random() < 0.5
+        text = json.dumps(good).encode()
+        (path / "dataset.json").write_bytes(mutated_document(text, chance) if both else text)
+        (path / "known.csv").write_bytes(mutated_bytes(table, chance))
+
+    def use() -> None:
+        FolderDataset(str(path), "train").load(0)
+
+    return attack(count, chance, mutate, use)
+
+
+def models(model: Path, count: int, chance: random.Random) -> dict[str, Any]:
+    """A model folder that runs: its records and weights, hashes set right, opened and used."""
+    good = {file: file.read_bytes() for file in model.rglob("*") if file.is_file()}
+    weights = model / "backbone.safetensors"
+    picture = np.zeros((32, 48, 3), np.uint8)
+
+    def mutate(chance: random.Random) -> None:
+        for file, data in good.items():
+            file.write_bytes(data)
+        if chance.random() < 0.2:
+            file = chance.choice(sorted(good))
+            file.write_bytes(mutated_bytes(good[file], chance))
+            return
+        record = json.loads(good[model / "model.json"])
+        if chance.random() < 0.3:
+            header, values = container.split(good[weights], "it")
+            try:
+                data = container.join(mutated_json(header, chance), bytes(values))
+            except ValueError:  # a lone surrogate, which no file can hold
+                data = mutated_bytes(good[weights], chance)
+            weights.write_bytes(data)
+            record["backbone"]["weights_sha256"] = sha256(data).hexdigest()
+        elif chance.random() < 0.2:
+            record["backbone"]["name"] = chance.choice(_BACKBONES)
+        else:
+            record["backbone"] = mutated_json(record["backbone"], chance)
+        (model / "model.json").write_text(json.dumps(record))
+
+    def use() -> None:
+        from medusa_core.model import open_model
+        from medusa_core.model.execution import Execution
+
+        opened = open_model(model, execution=Execution("plain"))
+        opened.predict(picture)
+        if opened.orphans:
+            raise next(iter(opened.orphans.values()))
+
+    return attack(count, chance, mutate, use)
+
+
 def images(root: Path, count: int, chance: random.Random) -> dict[str, Any]:
     """Pictures and target files of every common format."""
     noise = np.random.RandomState(0)
@@ -327,14 +411,15 @@ def images(root: Path, count: int, chance: random.Random) -> dict[str, Any]:
 
 
 def campaign(root: Path, files: int, pictures: int, seed: int = 0) -> dict[str, Any]:
-    """All but those that need a real model; so many files, a third of each kind."""
+    """All but those that need a real model; so many files, a quarter of each kind."""
     chance = random.Random(seed)
     before = sorted(path.name for path in root.iterdir())
     assert not before
     return {
-        "head files": head_files(root, files - 2 * (files // 3), chance),
-        "manifests": manifests(root, files // 3, chance),
-        "dataset.json": descriptions(root, files // 3, chance),
+        "head files": head_files(root, files - 3 * (files // 4), chance),
+        "manifests": manifests(root, files // 4, chance),
+        "dataset.json": descriptions(root, files // 4, chance),
+        "tables": tables(root, files // 4, chance),
         "images": images(root, pictures, chance),
     }
 
@@ -359,16 +444,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--built", type=int, default=2_000, help="head files tried on a real model")
+    parser.add_argument(
+        "--built", type=int, default=2_000, help="head files, and records, tried on a real model"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
         figures = campaign(Path(folder), options.files, options.images, options.seed)
-        built = heads_on_a_model(
-            *real_model(Path(other)), options.built, random.Random(options.seed)
-        )
-    figures = {**figures, "head files on a model": built}
+        model, file = real_model(Path(other))
+        chance = random.Random(options.seed)
+        figures["head files on a model"] = heads_on_a_model(model, file, options.built, chance)
+        figures["models, opened"] = models(model, options.built, chance)
     print(json.dumps({**figures, "seconds": round(time.perf_counter() - started, 1)}, indent=2))
 
 

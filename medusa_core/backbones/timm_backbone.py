@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medusa_core.api import FeatureInfo
+from medusa_core.backbones.limit import not_larger
 from medusa_core.errors import UnknownNameError, UsageError, WeightsError
 
 LEVEL_STRIDES = (4, 8, 16, 32)
@@ -143,20 +144,32 @@ def describe(name: str) -> BackboneDescription:
     )
 
 
-def build(description: BackboneDescription) -> Backbone:
-    """The described backbone with random weights (global torch generator)."""
+def build(description: BackboneDescription, values: int | None = None) -> Backbone:
+    """The described backbone with random weights (global torch generator).
+
+    Args:
+        description: may come from a file of a stranger.
+        values: how many numbers there are to fill it with; None: it may be of any size.
+
+    Raises:
+        UsageError: timm cannot build it, or it does not give the features of a backbone.
+        WeightsError: it is by far larger than what there is to fill it with.
+    """
     check_name(description.name)
     unknown = set(description.kwargs) - KWARGS_ALLOWED
     if unknown:
         raise UsageError(f"Backbone options not allowed: {', '.join(sorted(unknown))}.")
     try:
-        net = timm.create_model(
-            description.name,
-            pretrained=False,
-            features_only=True,
-            out_indices=tuple(description.out_indices),
-            **dict(description.kwargs),
-        )
+        with not_larger(description.name, values):
+            net = timm.create_model(
+                description.name,
+                pretrained=False,
+                features_only=True,
+                out_indices=tuple(description.out_indices),
+                **dict(description.kwargs),
+            )
+    except WeightsError:
+        raise
     except Exception as err:
         raise UsageError(
             f"timm {timm.__version__} cannot build backbone {description.name!r} with levels "

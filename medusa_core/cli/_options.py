@@ -112,6 +112,12 @@ device_option = click.option(
     "--device", metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps; default: the best."
 )
 
+on_bad_sample_option = click.option(
+    "--on-bad-sample",
+    type=click.Choice(("fail", "skip")),
+    help="What to do about a sample that cannot be read or used. [fail]",
+)
+
 
 def settings_option(metavar: str, what: str, example: str) -> Callable[[Command], Command]:
     """`--set`, repeated: parameter settings, a nested dict."""

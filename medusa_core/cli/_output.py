@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA_VERSION = 1
+SHOWN = 5
+"""Of a list of names on one line; `--json` has more."""
 
 _results: TextIO | None = None
 """Where `emit` writes while a command runs; None: to stdout."""
@@ -166,6 +168,14 @@ def figure(name: str, value: float | None, unit: str | None = None) -> str:
     """A metric for people: `rmse 0.5 m`, and a dash where nothing was measured."""
     shown = "–" if value is None or math.isnan(value) else f"{value:.4g}"
     return " ".join(filter(None, (name, shown, unit if unit != name else None)))
+
+
+def skipped_line(skipped: Mapping[str, Any]) -> str:
+    """Samples that were skipped, for people: their number and the first of them."""
+    named = list(skipped["samples"])
+    more = skipped["count"] - len(named[:SHOWN])
+    shown = ", ".join(named[:SHOWN]) + (f" and {more} more" if more else "")
+    return f"Skipped: {skipped['count']} samples that cannot be used ({shown})"
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -13,9 +13,10 @@ from medusa_core.cli._options import (
     examples,
     json_option,
     model_option,
+    on_bad_sample_option,
     training_options,
 )
-from medusa_core.cli._output import count, emit, figure, table
+from medusa_core.cli._output import count, emit, figure, skipped_line, table
 from medusa_core.cli._progress import make_progress
 from medusa_core.errors import CheckError, UsageError
 
@@ -43,11 +44,7 @@ if TYPE_CHECKING:
 @training_options
 @click.option("--views", type=click.IntRange(min=1, max=64), help="Cached views an image [4].")
 @click.option("--limit", type=click.IntRange(min=2), help="Use at most so many images.")
-@click.option(
-    "--on-bad-sample",
-    type=click.Choice(("fail", "skip")),
-    help="What to do about a sample that cannot be read or used. [fail]",
-)
+@on_bad_sample_option
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
 @json_option
 def command(
@@ -103,7 +100,7 @@ def command(
         console.print(table(columns, rows, numeric=columns[4:]))
         for row in result["heads"].values():
             if row["skipped"]["count"]:
-                console.print(f"Skipped: {row['skipped']['count']} samples that cannot be used")
+                console.print(skipped_line(row["skipped"]))
             if row["report"] is not None:
                 console.print(f"Report: {row['report']}")
         names = ",".join(result["heads"])

@@ -15,10 +15,11 @@ from medusa_core.cli._options import (
     json_option,
     long_side_option,
     model_option,
+    on_bad_sample_option,
     settings_option,
     tasks_option,
 )
-from medusa_core.cli._output import emit, figure, table
+from medusa_core.cli._output import emit, figure, skipped_line, table
 from medusa_core.cli._progress import make_progress
 from medusa_core.errors import CheckError
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @settings_option("HEAD.KEY=VALUE", "how a head is judged", "edges.max_distance=0.011")
 @long_side_option
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many images a data set.")
+@on_bad_sample_option
 @device_option
 @execution_options
 @json_option
@@ -61,6 +63,7 @@ def command(
     settings: dict[str, dict[str, Any]],
     long_side: int | None,
     limit: int | None,
+    on_bad_sample: str | None,
     device: str | None,
     engine: str,
     precision: str,
@@ -80,6 +83,7 @@ def command(
         settings=settings,
         long_side=long_side,
         limit=limit,
+        on_bad_sample=on_bad_sample or "fail",
         device=device,
         execution=Execution(engine, precision, compiled),
         progress=make_progress(),
@@ -91,6 +95,8 @@ def command(
         console.print(table(columns, rows, numeric=("images",)))
         if result["skipped"]:
             console.print(f"No target here for: {', '.join(result['skipped'])}")
+        if result["skipped_samples"]["count"]:
+            console.print(skipped_line(result["skipped_samples"]))
         for check in result["checks"]:
             sign = "≥" if check["higher_is_better"] else "≤"
             verdict = "met" if check["ok"] else "NOT met"

@@ -14,9 +14,10 @@ from medusa_core.cli._options import (
     default_model,
     examples,
     json_option,
+    on_bad_sample_option,
     training_options,
 )
-from medusa_core.cli._output import count, emit, table
+from medusa_core.cli._output import count, emit, skipped_line, table
 from medusa_core.cli._progress import make_progress
 from medusa_core.cli.add_task import head_settings
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     help="How losses are weighted: as the tasks say, by learned uncertainty, or by DWA.",
 )
 @click.option("--limit", type=click.IntRange(min=2), help="Use at most so many images.")
+@on_bad_sample_option
 @click.option("--dry-run", is_flag=True, help="Check everything, report costs, train nothing.")
 @json_option
 def command(
@@ -96,6 +98,8 @@ def command(
         console.print(
             f"Backbone {result['fingerprint'][:12]} is frozen; {result['cpu_seconds']:.0f} CPU s."
         )
+        if result["skipped"]["count"]:
+            console.print(skipped_line(result["skipped"]))
         if result["report"] is not None:
             console.print(f"Learning curves: {result['report']}")
         console.print(f"Next: medusa add-task TASK -m {result['model']}")
@@ -120,3 +124,5 @@ def _show_plan(plan: dict[str, Any], console: Console) -> None:
         f"{plan['selection_images']} others: balance {plan['balance']}, {plan['precision']}, "
         f"on {plan['device']}."
     )
+    if plan["skipped"]["count"]:
+        console.print(skipped_line(plan["skipped"]))

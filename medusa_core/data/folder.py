@@ -25,8 +25,10 @@ from medusa_core.errors import DataError, UnknownNameError, UsageError
 
 FILE = "dataset.json"
 MAX_DESCRIPTION = 4_000_000
-MAX_IDS = 1_000_000_000
+MAX_IDS = 100_000_000
 """Bytes of `dataset.json`, and of the ids of a split."""
+MAX_TARGETS = 100
+MAX_CHANNELS = 64
 
 PathPattern = Annotated[str, Field(pattern=r"\{id\}")]
 """Path of a sample's file below the folder, `{id}` standing for its id."""
@@ -100,7 +102,7 @@ class Description(Part):
     licence: str = ""
     image: PathPattern
     splits: dict[str, str]
-    targets: dict[Name, Target]
+    targets: dict[Name, Target] = Field(max_length=MAX_TARGETS)
 
 
 class FolderDataset:
@@ -355,10 +357,14 @@ def _require_finite(path: Path, value: np.ndarray, where: np.ndarray) -> None:
 
 
 def _read_npy(path: Path) -> np.ndarray:
+    if path.exists() and not path.is_file():  # a pipe would keep us waiting
+        raise DataError(f"{path}: not a plain file.")
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # .npy only: no pickle, no .npz
     except Exception as err:  # of a damaged header numpy's parser raises anything
         raise DataError(f"{path}: not a .npy file that can be read: {err}.") from err
     if array.ndim not in (2, 3) or array.dtype.kind not in "biuf":
         raise DataError(f"{path}: shape {array.shape} of {array.dtype} is not a target.")
+    if array.ndim == 3 and array.shape[2] > MAX_CHANNELS:  # height and width are the image's
+        raise DataError(f"{path}: {array.shape[2]} channels, more than {MAX_CHANNELS}.")
     return np.asarray(array)

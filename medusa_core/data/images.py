@@ -34,6 +34,8 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         DataError: it is missing, not an image, or larger than `MAX_PIXELS`.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would keep us waiting
+        raise DataError(f"{path}: not a plain file.")
     try:
         image = Image.open(path)
     except FileNotFoundError:

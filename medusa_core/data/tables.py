@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +17,13 @@ from medusa_core.api.specs import RGB
 from medusa_core.errors import DataError
 
 ID = "id"
-MAX_BYTES = 1 << 28
+MAX_BYTES = 1 << 25
+MAX_COLUMNS = 1000
+SHOWN = 20
+"""Of a list of names in an error."""
 
 Table = Mapping[str, Mapping[str, str]]
-"""Id → column → text; empty where nothing is known."""
+"""Column → id → text; empty where nothing is known."""
 
 
 class Part(BaseModel):
@@ -34,7 +37,7 @@ class NumbersTarget(Part):
 
     encoding: Literal["numbers"]
     table: str
-    columns: tuple[str, ...] = Field(min_length=1)
+    columns: tuple[str, ...] = Field(min_length=1, max_length=MAX_COLUMNS)
     unit: str | None = None
 
 
@@ -57,7 +60,8 @@ class ClassTarget(Part):
 
 def read_values(path: Path, target: NumbersTarget | ClassTarget) -> dict[str, np.ndarray]:
     """Id → value of every image that has one."""
-    table = read_table(path)
+    wanted = {target.column} if isinstance(target, ClassTarget) else set(target.columns)
+    table = read_table(path, wanted)
     if isinstance(target, ClassTarget):
         numbers = {name: index for index, name in enumerate(target.labels)}
         values = {}
@@ -65,7 +69,7 @@ def read_values(path: Path, target: NumbersTarget | ClassTarget) -> dict[str, np
             if text not in numbers:
                 raise DataError(
                     f"{path}: {name}: {text!r} is not one of the labels in dataset.json.",
-                    hint=f"They are: {', '.join(target.labels)}.",
+                    hint=f"They are: {_some(target.labels)}.",
                 )
             values[name] = np.asarray(numbers[text], np.int64)
         return values
@@ -78,48 +82,76 @@ def read_values(path: Path, target: NumbersTarget | ClassTarget) -> dict[str, np
     }
 
 
-def read_table(path: Path) -> Table:
-    """Read a CSV file with a header that has the column `id`.
+def read_table(path: Path, columns: Collection[str]) -> Table:
+    """Columns of a CSV file with a header that has the column `id`; of others nothing is kept.
 
     Raises:
-        DataError: it cannot be read, or an id is missing or listed twice; names the line.
+        DataError: it cannot be read, is too large, lacks a column, or an id is missing or listed
+            twice; names the line.
     """
+    table: dict[str, dict[str, str]] = {column: {} for column in columns}
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MB.")
-        text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        rows = [(reader.line_num, row) for row in reader]
+        reader = csv.reader(io.StringIO(_read(path), newline=""), strict=True)
+        header = next(reader, [])
+        _check_header(path, header, columns)
+        places = {column: header.index(column) for column in columns}
+        ids, seen = header.index(ID), set[str]()
+        for row in filter(None, reader):
+            line = reader.line_num
+            if len(row) != len(header):
+                raise DataError(
+                    f"{path}: line {line} has more or fewer fields than the first line."
+                )
+            name = row[ids].strip()
+            if not name or name in seen:
+                raise DataError(f"{path}: line {line}: the id {name!r} is empty or listed twice.")
+            seen.add(name)
+            for column, place in places.items():
+                table[column][name] = row[place].strip()
     except (OSError, ValueError, csv.Error) as err:
         raise DataError(f"{path}: cannot be read as a table: {err}.") from err
-    if ID not in (reader.fieldnames or ()):
-        raise DataError(f"{path}: the first line names no column {ID!r}.")
-    table: dict[str, dict[str, str]] = {}
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise DataError(f"{path}: line {line} has more or fewer fields than the first line.")
-        name = row.pop(ID).strip()
-        if not name or name in table:
-            raise DataError(f"{path}: line {line}: the id {name!r} is empty or listed twice.")
-        table[name] = {column: value.strip() for column, value in row.items()}
     return table
+
+
+def _read(path: Path) -> str:
+    if path.exists() and not path.is_file():  # a pipe would keep us waiting
+        raise DataError(f"{path}: not a plain file.")
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB.")
+    return data.decode("utf-8-sig")
+
+
+def _check_header(path: Path, header: list[str], columns: Collection[str]) -> None:
+    if len(header) > MAX_COLUMNS:
+        raise DataError(f"{path}: {len(header)} columns, more than {MAX_COLUMNS}.")
+    if ID not in header:
+        raise DataError(f"{path}: the first line names no column {ID!r}.")
+    if len(set(header)) != len(header):
+        raise DataError(f"{path}: the first line names a column twice.")
+    for column in columns:
+        if column not in header:
+            raise DataError(
+                f"{path}: there is no column {column!r}.", hint=f"Columns: {_some(header)}."
+            )
 
 
 def read_column(table: Table, path: Path, column: str, number: bool = False) -> dict[str, Any]:
     """Id → text (or finite number) of one column, without the empty fields.
 
     Raises:
-        DataError: there is no such column, or a field is not a number.
+        DataError: a field is not a number.
     """
-    values: dict[str, Any] = {}
-    for name, row in table.items():
-        if column not in row:
-            known = ", ".join(row) or "none"
-            raise DataError(f"{path}: there is no column {column!r}.", hint=f"Columns: {known}.")
-        if not row[column]:
-            continue
-        values[name] = _number(path, name, row[column]) if number else row[column]
-    return values
+    return {
+        name: _number(path, name, text) if number else text
+        for name, text in table[column].items()
+        if text
+    }
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" * (len(names) > SHOWN))
 
 
 def _number(path: Path, name: str, text: str) -> float:

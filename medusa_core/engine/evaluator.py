@@ -12,6 +12,7 @@ from medusa_core.api import Dataset
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.feature_cache import as_target
 from medusa_core.engine.scores import Scores
+from medusa_core.errors import DataError
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.progress import Progress
 
@@ -31,6 +32,7 @@ def evaluate(
     bindings: Mapping[str, Binding],
     progress: Progress,
     long_side: int | None = None,
+    unusable: dict[str, str] | None = None,
 ) -> dict[str, HeadScores]:
     """Score heads on one data set, at the size of its images.
 
@@ -40,6 +42,8 @@ def evaluate(
         bindings: head name → its task, with the classes of this data set.
         progress: counts images.
         long_side: as in `MedusaModel.predict`.
+        unusable: takes id → why of samples that cannot be read or used, which are then left out;
+            None: such a sample is an error.
 
     Raises:
         DataError: a sample cannot be read.
@@ -48,8 +52,15 @@ def evaluate(
     names = {b.task.spec.target_name for b in bindings.values() if not b.from_image}
     progress.start(f"Evaluating on {dataset.name} ({dataset.split})", len(dataset))
     for index in range(len(dataset)):
-        sample = dataset.load(index, names)
-        targets = {name: binding.target(sample) for name, binding in bindings.items()}
+        try:
+            sample = dataset.load(index, names)
+            targets = {name: binding.target(sample) for name, binding in bindings.items()}
+        except DataError as err:
+            if unusable is None:
+                raise
+            unusable[dataset.ids[index]] = err.message
+            progress.advance()
+            continue
         wanted = [name for name in bindings if targets[name] is not None]
         for name, raw in model.raw_predictions(sample.image, wanted, long_side).items():
             target, binding = targets[name], bindings[name]

@@ -49,7 +49,12 @@ class RowWriter:
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL)
         self._temporary = Path(temporary)
         self._file = os.fdopen(descriptor, "wb")
-        self._file.write(_header((count, *self.shape), self.dtype, size, metadata))
+        try:
+            with _reported(path):
+                self._file.write(_header((count, *self.shape), self.dtype, size, metadata))
+        except StoreError:
+            self._discard()
+            raise
 
     def write(self, row: np.ndarray) -> None:
         """Append one row."""
@@ -76,9 +81,12 @@ class RowWriter:
                     self._file.close()
                     os.replace(self._temporary, self.path)
         finally:
-            with contextlib.suppress(OSError):  # on a full disk, of what is thrown away
-                self._file.close()
-            self._temporary.unlink(missing_ok=True)
+            self._discard()
+
+    def _discard(self) -> None:
+        with contextlib.suppress(OSError):  # on a full disk, of what is thrown away
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

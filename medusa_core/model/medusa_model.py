@@ -409,7 +409,7 @@ def open_model(
 def restore_backbone(record: BackboneRecord, tensors: Mapping[str, Tensor]) -> Backbone:
     """The frozen backbone of a model folder; what was measured must be what is recorded."""
     with torch.random.fork_rng(devices=[]):
-        backbone = build(description_of(record))
+        backbone = build(description_of(record), sum(t.numel() for t in tensors.values()))
     load_strictly(backbone.net, tensors, f"backbone {record.name!r}")
     if (backbone.info.channels, backbone.info.strides) != (record.channels, record.strides):
         raise StoreError(

@@ -29,7 +29,7 @@ _HINTS = {
     errno.EPERM: _DENIED,
     errno.EROFS: "The file system is read-only: copy the folder to one that is not.",
     errno.ELOOP: "Put the file itself there: links inside a model folder are not followed.",
-    errno.EMFILE: "Raise the limit on open files (ulimit -n).",
+    errno.EMFILE: "A reader holds one file open for each head: raise the limit (ulimit -n 4096).",
     errno.ENOENT: "Restore it from a copy, or remove the head it belongs to: medusa remove-task",
 }
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -163,7 +163,7 @@ def children(path: Path) -> list[Path]:
     if not is_folder(path):
         return []
     with reported("list", path):
-        return sorted(path.iterdir())
+        return sorted(path / name for name in os.listdir(path))
 
 
 def open_read(path: Path, root: Path) -> int:

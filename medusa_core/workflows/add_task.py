@@ -187,7 +187,7 @@ def add_task(
                 "seed": options.seed,
                 "views": options.views,
                 "precision": options.precision,
-                **({"skipped": _shown(plan.skipped)} if plan.skipped else {}),
+                **({"skipped": preparation.shown_skipped(plan.skipped)} if plan.skipped else {}),
             }
             committed = preparation.new_head(
                 host,
@@ -264,7 +264,7 @@ def _plan(
     labels = check_target(dataset, spec)
     task, skipped = make_task(host, spec, labels), dict[str, str]()
     if options.on_bad_sample == "skip":
-        dataset, skipped = preparation.screened(dataset, Binding(task, labels), progress)
+        dataset, skipped = preparation.screened(dataset, [Binding(task, labels)], progress)
     train, _ = selection_split(dataset)
     steps = preparation.count_steps(
         options.steps, options.epochs, DEFAULT_STEPS, len(train), options.batch
@@ -304,14 +304,8 @@ def _describe(plan: _Plan) -> dict[str, Any]:
         "size": list(plan.size),
         "steps": plan.steps,
         "classes": len(plan.labels.names) if plan.labels else None,
-        "skipped": _shown(plan.skipped),
+        "skipped": preparation.shown_skipped(plan.skipped),
     }
-
-
-def _shown(skipped: Mapping[str, str]) -> dict[str, Any]:
-    """How many samples were skipped, and the first of them with the reason."""
-    first = list(skipped.items())[: preparation.SHOWN_SKIPPED]
-    return {"count": len(skipped), "samples": dict(first)}
 
 
 def _report(

@@ -39,6 +39,7 @@ def evaluate(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     long_side: int | None = None,
     limit: int | None = None,
+    on_bad_sample: str = "fail",
     device: str | None = None,
     execution: Execution | None = None,
     host: Host | None = None,
@@ -56,13 +57,15 @@ def evaluate(
             `{"edges": {"max_distance": 0.011}}`.
         long_side: as in `MedusaModel.predict`.
         limit: at most so many images a data set, evenly spread.
+        on_bad_sample: "skip" leaves out samples that cannot be read or used, and counts them.
         device: where to compute.
         execution: how networks are run; None: prepared for inference, in float32.
         host: None: the installed plugins.
         progress: counts images.
 
     Returns:
-        `heads`: figures a head; `skipped`: heads without a target here; `checks` and `ok`.
+        `heads`: figures a head; `skipped`: heads without a target here; `skipped_samples`: how many
+        and the first of them, with the reason; `checks` and `ok`.
 
     Raises:
         UnknownNameError: unknown head, data set, split or metric.
@@ -71,11 +74,14 @@ def evaluate(
         DataError: a sample cannot be read, or no data set has the target of a head in `tasks`.
     """
     progress = progress or SilentProgress()
+    if on_bad_sample not in preparation.ON_BAD_SAMPLE:
+        raise UsageError(f"--on-bad-sample {on_bad_sample}: fail or skip is needed.")
+    bad: dict[str, str] | None = {} if on_bad_sample == "skip" else None
     model = preparation.opened(model, tasks, device, host, execution)
     checks = [_parse_check(text, model, model.select(tasks)) for text in minimum]
     judges = _judges(model, model.select(tasks), settings or {})
     scores, sources, missing = score(
-        model, tasks, preparation.parse_data(data), split, long_side, limit, progress, judges
+        model, tasks, preparation.parse_data(data), split, long_side, limit, progress, judges, bad
     )
     heads = {}
     for name, result in scores.items():
@@ -100,6 +106,7 @@ def evaluate(
         "model": str(model.path),
         "heads": heads,
         "skipped": missing,
+        "skipped_samples": preparation.shown_skipped(bad or {}),
         "checks": verdicts,
         "ok": all(verdict["ok"] for verdict in verdicts),
     }
@@ -127,10 +134,12 @@ def score(
     limit: int | None,
     progress: Progress,
     judges: Mapping[str, Task] | None = None,
+    bad: dict[str, str] | None = None,
 ) -> tuple[dict[str, HeadScores], dict[str, list[str]], list[str]]:
     """Statistics a head, the data sets they come from, and the heads no data set has a target for.
 
-    `judges` are tasks with other settings, by the names of their heads.
+    `judges` are tasks with other settings, by the names of their heads. `bad`, where given, takes
+    the samples that cannot be used, and why; they are left out.
 
     Raises:
         DataError: no data set has the target of a head named in `tasks`.
@@ -158,9 +167,14 @@ def score(
                 require_figures(bindings[name])
         if not bindings:
             continue
-        for name, found in evaluator.evaluate(
-            model, dataset, bindings, progress, long_side
-        ).items():
+        unusable: dict[str, str] | None = None if bad is None else {}
+        found_here = evaluator.evaluate(model, dataset, bindings, progress, long_side, unusable)
+        if bad is not None and unusable:
+            bad |= {f"{ref}: {name}": why for name, why in unusable.items()}
+            if len(unusable) == len(dataset):
+                first, why = next(iter(unusable.items()))
+                raise DataError(f"{ref}: no sample of split {split!r} can be used: {first}: {why}")
+        for name, found in found_here.items():
             sources.setdefault(name, []).append(str(ref))
             if name in results:
                 results[name].scores.extend(found.scores)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from medusa_core.model.assembly import (
     make_task,
 )
 from medusa_core.plugin_host.host import Host
+from medusa_core.progress import Progress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.manifest import BackboneRecord
 from medusa_core.workflows import preparation
@@ -55,6 +56,7 @@ class JointPlan:
     balance: str
     options: TrainOptions
     device: str
+    skipped: Mapping[str, str]
 
 
 def make_plan(
@@ -65,6 +67,7 @@ def make_plan(
     split: str,
     balance: str,
     options: TrainOptions,
+    progress: Progress,
 ) -> JointPlan:
     """Check everything that `train_backbone` is given; arguments and errors as there."""
     check_balance(balance)
@@ -76,20 +79,23 @@ def make_plan(
                 hint="Train in a folder of its own: medusa init NEW --backbone …",
             )
         record = folder.manifest.backbone
+        tensors = folder.read_backbone()
         with torch.random.fork_rng(devices=[]):
-            backbone = build(description_of(record))
-        load_strictly(backbone.net, folder.read_backbone(), f"backbone {record.name!r}")
+            backbone = build(description_of(record), sum(t.numel() for t in tensors.values()))
+        load_strictly(backbone.net, tensors, f"backbone {record.name!r}")
     device = preparation.choose_device(options.device)
     preparation.check_options(options.precision, device, options.tensorboard)
     specs = _specs(host, tasks)
     refs = preparation.parse_data(data)
     dataset = joint_dataset(host, refs, specs, split, options.limit)
-    parts = selection_split(dataset)
-    bindings = {}
+    bindings, skipped = {}, dict[str, str]()
     for spec in specs:
         labels = check_target(dataset, spec)
         bindings[spec.name] = Binding(make_task(host, spec, labels), labels)
         require_figures(bindings[spec.name], selection=True)
+    if options.on_bad_sample == "skip":
+        dataset, skipped = preparation.screened(dataset, list(bindings.values()), progress)
+    parts = selection_split(dataset)
     settings = options.settings or {}
     return JointPlan(
         model,
@@ -109,6 +115,7 @@ def make_plan(
         balance,
         options,
         device,
+        skipped,
     )
 
 
@@ -154,6 +161,7 @@ def describe_plan(host: Host, plan: JointPlan) -> dict[str, Any]:
         "data": [str(ref) for ref in plan.data],
         "images": len(plan.parts[0]),
         "selection_images": len(plan.parts[1]),
+        "skipped": preparation.shown_skipped(plan.skipped),
         "size": list(plan.size),
         "steps": plan.steps,
         "batch": plan.options.batch,

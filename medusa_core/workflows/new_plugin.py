@@ -133,7 +133,7 @@ def _bounds(version: str) -> str:
 
 
 def _one_line(text: str | None) -> str:
-    return " ".join((text or "").split())
+    return "".join(c for c in " ".join((text or "").split()) if c.isprintable())
 
 
 def _templates(package: str, dataset: bool, licence: str) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,9 @@ SHOWN_SKIPPED = 20
 
 
 def screened(
-    dataset: Dataset, binding: Binding, progress: Progress
+    dataset: Dataset, bindings: Sequence[Binding], progress: Progress
 ) -> tuple[Dataset, dict[str, str]]:
-    """The samples of a data set that can be read and used; all of them are tried once.
+    """The samples of a data set that all of `bindings` can use; each sample is tried once.
 
     Returns:
         The data set without the others, and these: id → why.
@@ -105,12 +106,14 @@ def screened(
     """
     good: list[int] = []
     bad: dict[str, str] = {}
-    names = [] if binding.from_image else [binding.task.spec.target_name]
+    names = {b.task.spec.target_name for b in bindings if not b.from_image}
     progress.start(f"Trying every sample of {dataset.name}", len(dataset))
     for index in range(len(dataset)):
         try:
             dataset.size(index)
-            binding.target(dataset.load(index, names))
+            sample = dataset.load(index, names)
+            for binding in bindings:
+                binding.target(sample)
             good.append(index)
         except DataError as err:
             bad[dataset.ids[index]] = err.message
@@ -118,12 +121,17 @@ def screened(
     progress.finish()
     if not bad:
         return dataset, {}
-    shown = "; ".join(f"{name}: {why}" for name, why in list(bad.items())[:SHOWN_SKIPPED])
+    shown = "; ".join(f"{name}: {why}" for name, why in shown_skipped(bad)["samples"].items())
     told = f"{len(bad)} of {len(dataset)} samples of {dataset.name} cannot be used"
     if len(good) < 2:
         raise DataError(f"{told}: {shown}")
     progress.message(f"{told} and are skipped: {shown}")
     return Subset(dataset, good), bad
+
+
+def shown_skipped(skipped: Mapping[str, str]) -> dict[str, Any]:
+    """For reports: how many samples were skipped, and the first of them with the reason."""
+    return {"count": len(skipped), "samples": dict(islice(skipped.items(), SHOWN_SKIPPED))}
 
 
 def require_bindings_used(refs: Iterable[DataRef], names: Iterable[str]) -> None:

@@ -140,7 +140,9 @@ def summary(result: Result) -> dict[str, Any]:
     value = result.value
     found: dict[str, Any] = {"head": result.head, "task": result.task, "unit": result.unit}
     if value.ndim < 2:
-        return {**found, "value": value.tolist()}
+        shown = np.asarray(value, object)
+        shown[~np.isfinite(value)] = None  # JSON has no NaN
+        return {**found, "value": shown.tolist()}
     found["size"] = list(value.shape[-2:])
     if result.labels is not None and np.issubdtype(value.dtype, np.integer):
         counts = np.bincount(value.ravel(), minlength=len(result.labels.names)) / value.size
@@ -157,7 +159,8 @@ def _write_whole(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
     """Under another name first, so that a file that is there is complete."""
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)  # of a process that was killed
+        with part.open("xb") as file:  # never through a link
             write_to(file)
         os.replace(part, path)
     except OSError as err:

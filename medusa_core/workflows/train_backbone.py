@@ -71,7 +71,7 @@ def train_backbone(
     host, progress = host or default_host(), progress or SilentProgress()
     defaults = {"batch": DEFAULT_BATCH, "lr": DEFAULT_LR}
     options = options or TrainOptions(**{**defaults, **overrides})
-    plan = make_plan(host, Path(model), tasks, data, split, balance, options)
+    plan = make_plan(host, Path(model), tasks, data, split, balance, options, progress)
     if dry_run:
         return describe_plan(host, plan)
     source = Source(plan.dataset, plan.size, (IDENTITY,))
@@ -114,6 +114,7 @@ def train_backbone(
         "best_step": outcome.best_step,
         "balance": outcome.balance,
         "precision": options.precision,
+        "skipped": preparation.shown_skipped(plan.skipped),
         "unfolded_norms": unfolded,
         "cpu_seconds": round(outcome.cpu_seconds, 1),
         "seconds": round(time.perf_counter() - started, 1),
@@ -182,6 +183,7 @@ def _provenance(plan: JointPlan, outcome: Outcome, unfolded: int) -> dict[str, A
         "precision": options.precision,
         "balance": outcome.balance,
         **({"unfolded_norms": unfolded} if unfolded else {}),
+        **({"skipped": preparation.shown_skipped(plan.skipped)} if plan.skipped else {}),
         **({"restarts": outcome.restarts} if outcome.restarts else {}),
         "cpu_seconds": round(outcome.cpu_seconds, 1),
         "selection": {k: float(f"{v:.5g}") for k, v in outcome.best.items() if v == v},

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import random
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import fuzz, kills, processes, toy
+from benchmarks.reliability import fuzz, kills, memory, processes, toy
+from medusa_core.errors import StoreError
 from medusa_core.store import commit, container, transaction
+from medusa_core.store.check import check
+from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout
 
 
@@ -56,6 +63,42 @@ def test_mutated_files(tmp_path: Path) -> None:
     for name, kind in figures.items():
         assert kind["refused"] > 0, name
         assert kind["grown_mb"] < 100, name
+
+
+def test_mutated_models_that_are_opened(tmp_path: Path) -> None:
+    model, file = fuzz.real_model(tmp_path)
+    for attack in (partial(fuzz.heads_on_a_model, model, file), partial(fuzz.models, model)):
+        assert attack(30, random.Random(1))["refused"] > 0
+
+
+@pytest.mark.slow
+def test_memory_of_hostile_inputs() -> None:
+    """Each in a process of its own, which fails where a bound of `SECURITY.md` does not hold."""
+    memory.main([])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors by /proc")
+def test_more_heads_than_descriptors(tmp_path: Path) -> None:
+    """Said, and what was opened is closed; verification needs one descriptor at a time."""
+    import resource
+
+    heads = {f"head_{number}": toy.weights(random.Random(number), 4) for number in range(40)}
+    toy.create(tmp_path / "model", heads)
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = set(map(int, os.listdir("/proc/self/fd")))
+    free = (number for number in itertools.count() if number not in before)
+    limit = next(itertools.islice(free, 20, None))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, usual[1]))
+        with pytest.raises(StoreError, match="Too many open files") as caught:
+            ModelFolder.open(tmp_path / "model")
+        assert "ulimit -n" in caught.value.hint
+        assert set(map(int, os.listdir("/proc/self/fd"))) == before
+        assert check(tmp_path / "model") == []
+        commit.remove_heads(tmp_path / "model", ["head_3"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    assert len(toy.contents(tmp_path / "model")) == 39
 
 
 def test_limits_of_a_container() -> None:

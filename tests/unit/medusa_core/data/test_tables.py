@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medusa_core.data import tables
 from medusa_core.data.folder import FolderDataset
 from medusa_core.errors import DataError
 
@@ -106,3 +108,26 @@ def test_a_missing_table_is_an_error(tmp_path: Path) -> None:
     (root / "known.csv").unlink()
     with pytest.raises(DataError, match=r"known\.csv: cannot be read"):
         FolderDataset(str(root), "train")
+
+
+def test_a_table_has_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wide header over short lines would take columns × lines of memory, were it read first."""
+    wide = "id," + ",".join(f"c{i}" for i in range(tables.MAX_COLUMNS)) + "\n"
+    with pytest.raises(DataError, match="columns, more than"):
+        FolderDataset(str(write(tmp_path, wide + "a\n" * 1000)), "train")
+    with pytest.raises(DataError, match="names a column twice"):
+        FolderDataset(str(write(tmp_path, "id,y,y\na,1,2\n")), "train")
+    monkeypatch.setattr(tables, "MAX_BYTES", 10)
+    with pytest.raises(DataError, match="larger than"):
+        FolderDataset(str(write(tmp_path)), "train")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("name", ["known.csv", "a.png", "a_depth.npy"])
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path, name: str) -> None:
+    target = {"encoding": "linear", "path": "{id}_depth.npy", "unit": "m"}
+    root = write(tmp_path, depth=target)
+    (root / name).unlink(missing_ok=True)
+    os.mkfifo(root / name)
+    with pytest.raises(DataError, match="not a plain file"):
+        FolderDataset(str(root), "train").load(0)

@@ -1,0 +1,70 @@
+"""Files of results: no value and no link in the folder makes them something else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medusa_core.errors import UsageError
+from medusa_core.model.medusa_model import Result
+from medusa_core.workflows import new_plugin, results
+
+IMAGE = np.zeros((16, 16, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (np.float32("nan"), None),
+        (np.asarray([1.5, np.inf, -np.inf], np.float32), [1.5, None, None]),
+        (np.int64(3), 3),
+    ],
+)
+def test_a_value_that_is_not_finite_is_null_in_a_summary(tmp_path, value, told) -> None:
+    """What a stranger's head computes is not for JSON to stumble over."""
+    result = Result("head", "task", np.asarray(value), None, None)
+    results.write(None, tmp_path, "a", IMAGE, result, ["json"])
+    assert json.loads((tmp_path / "a.head.json").read_text())["value"] == told
+
+
+def test_a_picture_without_a_finite_value_has_a_summary(tmp_path) -> None:
+    result = Result("head", "task", np.full((4, 4), np.nan, np.float32), "m", None)
+    results.write(None, tmp_path, "a", IMAGE, result, ["json"])
+    assert json.loads((tmp_path / "a.head.json").read_text())["size"] == [4, 4]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("name", [".a.head.npy.part", "a.head.npy"])
+def test_results_are_not_written_through_links(tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).symlink_to(precious)
+    result = Result("head", "task", np.ones((4, 4), np.float32), "m", None)
+    results.write(None, out, "a", IMAGE, result, ["npy"])
+    assert precious.read_text() == "kept"
+    assert [path.name for path in out.iterdir()] == ["a.head.npy"]
+    assert not (out / "a.head.npy").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "a/b", "/etc", "", "-", "a--b", "A", "1a", "ä", "a\x1b[2J", "a\n", "a" * 31, "class"],
+)
+def test_a_plugin_cannot_be_called_just_anything(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError):
+        new_plugin.new_plugin(name, into=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_author_is_text_on_one_line(tmp_path: Path) -> None:
+    author = 'A "B"\n$author ${year}\x1b[2J'
+    done = new_plugin.new_plugin("wall-paint", into=tmp_path, licence="MIT", author=author)
+    text = (Path(done["folder"]) / "LICENSE").read_text()
+    assert 'A "B" $author ${year}' in text
+    assert "\x1b" not in text
