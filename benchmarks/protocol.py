@@ -66,7 +66,7 @@ class Setting:
 
 def rooms(quick: bool) -> Setting:
     """Synthetic rooms, everything from scratch."""
-    whole = Setting("rooms", "rooms", "hrnet_w18_small", None, 16, 2400, 600, source_lr=2e-3)
+    whole = Setting("rooms", "rooms", "hrnet_w18_small", None, 16, 2400, 1200, source_lr=2e-3)
     if not quick:
         return whole
     return replace(whole, name="rooms-quick", source_steps=20, head_steps=10, limit=64)
