@@ -47,6 +47,22 @@ class NamesType(click.ParamType):  # type: ignore[type-arg]
         return names
 
 
+class BatchType(click.ParamType):  # type: ignore[type-arg]
+    """A number of images, or `auto`."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Parse a batch size."""
+        if value == "auto" or isinstance(value, int):
+            return value
+        if re.fullmatch(r"[1-9]\d{0,8}", value.strip()) is None:
+            self.fail(f"{value!r} is neither a positive number nor auto.", param, ctx)
+        return int(value)
+
+
 SIZE = SizeType()
 NAMES = NamesType()
 
@@ -153,12 +169,19 @@ INFERENCE_PRECISIONS = ("fp32", "bf16")
 BALANCES = ("fixed", "uncertainty", "dwa")
 """As in the engine, which is too heavy to import for `--help`."""
 
+batch_option = click.option("--batch", type=click.IntRange(min=1), help="Images a step.")
+
+auto_batch_option = click.option(
+    "--batch",
+    type=BatchType(),
+    help="Images a step [8]. auto: fewer, where 8 do not fit into memory.",
+)
+
 _TRAINING = (
     click.option("--head", metavar="NAME", help="Head architecture; default: the task's own."),
     settings_option("SECTION.KEY=VALUE", "the head", "head.width=64"),
     click.option("--steps", type=click.IntRange(min=1), help="Length of the training in steps."),
     click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="… in epochs."),
-    click.option("--batch", type=click.IntRange(min=1), help="Images a step."),
     click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Learning rate."),
     size_option,
     click.option("--seed", type=click.IntRange(min=0), help="Seed of everything drawn by chance."),
@@ -212,7 +235,7 @@ def execution_options(command: Command) -> Command:
 def training_options(command: Command) -> Command:
     """Add the options of every command that trains; those not given are None.
 
-    Parameters: head, settings (nested dict), steps, epochs, batch, lr, size, seed, device,
+    Parameters: head, settings (nested dict), steps, epochs, lr, size, seed, device,
     precision, tensorboard, resume.
     """
     for option in reversed(_TRAINING):

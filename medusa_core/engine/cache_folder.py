@@ -67,27 +67,46 @@ def make_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> int:
         Bytes that are free on the disk now.
 
     Raises:
-        StoreError: they cannot fit, whatever is deleted. Says how much is needed and what to do.
+        StoreError: they cannot fit. Says how much is needed and what to do; where that is plain
+            from the start, nothing was deleted.
     """
     remove_leftovers(folder)
-    limit, free = cache_limit(), shutil.disk_usage(folder).free
-    sizes = {path: found for path in folder.iterdir() if (found := _stat(path)) is not None}
-    used = sum(found.st_size for found in sizes.values())
-    old = sorted(
-        (path for path in sizes if path not in keep and not path.name.startswith(PARTIAL)),
-        key=lambda path: sizes[path].st_mtime,
-    )
-    removable = sum(sizes[path].st_size for path in old)
-    _require(folder, needed, free, removable, used, limit)
+    check_room(folder, needed, keep)
+    sizes, old = _held(folder, keep)
+    limit, free, used = cache_limit(), free_space(folder), sum(sizes.values())
     for path in old:
         if needed <= free and used + needed <= limit:
             break
         if _remove_unused(path):
-            used -= sizes[path].st_size
-            free += sizes[path].st_size
-            removable -= sizes[path].st_size
+            used -= sizes[path]
+            free += sizes[path]
     _require(folder, needed, free, 0, used, limit)
     return free
+
+
+def check_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> None:
+    """Refuse what `make_room` could not make room for, were no file in use by others.
+
+    Raises:
+        StoreError: as `make_room`.
+    """
+    sizes, old = _held(folder, keep)
+    removable = sum(sizes[path] for path in old)
+    _require(folder, needed, free_space(folder), removable, sum(sizes.values()), cache_limit())
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that are free where the folder is, or would be."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _held(folder: Path, keep: Collection[Path]) -> tuple[dict[Path, int], list[Path]]:
+    """Size of every file, and those that may go, oldest first."""
+    stats = {path: found for path in folder.glob("*") if (found := _stat(path)) is not None}
+    old = [path for path in stats if path not in keep and not path.name.startswith(PARTIAL)]
+    old.sort(key=lambda path: stats[path].st_mtime)
+    return {path: found.st_size for path, found in stats.items()}, old
 
 
 def _require(folder: Path, needed: int, free: int, removable: int, used: int, limit: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -125,13 +126,12 @@ def cache_images(
     return images.files[0], [(target.files[0], valid.files[0]) for target, valid in targets]
 
 
-def missing_bytes(
+def cache_sizes(
     backbone: Backbone, fingerprint: str, source: Source, bindings: Sequence[Binding]
-) -> int:
-    """How much `cache_tasks` would write."""
+) -> dict[Path, int]:
+    """Every file that `cache_tasks` reads, or writes where there is none → bytes of its rows."""
     inputs = _feature_inputs(backbone, fingerprint, source.size)
-    files = files_of(source, inputs, bindings)
-    return sum(file.size for file in files if not file.path.exists())
+    return {file.path: file.size for file in files_of(source, inputs, bindings)}
 
 
 _Cached = TypeVar("_Cached")

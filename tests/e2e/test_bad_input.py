@@ -196,7 +196,7 @@ def test_a_batch_without_a_valid_pixel_is_skipped(medusa, model, folder):
 def test_training_images_without_a_valid_pixel(medusa, unchanged, folder, monkeypatch):
     """Depth in the selection part alone."""
     monkeypatch.setattr(
-        "medusa_core.workflows.add_task.selection_split", lambda _: ([0, 1, 2, 3, 4], [5])
+        "medusa_core.workflows.head_run.selection_split", lambda _: ([0, 1, 2, 3, 4], [5])
     )
     for number in range(5):
         np.save(folder / "depth" / f"im{number}.npy", np.zeros((64, 64), np.float32))
