@@ -130,7 +130,7 @@ def add_task(
     refs = preparation.parse_data(data)
     preparation.require_bindings_used(refs, (*wanted, *wanted.values()))
     plans = [
-        _plan(host, head, task, refs, split, options, progress) for head, task in wanted.items()
+        make_plan(host, head, task, refs, split, options, progress) for head, task in wanted.items()
     ]
     device = preparation.choose_device(options.device)
     preparation.check_options(options.precision, device, options.tensorboard)
@@ -192,7 +192,7 @@ def _names(tasks: list[str], name: str | None) -> dict[str, str]:
     return named
 
 
-def _plan(
+def make_plan(
     host: Host,
     name: str,
     task_name: str,
@@ -201,6 +201,11 @@ def _plan(
     options: TrainOptions,
     progress: Progress,
 ) -> Plan:
+    """Check everything about one head to be trained, before any work starts.
+
+    Raises:
+        MedusaError: a name, an option or the data do not fit.
+    """
     spec = host.tasks.get(task_name)
     preparation.count_steps(options.steps, options.epochs, DEFAULT_STEPS, 1, options.batch)
     ref = complete_head_ref(host, spec, options.head, options.settings or {})
