@@ -31,7 +31,12 @@ from medusa_core.workflows.init import init
 from medusa_core.workflows.preparation import versions
 
 ROOMS = ("semseg", "depth", "normals", "edges", "saliency", "human_parts")
-SCHEDULES = ({"limit": 600, "steps": 800, "seed": 0}, {"limit": 150, "steps": 240, "seed": 1})
+SCHEDULES = ({"limit": 150, "steps": 240, "seed": 1}, {"limit": 600, "steps": 800, "seed": 0})
+PHOTOGRAPHS = {
+    "nyuv2": ("depth", "normals", "semseg", "edges"),
+    "camvid": ("semseg",),
+    "people": ("human_parts", "saliency"),
+}
 SIZE = (96, 128)
 SHARES = [i / 20 for i in range(31)]
 
@@ -67,19 +72,16 @@ def main(quick: bool, out: Path) -> None:
 def cases() -> Iterator[dict[str, Any]]:
     """Six tasks on rooms, on three backbones, by two schedules; and photographs, if there are."""
     real = os.environ.get("MEDUSA_REAL_DATA")
-    for schedule in SCHEDULES:
-        for backbone in ("bundled", "random hrnet_w18_small", *(["imagenet"] if real else [])):
-            for task in ROOMS:
-                yield {"backbone": backbone, "data": "rooms", "task": task, **schedule}
-    if real:
-        for data, tasks in (
-            ("nyuv2", ("depth", "normals", "semseg", "edges")),
-            ("camvid", ("semseg",)),
-            ("people", ("human_parts", "saliency")),
-        ):
-            for task in tasks:
-                options = {"limit": 300, "steps": 400, "seed": 0}
-                yield {"backbone": "imagenet", "data": data, "task": task, **options}
+    short, long = SCHEDULES
+    backbones = ("bundled", "random hrnet_w18_small", *(["imagenet"] if real else []))
+    for backbone, task in itertools.product(backbones, ROOMS):
+        yield {"backbone": backbone, "data": "rooms", "task": task, **short}
+    for data, tasks in PHOTOGRAPHS.items() if real else ():
+        for task in tasks:
+            options = {"limit": 300, "steps": 400, "seed": 0}
+            yield {"backbone": "imagenet", "data": data, "task": task, **options}
+    for backbone, task in itertools.product(backbones, ROOMS):
+        yield {"backbone": backbone, "data": "rooms", "task": task, **long}
 
 
 def quick_cases() -> Iterator[dict[str, Any]]:

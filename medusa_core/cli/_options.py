@@ -177,7 +177,7 @@ auto_batch_option = click.option(
     help="Images a step [8]. auto: fewer, where 8 do not fit into memory.",
 )
 
-_TRAINING = (
+_LEARNING = (
     click.option("--head", metavar="NAME", help="Head architecture; default: the task's own."),
     settings_option("SECTION.KEY=VALUE", "the head", "head.width=64"),
     click.option("--steps", type=click.IntRange(min=1), help="Length of the training in steps."),
@@ -191,6 +191,10 @@ _TRAINING = (
         type=click.Choice(PRECISIONS),
         help="Number format of the networks in training; fp16 on CUDA only. [fp32]",
     ),
+)
+
+_TRAINING = (
+    *_LEARNING,
     click.option(
         "--tensorboard",
         type=click.Path(file_okay=False, path_type=Path),
@@ -232,11 +236,20 @@ def execution_options(command: Command) -> Command:
     return command
 
 
+def learning_options(command: Command) -> Command:
+    """Add the options that say how a head learns; those not given are None.
+
+    Parameters: head, settings (nested dict), steps, epochs, lr, size, seed, device, precision.
+    """
+    for option in reversed(_LEARNING):
+        command = option(command)
+    return command
+
+
 def training_options(command: Command) -> Command:
     """Add the options of every command that trains; those not given are None.
 
-    Parameters: head, settings (nested dict), steps, epochs, lr, size, seed, device,
-    precision, tensorboard, resume.
+    Parameters: those of `learning_options`, tensorboard, resume.
     """
     for option in reversed(_TRAINING):
         command = option(command)
