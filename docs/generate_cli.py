@@ -34,6 +34,7 @@ mostly a second one that says what to do.
 |---|---|
 | `MEDUSA_MODEL` | the model folder where none is given (not read by `demo` and `init`) |
 | `MEDUSA_CACHE` | the cache; default `$XDG_CACHE_HOME/medusa` or `~/.cache/medusa` |
+| `MEDUSA_CACHE_LIMIT` | how much the cache may hold, such as `200GB`; default 50 GB |
 | `MEDUSA_PLUGINS` | the only plugins to load, comma-separated; empty: none |
 | `MEDUSA_DISABLE_PLUGINS` | plugins to leave out, comma-separated |
 | `MEDUSA_STRICT_PLUGINS` | `1`: a plugin that cannot be loaded is an error |

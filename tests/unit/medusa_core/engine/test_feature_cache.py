@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from medusa_core.data.geometry import IDENTITY, View, fixed_views, view_image
+from medusa_core.engine.cache_files import Rows
 from medusa_core.engine.cache_folder import cache_limit
 from medusa_core.engine.feature_cache import (
     PADDING,
@@ -17,6 +19,7 @@ from medusa_core.engine.feature_cache import (
     cache_sizes,
     cache_tasks,
 )
+from medusa_core.engine.row_file import RowWriter, read_rows
 from medusa_core.errors import DataError, StoreError, UsageError
 from medusa_core.model.images import to_tensor
 from medusa_core.progress import SilentProgress
@@ -395,3 +398,25 @@ def test_values_that_the_task_cannot_predict_are_refused(memory, bind):
     sample.targets["normals"][:] = 2
     with pytest.raises(DataError, match="'normals'"):
         bind("normals").target(sample)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
+def test_reading_a_large_cache_takes_no_memory_of_ones_own(tmp_path):
+    """100 MB are read batch by batch; pages of files are the kernel's, and may be dropped."""
+
+    def anonymous():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+    shape, rows = (50_000,), []
+    for view in range(2):
+        with RowWriter(tmp_path / str(view), 500, shape, np.dtype(np.float16), {}) as writer:
+            for number in range(500):
+                writer.write(np.full(shape, number + view, np.float16))
+        rows.append(read_rows(tmp_path / str(view))[0])
+    whole = Rows(rows)
+    before, total = anonymous(), 0.0
+    for start in range(0, len(whole), 8):
+        total += float(np.stack([whole[row] for row in range(start, start + 8)])[:, 0].sum())
+    assert total == 2 * sum(range(500)) + 500
+    assert anonymous() - before < 20_000_000
