@@ -25,6 +25,8 @@ from torch import Tensor
 
 from benchmarks.costs import RESULTS
 from benchmarks.latency import spread
+from benchmarks.peers.coupled import MTINet
+from benchmarks.peers.training import CoupledTraining
 from medusa_core.api import Dataset, Sample, TargetInfo
 from medusa_core.backbones.timm_backbone import Backbone, build, describe
 from medusa_core.data.geometry import IDENTITY, Size, fixed_views
@@ -143,6 +145,8 @@ def measure(name: str, size: Size, rounds: int, folder: Path) -> dict[str, list[
         runs: dict[str, Callable[[], object]] = {}
         joint = joint_training(host, trained, data, size, bindings, folder)
         runs["joint"] = stepping(joint)
+        other = joint_training(host, build(describe(name)), data, size, bindings, folder, True)
+        runs["MTI-Net"] = stepping(other)
         source = Source(data, size, fixed_views(VIEWS))
         images, _ = cache_images(Source(data, size, (IDENTITY,)), [], SilentProgress())
         for task in ADDED:
@@ -203,17 +207,23 @@ def joint_training(
     size: Size,
     bindings: dict[str, Binding],
     folder: Path,
+    coupled: bool = False,
 ) -> JointTraining:
-    """As `medusa train-backbone` trains them."""
+    """As `medusa train-backbone` trains them; or coupled by MTI-Net's decoder."""
     source = Source(data, size, (IDENTITY,))
     images, rows = cache_images(source, list(bindings.values()), SilentProgress())
     tasks = {
-        name: JointTask(binding, new_head(host, backbone, binding), *found)
+        name: JointTask(binding, None if coupled else new_head(host, backbone, binding), *found)
         for (name, binding), found in zip(bindings.items(), rows, strict=True)
     }
     settings = TrainSettings(10**6, BATCH, 1e-3)
     parts = list(range(len(data) - 1)), [len(data) - 1]
-    return JointTraining(backbone, tasks, images, parts, settings, {}, folder / "joint")
+    if not coupled:
+        return JointTraining(backbone, tasks, images, parts, settings, {}, folder / "joint")
+    decoder = MTINet(backbone.info, {n: b.task.out_channels for n, b in bindings.items()})
+    last = decoder.to(memory_format=torch.channels_last)
+    work = folder / "coupled"
+    return CoupledTraining(backbone, tasks, images, parts, settings, {}, work, decoder=last)
 
 
 def stepping(training: Training) -> Callable[[], object]:
@@ -231,16 +241,17 @@ def row(task: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
     cached, uncached = seconds[f"{task}, cached"], seconds[f"{task}, uncached"]
     joint, one_pass = seconds["joint"], seconds["cache pass"]
 
-    def schedule(visits: int, images: int) -> dict[str, Any]:
+    def schedule(visits: int, retrained: list[float]) -> dict[str, Any]:
         return ratios(
-            lambda i: visits * joint[i],
-            lambda i: images * VIEWS * one_pass[i] + visits * cached[i],
+            lambda i: visits * retrained[i],
+            lambda i: IMAGES * VIEWS * one_pass[i] + visits * cached[i],
         )
 
     return {
         "task": task,
-        "typical": schedule(IMAGES * EPOCHS, IMAGES),
-        "default": schedule(DEFAULT_STEPS * BATCH, IMAGES),
+        "typical": schedule(IMAGES * EPOCHS, joint),
+        "typical_mtinet": schedule(IMAGES * EPOCHS, seconds["MTI-Net"]),
+        "default": schedule(DEFAULT_STEPS * BATCH, joint),
         "without_pass": ratios(lambda i: joint[i], lambda i: cached[i]),
         "epoch": ratios(lambda i: uncached[i], lambda i: cached[i]),
     }
@@ -257,21 +268,23 @@ def table(result: dict[str, Any]) -> str:
         f"{result['size'][0]}×{result['size'][1]}, batch {result['batch']}, one thread, medians "
         f"and quartiles over {result['rounds']} rounds in which all took turns. The joint model "
         f"has {len(result['tasks'])} tasks. Milliseconds of CPU an image: joint step "
-        f"{seconds['joint']:.0f}, cache pass {seconds['cache pass']:.0f} a view.",
+        f"{seconds['joint']:.0f}, of MTI-Net's {seconds['MTI-Net']:.0f}, cache pass "
+        f"{seconds['cache pass']:.0f} a view.",
         "",
         f"Typical schedule: {result['images']} images, {result['epochs']} epochs, so {visits:,} "
         f"image visits; the cache pass of {result['views']} views is part of the cost. Default "
         f"schedule of `add-task`: {DEFAULT_STEPS} steps.",
         "",
-        "| added task | head step, ms | joint retraining / adding, typical | default schedule "
-        "| the cache being there | epoch without cache / with |",
-        "|---|---|---|---|---|---|",
+        "| added task | head step, ms | joint retraining / adding, typical | MTI-Net's retraining "
+        "/ adding, typical | joint, default schedule | joint, the cache being there | epoch "
+        "without cache / with |",
+        "|---|---|---|---|---|---|---|",
     ]
     for found in result["rows"]:
         cells = [
             f"{found[key]['median']:.1f} ({found[key]['quartiles'][0]:.1f}"
             f"–{found[key]['quartiles'][1]:.1f})"
-            for key in ("typical", "default", "without_pass", "epoch")
+            for key in ("typical", "typical_mtinet", "default", "without_pass", "epoch")
         ]
         step = seconds[f"{found['task']}, cached"]
         lines.append(f"| {found['task']} | {step:.1f} | {' | '.join(cells)} |")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 import medusa_core
+from medusa_core.cli import main
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.errors import DataError, StoreError, TrainingError
 from medusa_core.store.folder import ModelFolder
@@ -205,3 +207,36 @@ def test_smaller_batches_are_tried_where_that_is_wanted(make_model, monkeypatch,
     done = medusa_core.add_task("depth", model=model, data=ROOMS, **options)
     assert done["heads"]["depth"]["batch"] == 2
     assert weights(model) == weights(small)
+
+
+LINE = ["--data", ROOMS[0], "--limit", "6", "--size", "64x64", "--steps", "3", "--views", "2"]
+LINE += ["--set", "head.width=4", "--set", "head.fused_width=8"]
+
+
+def test_the_command_reports_what_failed_beside_what_was_added(make_model, monkeypatch, capsys):
+    model = make_model()
+    break_depth(monkeypatch, "crashes")
+    line = ["add-task", "depth,edges", "-m", str(model), *LINE, "--batch", "2"]
+    assert main([*line, "--json"]) == 1
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert list(document["heads"]) == ["edges"]
+    assert "own mistake" in document["failed"]["depth"]["error"]
+    assert "Error: Not added: depth: ZeroDivisionError" in captured.err
+    assert main([*line, "--replace"]) == 1
+    shown = capsys.readouterr().out
+    assert "Next: medusa eval --tasks edges" in shown
+
+
+def test_the_command_shrinks_batches_and_tells_the_room(make_model, monkeypatch, capsys):
+    model = make_model()
+    line = ["add-task", "depth,edges", "-m", str(model), *LINE, "--batch", "auto"]
+    assert main(["--quiet", *line, "--dry-run"]) == 0
+    assert "Features to be cached: " in capsys.readouterr().out
+    short_of_memory(monkeypatch, 2, MemoryError)
+    assert main([*line, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert [head["batch"] for head in json.loads(captured.out)["heads"].values()] == [2, 2]
+    assert "out of memory with --batch 8; starting again with 4" in captured.err
+    assert main([*line[:-1], "none"]) == 2
+    assert "neither a positive number nor auto" in capsys.readouterr().err
