@@ -159,10 +159,10 @@ def judge(known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def fit(known: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], tuple[float, ...]]:
-    """Growth by least squares over a grid; spread so that `LEVEL` of these cases fall inside."""
+def fit(known: Sequence[Mapping[str, Any]]) -> tuple[float, tuple[float, float, float]]:
+    """Growth with the least absolute errors; spread so that `LEVEL` of these cases fall inside."""
 
-    def errors(growth: tuple[float, float]) -> np.ndarray:
+    def errors(growth: float) -> np.ndarray:
         return np.array(
             [
                 position(case) - extrapolate(Evidence(**case["evidence"]), growth)[0]
@@ -170,7 +170,7 @@ def fit(known: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], tuple[
             ]
         )
 
-    growth = min(itertools.product(SHARES, SHARES), key=lambda g: float(np.abs(errors(g)).mean()))
+    growth = min(SHARES, key=lambda share: float(np.abs(errors(share)).mean()))
     found = np.abs(errors(growth))
     share, least = estimation.SPREAD[:2]
     units = [

@@ -19,8 +19,8 @@ from medusa_core.engine.scores import Scores
 
 STEP = 4
 """How many times longer, and on how many times more images, the second short training is."""
-GROWTH = (0.5, 0.25)
-"""Shares of the observed gain that a further factor `STEP` of image visits, and of images, adds."""
+GROWTH = 0.5
+"""Share of the observed gain that a further factor `STEP` of both image visits and images adds."""
 SPREAD = (0.5, 0.1, 1.3)
 """Error of an estimate: share of the extrapolated gain, least error, and the factor for `LEVEL`."""
 LEVEL = 0.8
@@ -67,12 +67,12 @@ def fits_scale(metric: MetricRef, *values: float) -> bool:
 
 def extrapolate(
     evidence: Evidence,
-    growth: tuple[float, float] = GROWTH,
+    growth: float = GROWTH,
     spread: tuple[float, float, float] = SPREAD,
 ) -> tuple[float, float]:
     """Position that the real training will reach, and the half-width of its error bar."""
     observed = max(0.0, evidence.second - evidence.first)
-    gain = observed * (growth[0] * evidence.visits + growth[1] * evidence.images)
+    gain = observed * growth * (evidence.visits + evidence.images) / 2
     share, least, factor = spread
     return evidence.second + gain, factor * math.hypot(share * gain, least, evidence.noise)
 
