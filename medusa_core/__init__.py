@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from medusa_core.workflows.add_task import add_task
     from medusa_core.workflows.bench import bench
     from medusa_core.workflows.doctor import doctor
+    from medusa_core.workflows.estimate import estimate
     from medusa_core.workflows.evaluate import evaluate
     from medusa_core.workflows.head_files import add_head, export_head
     from medusa_core.workflows.heads import remove_task, rename_head
@@ -31,6 +32,7 @@ __all__ = [
     "add_task",
     "bench",
     "doctor",
+    "estimate",
     "evaluate",
     "export_head",
     "init",
@@ -48,6 +50,7 @@ _LAZY = {
     "add_task": ("medusa_core.workflows.add_task", "add_task"),
     "bench": ("medusa_core.workflows.bench", "bench"),
     "doctor": ("medusa_core.workflows.doctor", "doctor"),
+    "estimate": ("medusa_core.workflows.estimate", "estimate"),
     "evaluate": ("medusa_core.workflows.evaluate", "evaluate"),
     "export_head": ("medusa_core.workflows.head_files", "export_head"),
     "init": ("medusa_core.workflows.init", "init"),

@@ -22,6 +22,10 @@ COMMANDS = {
         "medusa_core.cli.add_task:command",
         "Train a head for a task, or take one from a file.",
     ),
+    "estimate": (
+        "medusa_core.cli.estimate:command",
+        "Predict in seconds what a head would reach.",
+    ),
     "remove-task": ("medusa_core.cli.remove_task:command", "Remove a head."),
     "rename-head": ("medusa_core.cli.rename_head:command", "Give a head another name."),
     "export-head": (

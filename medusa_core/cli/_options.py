@@ -47,6 +47,22 @@ class NamesType(click.ParamType):  # type: ignore[type-arg]
         return names
 
 
+class BatchType(click.ParamType):  # type: ignore[type-arg]
+    """A number of images, or `auto`."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Parse a batch size."""
+        if value == "auto" or isinstance(value, int):
+            return value
+        if re.fullmatch(r"[1-9]\d{0,8}", value.strip()) is None:
+            self.fail(f"{value!r} is neither a positive number nor auto.", param, ctx)
+        return int(value)
+
+
 SIZE = SizeType()
 NAMES = NamesType()
 
@@ -167,14 +183,21 @@ INFERENCE_PRECISIONS = ("fp32", "bf16")
 BALANCES = ("fixed", "uncertainty", "dwa")
 """As in the engine, which is too heavy to import for `--help`."""
 
-_TRAINING = (
+batch_option = click.option("--batch", type=click.IntRange(min=1), help="Images a step.")
+
+auto_batch_option = click.option(
+    "--batch",
+    type=BatchType(),
+    help="Images a step [8]. auto: fewer, where 8 do not fit into memory.",
+)
+
+_LEARNING = (
     click.option(
         "--head", metavar="NAME", help="Head architecture, [PLUGIN:]NAME; default: the task's."
     ),
     settings_option("SECTION.KEY=VALUE", "the head", "head.width=64"),
     click.option("--steps", type=click.IntRange(min=1), help="Length of the training in steps."),
     click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="… in epochs."),
-    click.option("--batch", type=click.IntRange(min=1), help="Images a step."),
     click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Learning rate."),
     size_option,
     click.option("--seed", type=click.IntRange(min=0), help="Seed of everything drawn by chance."),
@@ -184,6 +207,10 @@ _TRAINING = (
         type=click.Choice(PRECISIONS),
         help="Number format of the networks in training; fp16 on CUDA only. [fp32]",
     ),
+)
+
+_TRAINING = (
+    *_LEARNING,
     click.option(
         "--tensorboard",
         type=click.Path(file_okay=False, path_type=Path),
@@ -225,11 +252,20 @@ def execution_options(command: Command) -> Command:
     return command
 
 
+def learning_options(command: Command) -> Command:
+    """Add the options that say how a head learns; those not given are None.
+
+    Parameters: head, settings (nested dict), steps, epochs, lr, size, seed, device, precision.
+    """
+    for option in reversed(_LEARNING):
+        command = option(command)
+    return command
+
+
 def training_options(command: Command) -> Command:
     """Add the options of every command that trains; those not given are None.
 
-    Parameters: head, settings (nested dict), steps, epochs, batch, lr, size, seed, device,
-    precision, tensorboard, resume.
+    Parameters: those of `learning_options`, tensorboard, resume.
     """
     for option in reversed(_TRAINING):
         command = option(command)

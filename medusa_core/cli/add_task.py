@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from medusa_core.cli._options import (
+    auto_batch_option,
     data_option,
     examples,
     json_option,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     short_help="Train a head for a task, or take one from a file.",
     epilog=examples(
         "medusa add-task depth",
-        "medusa add-task depth,normals --data folder:photos",
+        "medusa add-task depth,normals,edges --data folder:photos",
         "medusa add-task semseg --name semseg_streets --data folder:streets",
         "medusa add-task edges --head linear --steps 200",
         "medusa add-task ./depth_indoor.medusa --dry-run",
@@ -42,7 +43,13 @@ if TYPE_CHECKING:
 @click.option("--replace", is_flag=True, help="Replace a head of that name.")
 @click.option("--split", default="train", show_default=True, help="Split to train on.")
 @training_options
+@auto_batch_option
 @click.option("--views", type=click.IntRange(min=1, max=64), help="Cached views an image [4].")
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    help="Stop after so many evaluations (of 20) without a better one; default: never.",
+)
 @click.option("--limit", type=click.IntRange(min=2), help="Use at most so many images.")
 @on_bad_sample_option
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
@@ -62,7 +69,8 @@ def command(
     """Train a head for each TASK on the frozen backbone, and add it to the model.
 
     The backbone's features are computed once and cached; a tenth of the training images is kept
-    aside to choose weights by. No other head changes.
+    aside to choose weights by. No other head changes. Several tasks share one pass over the images;
+    one that fails is not in the way of the others.
 
     What contains / or ends in .medusa is a head file, written by `medusa export-head` from a model
     with the same backbone. What is in it is shown, then it is added; nothing is trained.
@@ -71,9 +79,11 @@ def command(
         _refuse_training_options(click.get_current_context())
         _add_file(tasks, model, name, replace, dry_run, as_json)
         return
-    from medusa_core.workflows.add_task import TrainOptions, add_task
+    from medusa_core.workflows.add_task import DEFAULT_BATCH, TrainOptions, add_task
 
     given = {key: value for key, value in options.items() if value is not None}
+    if given.get("batch") == "auto":
+        given |= {"batch": DEFAULT_BATCH, "smaller_batches": True}
     result = add_task(
         [part.strip() for part in tasks.split(",") if part.strip()],
         model=model,
@@ -94,6 +104,14 @@ def command(
                     f"{row['images']} images of {row['data']} at {row['size'][0]}×"
                     f"{row['size'][1]}, {row['steps']} steps."
                 )
+            cache = result["cache"]
+            console.print(
+                f"Features to be cached: {cache['bytes'] / 1e6:,.1f} MB in {cache['folder']}; "
+                f"{cache['free'] / 1e9:,.1f} GB are free, the cache may hold "
+                f"{cache['limit'] / 1e9:g} GB."
+            )
+            return
+        if not result["heads"]:
             return
         columns = ("head", "task", "architecture", "score", "params", "of backbone", "CPU s")
         rows = [_row(head, row) for head, row in result["heads"].items()]
@@ -107,6 +125,11 @@ def command(
         console.print(f"Next: medusa eval --tasks {names} -m {result['model']}")
 
     emit(result, as_json, human)
+    failed = result.get("failed")
+    if failed:
+        told = "; ".join(f"{head}: {why['error']}" for head, why in failed.items())
+        hint = next((why["hint"] for why in failed.values() if why["hint"]), None)
+        raise CheckError(f"Not added: {told}", hint)
 
 
 _OF_FILES = {"tasks", "model", "name", "replace", "dry_run", "as_json"}

@@ -10,6 +10,7 @@ import click
 from medusa_core.cli._options import (
     BALANCES,
     NAMES,
+    batch_option,
     data_option,
     default_model,
     examples,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @data_option
 @click.option("--split", default="train", show_default=True, help="Split to train on.")
 @training_options
+@batch_option
 @click.option(
     "--balance",
     type=click.Choice(BALANCES),

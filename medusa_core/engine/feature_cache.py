@@ -1,67 +1,33 @@
 """Features and targets of a frozen backbone, computed once and memory-mapped while heads train.
 
-A file is named by a hash of all that decides its content: fingerprint, data, size, views, type.
 Views are cached as images are: flipping features instead would be wrong, since the padding of a
 stride-2 convolution is not symmetric.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
-import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medusa_core.api import Dataset, FeatureInfo
+from medusa_core.api import FeatureInfo
 from medusa_core.backbones.timm_backbone import Backbone, pad_to_stride
-from medusa_core.data.geometry import Size, View, view_image
+from medusa_core.data.geometry import Size
 from medusa_core.engine.binding import Binding
-from medusa_core.engine.row_file import RowWriter, read_rows, remove_leftovers
+from medusa_core.engine.cache_files import File, Inputs, Rows, files_of
+from medusa_core.engine.cache_files import Source as Source
+from medusa_core.engine.cache_folder import cache_folder, make_room, shown_bytes, touch
+from medusa_core.engine.cache_pass import PADDING as PADDING
+from medusa_core.engine.cache_pass import fill
+from medusa_core.engine.row_file import read_rows
 from medusa_core.errors import DataError, StoreError
 from medusa_core.model.images import to_tensor
 from medusa_core.progress import Progress
-from medusa_core.settings import folder_setting, read_settings
-
-CACHE_VERSION = 1
-BATCH = 8
-PADDING = (124, 116, 104)
-"""RGB beside a picture that does not fill the canvas: the mean colour of ImageNet."""
-
-
-def cache_folder() -> Path:
-    """Where features are kept: as the user has set, or `medusa` in the XDG cache folder."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return folder_setting("MEDUSA_CACHE", read_settings().cache, base / "medusa") / "features"
-
-
-@dataclass(frozen=True)
-class Source:
-    """What rows are made of: row `i * len(views) + v` is view `v` of sample `i`."""
-
-    dataset: Dataset
-    size: Size
-    views: tuple[View, ...]
-
-    def __len__(self) -> int:
-        return len(self.dataset) * len(self.views)
-
-    def identity(self) -> dict[str, Any]:
-        """What the content of every file of this source depends on."""
-        return {
-            "version": CACHE_VERSION,
-            "data": self.dataset.digest,
-            "size": list(self.size),
-            "views": [asdict(view) for view in self.views],
-        }
 
 
 @dataclass(frozen=True)
@@ -70,9 +36,9 @@ class CachedTask:
 
     source: Source
     info: FeatureInfo
-    features: np.ndarray
-    targets: np.ndarray
-    valid: np.ndarray
+    features: Rows
+    targets: Rows
+    valid: Rows
 
     def batch(self, rows: Sequence[int]) -> tuple[list[Tensor], Tensor, Tensor]:
         """Feature levels `(B, C, h, w) float32`, target, and valid mask of some rows."""
@@ -115,39 +81,118 @@ def cache_tasks(
 
     Raises:
         DataError: a sample cannot be read, or a target has no valid pixel in the whole set.
-        StoreError: the cache cannot be written.
+        StoreError: they do not fit, or cannot be written.
     """
-    inputs = _Inputs(
-        {"kind": "features", "backbone": fingerprint},
-        (_row_length(backbone, source.size),),
-        np.dtype(np.float16),
-        lambda images: _features(backbone, images),
-    )
+    found = cache_each(backbone, fingerprint, source, bindings, progress)
+    return [_required(cached) for cached in found]
+
+
+def cache_each(
+    backbone: Backbone,
+    fingerprint: str,
+    source: Source,
+    bindings: Sequence[Binding],
+    progress: Progress,
+) -> list[CachedTask | BaseException]:
+    """As `cache_tasks`; where one target cannot be cached, its error, and the others all the same.
+
+    Raises:
+        DataError: an image cannot be read.
+        StoreError: as `cache_tasks`.
+    """
+    inputs = _feature_inputs(backbone, fingerprint, source.size)
     features, targets = _cached_rows(source, inputs, bindings, progress)
-    return [CachedTask(source, backbone.info, features, *rows) for rows in targets]
+    return [
+        rows
+        if isinstance(rows, BaseException)
+        else CachedTask(source, backbone.info, features, *rows)
+        for rows in targets
+    ]
+
+
+Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def cache_images(
     source: Source, bindings: Sequence[Binding], progress: Progress
-) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """Images `(rows, H, W, 3) uint8` and, a binding, targets and valid masks; as `cache_tasks`."""
-    inputs = _Inputs({"kind": "images"}, (*source.size, 3), np.dtype(np.uint8), np.stack)
-    return _cached_rows(source, inputs, bindings, progress)
+) -> tuple[np.ndarray, list[Arrays]]:
+    """Images `(N, H, W, 3) uint8` and, a binding, targets and valid masks; as `cache_tasks`.
+
+    The source has one view.
+    """
+    inputs = Inputs({"kind": "images"}, (*source.size, 3), np.dtype(np.uint8), np.stack)
+    images, found = _cached_rows(source, inputs, bindings, progress)
+    targets = [_required(rows) for rows in found]
+    return images.files[0], [(target.files[0], valid.files[0]) for target, valid in targets]
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """What a training reads beside targets: how a file of it is named, laid out and computed."""
+def cache_sizes(
+    backbone: Backbone, fingerprint: str, source: Source, bindings: Sequence[Binding]
+) -> dict[Path, int]:
+    """Every file that `cache_tasks` reads, or writes where there is none → bytes of its rows."""
+    inputs = _feature_inputs(backbone, fingerprint, source.size)
+    return {file.path: file.size for file in files_of(source, inputs, bindings)}
 
-    identity: dict[str, Any]
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    compute: Callable[[list[np.ndarray]], np.ndarray]
+
+_Cached = TypeVar("_Cached")
+
+
+def _required(found: _Cached | BaseException) -> _Cached:
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+def _feature_inputs(backbone: Backbone, fingerprint: str, size: Size) -> Inputs:
+    return Inputs(
+        {"kind": "features", "backbone": fingerprint},
+        (_row_length(backbone, size),),
+        np.dtype(np.float16),
+        lambda images: _features(backbone, images),
+    )
 
 
 def _cached_rows(
-    source: Source, inputs: _Inputs, bindings: Sequence[Binding], progress: Progress
-) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    source: Source, inputs: Inputs, bindings: Sequence[Binding], progress: Progress
+) -> tuple[Rows, list[tuple[Rows, Rows] | BaseException]]:
+    files = files_of(source, inputs, bindings)
+    found = {file: rows for file in files if (rows := file.open()) is not None}
+    missing = [file for file in files if file not in found]
+    failed: dict[int, BaseException] = {}
+    if missing:
+        _announce(source, files, missing, progress)
+        failed = fill(source, inputs, bindings, missing, progress)
+    for file in missing:
+        if file.binding not in failed:
+            found[file] = read_rows(file.path)[0]
+    for file in found:
+        touch(file.path)
+
+    def rows_of(part: str, binding: int | None) -> Rows:
+        return Rows([found[f] for f in files if (f.part, f.binding) == (part, binding)])
+
+    targets: list[tuple[Rows, Rows] | BaseException] = []
+    for number, binding in enumerate(bindings):
+        if number in failed:
+            targets.append(failed[number])
+            continue
+        target, valid = rows_of("target", number), rows_of("valid", number)
+        targets.append((target, valid) if valid.any() else _nothing_valid(source, binding))
+    return rows_of("input", None), targets
+
+
+def _nothing_valid(source: Source, binding: Binding) -> DataError:
+    return DataError(
+        f"{source.dataset.name}: no valid pixel of {binding.task.spec.target_name!r} in "
+        f"{len(source.dataset)} images.",
+        hint="Check the target's files and its invalid or ignore value.",
+    )
+
+
+def _announce(
+    source: Source, files: Sequence[File], missing: Sequence[File], progress: Progress
+) -> None:
+    """Make room for what is missing, and say how much it is; refuse what cannot fit."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,82 +200,13 @@ def _cached_rows(
         raise StoreError(
             f"{folder}: cannot be created: {err.strerror}.", hint="Choose another: MEDUSA_CACHE=DIR"
         ) from err
-    identity = source.identity()
-    input_file = folder / _name({**identity, **inputs.identity})
-    files = []
-    for binding in bindings:
-        path = folder / _name({**identity, "kind": "target", **_describe(binding)})
-        files.append((path, path.with_suffix(".valid.safetensors")))
-    missing = [
-        (binding, *paths)
-        for binding, paths in zip(bindings, files, strict=True)
-        if not all(path.exists() for path in paths)
-    ]
-    if missing or not input_file.exists():
-        remove_leftovers(folder)
-        _fill(source, None if input_file.exists() else (input_file, inputs), missing, progress)
-    targets = [(read_rows(target)[0], read_rows(valid)[0]) for target, valid in files]
-    for binding, (_, valid) in zip(bindings, targets, strict=True):
-        if not valid.any():
-            raise DataError(
-                f"{source.dataset.name}: no valid pixel of {binding.task.spec.target_name!r} in "
-                f"{len(source.dataset)} images.",
-                hint="Check the target's files and its invalid or ignore value.",
-            )
-    return read_rows(input_file)[0], targets
-
-
-def _fill(
-    source: Source,
-    new_inputs: tuple[Path, _Inputs] | None,
-    targets: list[tuple[Binding, Path, Path]],
-    progress: Progress,
-) -> None:
-    """One pass over the data set that writes whatever is missing."""
-    names = {binding.task.spec.target_name for binding, _, _ in targets if not binding.from_image}
-    progress.start(f"Caching {source.dataset.name} ({source.dataset.split})", len(source.dataset))
-    with ExitStack() as stack:
-        writers = [_target_writers(stack, source, *target) for target in targets]
-        writer = None
-        if new_inputs is not None:
-            path, inputs = new_inputs
-            writer = stack.enter_context(
-                RowWriter(path, len(source), inputs.shape, inputs.dtype, {})
-            )
-        waiting: list[np.ndarray] = []
-        for index in range(len(source.dataset)):
-            sample = source.dataset.load(index, names)
-            for view in source.views:
-                shown = view_image(sample.image, source.size, view, PADDING)
-                for (binding, _, _), (target_writer, valid_writer) in zip(
-                    targets, writers, strict=True
-                ):
-                    found = binding.viewed(sample, shown, source.size, view)
-                    target, valid = found or binding.missing(source.size)
-                    target_writer.write(_compact(target, binding))
-                    valid_writer.write(valid.astype(np.uint8))
-                waiting.append(shown)
-            if len(waiting) >= BATCH or index == len(source.dataset) - 1:
-                if new_inputs is not None and writer is not None:
-                    for row in new_inputs[1].compute(waiting):
-                        writer.write(row)
-                waiting.clear()
-            progress.advance()
-    progress.finish()
-
-
-def _target_writers(
-    stack: ExitStack, source: Source, binding: Binding, target_file: Path, valid_file: Path
-) -> tuple[RowWriter, RowWriter]:
-    target, valid = binding.missing(source.size)
-    first, second = (
-        stack.enter_context(RowWriter(path, len(source), array.shape, array.dtype, {}))
-        for path, array in (
-            (target_file, _compact(target, binding)),
-            (valid_file, valid.astype(np.uint8)),
-        )
+    needed = sum(file.size for file in missing)
+    free = make_room(folder, needed, {file.path for file in files})
+    progress.message(
+        f"Caching {len(source.dataset)} images of {source.dataset.name} in {len(source.views)} "
+        f"view{'s' if len(source.views) > 1 else ''}: {shown_bytes(needed)} in {folder}, where "
+        f"{shown_bytes(free)} are free."
     )
-    return first, second
 
 
 @torch.inference_mode()
@@ -248,30 +224,3 @@ def _row_length(backbone: Backbone, size: Size) -> int:
         channels * (height // stride) * (width // stride)
         for channels, stride in zip(backbone.info.channels, backbone.info.strides, strict=True)
     )
-
-
-def _compact(target: np.ndarray, binding: Binding) -> np.ndarray:
-    """The smallest lossless type: bytes for masks and for up to 256 classes."""
-    if target.dtype.kind == "f":
-        return target.astype(np.float32)
-    labels = binding.labels
-    small = binding.task.spec.output.activation == "sigmoid"
-    if labels is not None:
-        small = len(labels.names) <= 256 and 0 <= labels.ignore_index <= 255
-    return target.astype(np.uint8 if small else np.int64)
-
-
-def _describe(binding: Binding) -> dict[str, Any]:
-    """What cached targets depend on: the spec, the classes, and the code that encodes them."""
-    task = binding.task
-    code = Path(inspect.getfile(type(task))).read_bytes()
-    return {
-        "task": task.spec.model_dump(mode="json"),
-        "labels": binding.labels.model_dump() if binding.labels is not None else None,
-        "code": hashlib.sha256(code).hexdigest(),
-    }
-
-
-def _name(description: dict[str, Any]) -> str:
-    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"

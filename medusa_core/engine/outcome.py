@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long, how fast, how exact. One cosine cycle of AdamW; see `schedule.one_cycle`."""
+    """How long, how fast, how exact. One cosine cycle of AdamW; see `schedule.one_cycle`.
+
+    patience: stop after so many evaluations without a better one; None: never.
+    """
 
     steps: int
     batch: int
@@ -18,6 +21,7 @@ class TrainSettings:
     weight_decay: float = 1e-4
     evaluations: int = 5
     precision: str = "fp32"
+    patience: int | None = None
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Outcome:
     best: the figures of the weights that were kept. cpu_seconds: of this process, all threads.
     seconds: by the clock. log: all records, see `training_log`. restarts: `{"step", "lr"}` where a
         diverged training went on with a lower learning rate. balance: how losses were weighted.
+    stopped_at: the step at which patience ended, before the last one.
     """
 
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -40,6 +45,7 @@ class Outcome:
     log: list[dict[str, Any]] = field(default_factory=list)
     restarts: list[dict[str, float]] = field(default_factory=list)
     balance: dict[str, Any] = field(default_factory=dict)
+    stopped_at: int | None = None
 
 
 class Clock:

@@ -9,23 +9,19 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+from medusa_core.engine.cache_folder import PARTIAL, lock
 from medusa_core.errors import StoreError
 
 _DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8, "I16": np.int16, "I64": np.int64}
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
 _TENSOR = "rows"
-_PARTIAL = ".partial-"
-_ABANDONED = 24 * 3600.0
-"""Seconds without a write after which an unfinished file is one of a process that was killed."""
 
 
 class RowWriter:
@@ -44,12 +40,12 @@ class RowWriter:
         self.shape = tuple(shape)
         self.missing = count
         size = count * math.prod(self.shape) * self.dtype.itemsize
-        require_space(path.parent, size)
         with _reported(path):
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL)
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL)
         self._temporary = Path(temporary)
         self._file = os.fdopen(descriptor, "wb")
         try:
+            lock(descriptor, shared=False)
             with _reported(path):
                 self._file.write(_header((count, *self.shape), self.dtype, size, metadata))
         except StoreError:
@@ -89,30 +85,26 @@ class RowWriter:
         self._temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete unfinished files that nobody writes to any more: they may be large."""
-    for path in folder.glob(f"{_PARTIAL}*"):
-        with contextlib.suppress(OSError):  # just finished, or somebody else's
-            if time.time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
-
-
 def read_rows(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     """The rows, memory-mapped read-only, and the metadata.
 
+    As long as the rows are referred to, the file counts as in use.
+
     Raises:
-        StoreError: not such a file, or cut short.
+        StoreError: not such a file, cut short, or just deleted.
     """
     try:
         with path.open("rb") as file:
+            lock(file, shared=True)  # the mapping holds a copy of the descriptor, and so the lock
+            path.stat()  # it may have been deleted while the lock was waited for
             length = int.from_bytes(file.read(8), "little")
             if length > 64_000_000:
                 raise ValueError("header too long")
             header = json.loads(file.read(length))
-        entry = header[_TENSOR]
-        dtype = np.dtype(_DTYPES[entry["dtype"]])
-        rows = np.memmap(path, dtype, mode="r", offset=8 + length, shape=tuple(entry["shape"]))
-    except (OSError, ValueError, KeyError, TypeError) as err:
+            entry = header[_TENSOR]
+            dtype = np.dtype(_DTYPES[entry["dtype"]])
+            rows = np.memmap(file, dtype, mode="r", offset=8 + length, shape=tuple(entry["shape"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as err:
         raise StoreError(f"{path}: not a file of rows: {err}.", hint=f"Delete it: {path}") from err
     return rows, header.get("__metadata__", {})
 
@@ -126,21 +118,6 @@ def _reported(path: Path) -> Iterator[None]:
             f"{path}: cannot be written: {err.strerror}.",
             hint="Free some space, or put the cache elsewhere: MEDUSA_CACHE=DIR",
         ) from err
-
-
-def require_space(folder: Path, size: int) -> None:
-    """Refuse work that would not fit on the disk.
-
-    Raises:
-        StoreError: says how much is needed and how much is free.
-    """
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise StoreError(
-            f"{folder}: {size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free.",
-            hint="Put the cache elsewhere (MEDUSA_CACHE=DIR), or use fewer --views or a smaller "
-            "--size.",
-        )
 
 
 def _header(

@@ -178,7 +178,7 @@ class Training(ABC):
         try:
             if self._evaluation_due():  # interrupted in the middle of one
                 self._evaluate()
-            while self.step < steps:
+            while self.step < steps and not self._patience_ended():
                 with interrupted_afterwards():
                     self._whole = False
                     self._step()
@@ -198,12 +198,24 @@ class Training(ABC):
             raise
         progress.finish()
         clock.read()
-        if self.outcome.skipped_batches == steps:
+        if self.step < steps:
+            self.outcome.stopped_at = self.step
+            progress.message(
+                f"{label}: stopped at step {self.step} of {steps}; step {self.outcome.best_step} "
+                "was the best."
+            )
+        if self.outcome.skipped_batches == self.step:
             raise TrainingError(
-                f"{label}: none of {steps} batches had a valid pixel.",
+                f"{label}: none of {self.step} batches had a valid pixel.",
                 hint="Check the targets, or use a larger --batch.",
             )
         self.outcome.balance = self.balance.report()
+
+    def _patience_ended(self) -> bool:
+        """A function of the curve alone, so that a resumed training stops where it would have."""
+        patience = self.settings.patience
+        since = [point for point in self.outcome.curve if point["step"] > self.outcome.best_step]
+        return patience is not None and len(since) >= patience
 
     def _evaluation_due(self) -> bool:
         steps = self.settings.steps

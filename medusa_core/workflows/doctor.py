@@ -131,11 +131,12 @@ def _plugins() -> Iterator[Finding]:
 
 def _cache() -> Iterator[Finding]:
     """Where features are cached, how much is there, and how much more fits."""
-    from medusa_core.engine.feature_cache import cache_folder
+    from medusa_core.engine.cache_folder import cache_folder, cache_limit
 
-    folder = cache_folder()
+    folder, limit = cache_folder(), cache_limit()
     used = sum(entry.stat().st_size for entry in folder.rglob("*") if entry.is_file())
-    yield Finding("cache", "ok", f"{folder} holds {used / 1e9:.2f} GB")
+    held = f"{folder} holds {used / 1e9:.2f} GB of at most {limit / 1e9:g} GB"
+    yield Finding("cache", "ok", held)
     yield _space("cache disk", folder)
 
 

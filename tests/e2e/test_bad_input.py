@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from medusa_core.cli import main
-from medusa_core.engine import head_training, row_file
+from medusa_core.engine import head_training
 from medusa_core.errors import FAILED, INTERRUPTED, USAGE
 from medusa_core.plugin_host import default_host
 from medusa_core.store import files, transaction
@@ -196,7 +196,7 @@ def test_a_batch_without_a_valid_pixel_is_skipped(medusa, model, folder):
 def test_training_images_without_a_valid_pixel(medusa, unchanged, folder, monkeypatch):
     """Depth in the selection part alone."""
     monkeypatch.setattr(
-        "medusa_core.workflows.add_task.selection_split", lambda _: ([0, 1, 2, 3, 4], [5])
+        "medusa_core.workflows.head_run.selection_split", lambda _: ([0, 1, 2, 3, 4], [5])
     )
     for number in range(5):
         np.save(folder / "depth" / f"im{number}.npy", np.zeros((64, 64), np.float32))
@@ -401,10 +401,10 @@ def test_a_full_disk_is_noticed_before_features_are_computed(
     medusa, unchanged, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(row_file.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     done = medusa(*ADD)
     assert done.code == FAILED
-    assert "are needed, 0.0 GB are free" in done.error
+    assert "are needed, 0.0 MB are free" in done.error
     assert "MEDUSA_CACHE" in done.hint
     assert os.listdir(tmp_path / "cache" / "features") == []
 
@@ -644,7 +644,7 @@ def test_several_tasks_are_taken_up_where_they_stopped(medusa, unchanged, monkey
 def test_an_interrupted_caching_leaves_nothing(medusa, unchanged, monkeypatch, tmp_path, answer):
     monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path / "cache"))
     owner, name = {
-        "image": ("medusa_core.engine.feature_cache", "view_image"),
+        "image": ("medusa_core.engine.cache_pass", "view_image"),
         "target": ("medusa_core.engine.binding.Binding", "viewed"),
     }[answer]
 

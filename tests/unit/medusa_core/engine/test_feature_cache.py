@@ -1,5 +1,7 @@
 import dataclasses
+import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,13 +9,18 @@ import pytest
 import torch
 
 from medusa_core.data.geometry import IDENTITY, View, fixed_views, view_image
+from medusa_core.engine.cache_files import Rows
+from medusa_core.engine.cache_folder import cache_limit
 from medusa_core.engine.feature_cache import (
     PADDING,
     Source,
+    cache_each,
     cache_images,
+    cache_sizes,
     cache_tasks,
 )
-from medusa_core.errors import DataError, StoreError
+from medusa_core.engine.row_file import RowWriter, read_rows
+from medusa_core.errors import DataError, StoreError, UsageError
 from medusa_core.model.images import to_tensor
 from medusa_core.progress import SilentProgress
 
@@ -89,7 +96,7 @@ def test_a_new_task_on_cached_features_computes_none(cache, backbone, memory, bi
     fill(backbone, dataset, [bind("semseg")])
 
 
-@pytest.mark.parametrize("change", ["fingerprint", "size", "views", "digest", "labels"])
+@pytest.mark.parametrize("change", ["fingerprint", "size", "digest", "labels"])
 def test_whatever_decides_the_content_is_another_file(cache, backbone, memory, bind, change):
     dataset, binding = memory(), bind("semseg")
     options = {}
@@ -99,8 +106,6 @@ def test_whatever_decides_the_content_is_another_file(cache, backbone, memory, b
         options["fingerprint"] = "e" * 64
     elif change == "size":
         options["size"] = (56, 40)
-    elif change == "views":
-        options["views"] = 2
     elif change == "digest":
         dataset = memory(seed=1)
     else:
@@ -111,12 +116,191 @@ def test_whatever_decides_the_content_is_another_file(cache, backbone, memory, b
     fill(backbone, dataset, [binding], **options)
     assert dataset.loads
     new = len(set(cache.iterdir()) - before)
-    assert new == {"fingerprint": 1, "labels": 2}.get(change, 3)  # features, target, valid mask
+    views = 3
+    assert new == {"fingerprint": views, "labels": 2 * views}.get(change, 3 * views)
 
 
 def test_equal_views_are_equal_whatever_made_them(cache, backbone, memory, bind):
     source = Source(memory(), SIZE, (View(), View(flip=True)))
-    assert source.identity() == Source(memory(), SIZE, fixed_views(2)).identity()
+    assert source.identities() == Source(memory(), SIZE, fixed_views(2)).identities()
+
+
+def test_views_are_shared_and_new_ones_added(cache, backbone, memory, bind):
+    dataset = memory()
+    [alone] = fill(backbone, dataset, [bind("depth")], views=4)
+    expected = [np.array(alone.features), np.array(alone.targets)]
+    for file in cache.iterdir():
+        file.unlink()
+    fill(backbone, dataset, [bind("depth")], views=2)
+    kept = {path: path.stat().st_ino for path in cache.iterdir()}
+    [more] = fill(backbone, dataset, [bind("depth")], views=4)
+    assert {path: path.stat().st_ino for path in kept} == kept
+    np.testing.assert_array_equal(more.features, expected[0])
+    np.testing.assert_array_equal(more.targets, expected[1])
+    dataset.loads.clear()
+    fill(backbone, dataset, [bind("depth")], views=3)
+    assert dataset.loads == []
+
+
+@pytest.mark.parametrize("damage", ["another's", "cut", "empty", "text"])
+def test_a_file_that_is_not_what_its_name_says_is_computed_anew(
+    cache, backbone, memory, bind, damage
+):
+    dataset = memory()
+    [whole] = fill(backbone, dataset, [bind("depth")])
+    expected = np.array(whole.features)
+    del whole
+    before = {path: path.read_bytes() for path in cache.iterdir()}
+    fill(backbone, dataset, [bind("depth")], fingerprint="e" * 64)
+    others = [path for path in cache.iterdir() if path not in before]
+    assert len(others) == 3
+    features = [path for path in before if path.stat().st_size == others[0].stat().st_size]
+    assert len(features) == 3
+    for path in features:
+        data = before[path]
+        stranger = others[0].read_bytes()
+        changed = {"another's": stranger, "cut": data[:-1], "empty": b"", "text": b"hello, world"}
+        path.write_bytes(changed[damage])
+    [again] = fill(backbone, dataset, [bind("depth")])
+    np.testing.assert_array_equal(again.features, expected)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("how", ["unreadable", "plugin", "nothing valid"])
+def test_a_target_that_cannot_be_cached_is_not_in_the_way_of_others(
+    cache, backbone, memory, bind, monkeypatch, how
+):
+    [good] = fill(backbone, memory(), [bind("semseg")])
+    expected = [np.array(rows) for rows in (good.features, good.targets, good.valid)]
+    for file in cache.iterdir():
+        file.unlink()
+    lacks = {i: {"depth"} for i in range(6)} if how == "nothing valid" else {}
+    dataset, depth = memory(), bind("depth")
+    dataset.lacks = lacks
+    load = dataset.load
+
+    def unreadable(index, targets=None):
+        if index == 4 and "depth" in targets:
+            raise DataError("image4: depth is torn")
+        return load(index, targets)
+
+    if how == "unreadable":
+        monkeypatch.setattr(dataset, "load", unreadable)
+    if how == "plugin":
+        depth.task.encode_target = lambda raw, image: 1 / 0
+    source = Source(dataset, SIZE, fixed_views(3))
+    bindings = [depth, bind("semseg")]
+    failed, task = cache_each(backbone, "f" * 64, source, bindings, SilentProgress())
+    kind, said = {
+        "unreadable": (DataError, "depth is torn"),
+        "plugin": (ZeroDivisionError, "division"),
+        "nothing valid": (DataError, "no valid pixel of 'depth'"),
+    }[how]
+    assert isinstance(failed, kind)
+    assert said in str(failed)
+    for rows, wanted in zip((task.features, task.targets, task.valid), expected, strict=True):
+        np.testing.assert_array_equal(rows, wanted)
+    with pytest.raises(kind, match=said):
+        fill(backbone, dataset, bindings)
+    with pytest.raises(kind, match=said):
+        fill(backbone, dataset, [depth])
+    assert not [path for path in cache.iterdir() if path.name.startswith(".")]
+
+
+def test_what_will_be_written_is_told_before(cache, backbone, memory, bind):
+    class Told(SilentProgress):
+        def message(self, text):
+            said.append((text, list(cache.iterdir())))
+
+    said = []
+    source, bindings = Source(memory(), SIZE, fixed_views(3)), [bind("depth"), bind("semseg")]
+    sizes = cache_sizes(backbone, "f" * 64, source, bindings)
+    needed = sum(sizes.values())
+    cache_tasks(backbone, "f" * 64, source, bindings, Told())
+    [(text, there)] = said
+    assert there == []
+    assert f"3 views: {needed / 1e6:.1f} MB in {cache}" in text
+    assert "are free" in text
+    written = sum(path.stat().st_size for path in cache.iterdir())
+    headers = 4096 * len(list(cache.iterdir()))
+    assert needed <= written < needed + headers
+    assert set(sizes) == set(cache.iterdir())
+    cache_tasks(backbone, "f" * 64, source, bindings, Told())
+    assert len(said) == 1
+
+
+def test_files_in_use_stay_and_the_least_recently_used_go_first(
+    cache, backbone, memory, bind, monkeypatch
+):
+    """Three data sets, of which two fit: the one that is held stays though it is the oldest."""
+    held = fill(backbone, memory(seed=0), [bind("depth")])
+    size = sum(path.stat().st_size for path in cache.iterdir())
+    expected, first = np.array(held[0].features), set(cache.iterdir())
+    fill(backbone, memory(seed=1), [bind("depth")])
+    second = set(cache.iterdir()) - first
+    for path in first:
+        os.utime(path, (1, 1))
+    for path in second:
+        os.utime(path, (2, 2))
+    monkeypatch.setenv("MEDUSA_CACHE_LIMIT", f"{2.2 * size / 1e9:.9f}GB")
+    fill(backbone, memory(seed=2), [bind("depth")])
+    there = set(cache.iterdir())
+    assert first <= there
+    assert second - there
+    assert sum(path.stat().st_size for path in there) < 2.2 * size
+    np.testing.assert_array_equal(held[0].features, expected)
+
+    third = there - first - second
+    del held
+    for path in first:
+        os.utime(path, None)  # used again, and let go
+    for path in third:
+        os.utime(path, (3, 3))
+    fill(backbone, memory(seed=3), [bind("depth")])
+    assert first <= set(cache.iterdir())
+    assert third - set(cache.iterdir())
+
+
+def test_use_makes_a_file_young(cache, backbone, memory, bind):
+    fill(backbone, memory(), [bind("depth")])
+    for path in cache.iterdir():
+        os.utime(path, (1, 1))
+    fill(backbone, memory(), [bind("depth")])
+    assert all(path.stat().st_mtime > 1e9 for path in cache.iterdir())
+
+
+def test_what_cannot_fit_is_refused_and_nothing_is_deleted(
+    cache, backbone, memory, bind, monkeypatch
+):
+    fill(backbone, memory(seed=1), [bind("depth")])
+    before = sorted(cache.iterdir())
+    dataset = memory()
+    monkeypatch.setenv("MEDUSA_CACHE_LIMIT", "1KB")
+    with pytest.raises(StoreError, match=r"are needed, the cache may hold 0\.0 MB") as caught:
+        fill(backbone, dataset, [bind("depth")])
+    assert "MEDUSA_CACHE_LIMIT=1GB" in caught.value.hint
+    monkeypatch.delenv("MEDUSA_CACHE_LIMIT")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(StoreError, match=r"are needed, 0\.0 MB are free") as caught:
+        fill(backbone, memory(20), [bind("depth")])
+    assert "MEDUSA_CACHE=DIR" in caught.value.hint
+    assert sorted(cache.iterdir()) == before
+    assert dataset.loads == []
+
+
+def test_a_short_disk_is_made_room_on(cache, backbone, memory, bind, monkeypatch):
+    fill(backbone, memory(seed=1), [bind("depth")])
+    before = set(cache.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    fill(backbone, memory(), [bind("depth")])
+    assert not before & set(cache.iterdir())
+
+
+@pytest.mark.parametrize("text", ["much", "-1GB", "1e3GB", "10"])
+def test_a_limit_that_is_no_size(cache, monkeypatch, text):
+    monkeypatch.setenv("MEDUSA_CACHE_LIMIT", text)
+    with pytest.raises(UsageError, match="is not a size"):
+        cache_limit()
 
 
 def test_missing_targets_are_rows_without_a_valid_pixel(cache, backbone, memory, bind):
@@ -214,3 +398,25 @@ def test_values_that_the_task_cannot_predict_are_refused(memory, bind):
     sample.targets["normals"][:] = 2
     with pytest.raises(DataError, match="'normals'"):
         bind("normals").target(sample)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
+def test_reading_a_large_cache_takes_no_memory_of_ones_own(tmp_path):
+    """100 MB are read batch by batch; pages of files are the kernel's, and may be dropped."""
+
+    def anonymous():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+    shape, rows = (50_000,), []
+    for view in range(2):
+        with RowWriter(tmp_path / str(view), 500, shape, np.dtype(np.float16), {}) as writer:
+            for number in range(500):
+                writer.write(np.full(shape, number + view, np.float16))
+        rows.append(read_rows(tmp_path / str(view))[0])
+    whole = Rows(rows)
+    before, total = anonymous(), 0.0
+    for start in range(0, len(whole), 8):
+        total += float(np.stack([whole[row] for row in range(start, start + 8)])[:, 0].sum())
+    assert total == 2 * sum(range(500)) + 500
+    assert anonymous() - before < 20_000_000

@@ -1,0 +1,295 @@
+"""What adding a task costs: from cached features, against retraining the joint model.
+
+CPU time of one thread, all kinds of training taking turns, so that a busy machine slows all alike.
+Images are in memory for all of them: decoding, which the cached way does once an image and the
+others once a visit where images are not cached either, is left out. Nothing depends on weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from benchmarks.costs import RESULTS
+from benchmarks.latency import spread
+from benchmarks.peers.coupled import MTINet
+from benchmarks.peers.training import CoupledTraining
+from medusa_core.api import Dataset, Sample, TargetInfo
+from medusa_core.backbones.timm_backbone import Backbone, build, describe
+from medusa_core.data.geometry import IDENTITY, Size, fixed_views
+from medusa_core.engine.binding import Binding
+from medusa_core.engine.datasets import DataRef, check_target, load_dataset
+from medusa_core.engine.feature_cache import CachedTask, Source, cache_images, cache_tasks
+from medusa_core.engine.head_training import HeadTraining
+from medusa_core.engine.joint_training import JointTask, JointTraining, as_input
+from medusa_core.engine.training import Training, TrainSettings
+from medusa_core.heads.base import Head
+from medusa_core.model.assembly import complete_head_ref, make_head, make_task
+from medusa_core.model.inference import keep_memory
+from medusa_core.plugin_host.host import Host, default_host
+from medusa_core.progress import SilentProgress
+from medusa_core.workflows.preparation import versions
+
+TASKS = ("semseg", "depth", "normals", "edges", "saliency", "human_parts")
+"""Of the joint model; the last ones are added, one at a time."""
+ADDED = ("depth", "normals", "semseg")
+BATCH, VIEWS = 8, 4
+IMAGES, EPOCHS = 795, 100
+"""The typical schedule: NYUD-v2, and the epochs of the recipe its multi-task papers share."""
+DEFAULT_STEPS = 800
+
+
+class InMemory:
+    """Some samples of a data set, loaded once."""
+
+    def __init__(self, whole: Dataset, number: int) -> None:
+        self.name, self.split, self.digest = whole.name, whole.split, f"{whole.digest}-{number}"
+        self.ids, self.targets = whole.ids[:number], whole.targets
+        self.samples = [whole.load(index) for index in range(number)]
+
+    targets: dict[str, TargetInfo]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def size(self, index: int) -> Size:
+        """(H, W) of an image."""
+        height, width = self.samples[index].image.shape[:2]
+        return height, width
+
+    def load(self, index: int, targets: Collection[str] | None = None) -> Sample:
+        """A sample with all its targets."""
+        return self.samples[index]
+
+
+@dataclass(frozen=True)
+class Uncached:
+    """A `CachedTask` of which the features are computed at every visit."""
+
+    cached: CachedTask
+    backbone: Backbone
+    images: Any
+
+    @property
+    def source(self) -> Source:
+        """What rows are made of."""
+        return self.cached.source
+
+    def batch(self, rows: Sequence[int]) -> tuple[list[Tensor], Tensor, Tensor]:
+        """As that of a cached task."""
+        _, target, valid = self.cached.batch(rows)
+        views = len(self.source.views)
+        with torch.no_grad():
+            levels = self.backbone(
+                as_input(self.backbone, [self.images[row // views] for row in rows])
+            )
+        return levels, target, valid
+
+
+@click.command()
+@click.option("--backbone", default="hrnet_w18_small_v2", show_default=True)
+@click.option("--size", type=(int, int), default=(256, 320), show_default=True)
+@click.option("--rounds", default=9, show_default=True)
+@click.option("--quick", is_flag=True, help="A tiny backbone, two rounds; nothing is recorded.")
+def main(backbone: str, size: Size, rounds: int, quick: bool) -> None:
+    """Measure, and write results/add_task_time.{json,md}."""
+    torch.set_num_threads(1)
+    keep_memory()
+    if quick:
+        backbone, size, rounds = "test_resnet", (64, 96), 2
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MEDUSA_CACHE"] = folder
+        seconds = measure(backbone, size, rounds, Path(folder))
+    result = {
+        "command": f"python -m benchmarks.add_task_time --rounds {rounds}",
+        "backbone": backbone,
+        "size": list(size),
+        "batch": BATCH,
+        "views": VIEWS,
+        "rounds": rounds,
+        "tasks": list(TASKS),
+        "images": IMAGES,
+        "epochs": EPOCHS,
+        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "versions": versions(),
+        "seconds_an_image": seconds,
+        "rows": [row(task, seconds) for task in ADDED],
+    }
+    print(table(result))
+    if not quick:
+        (RESULTS / "add_task_time.json").write_text(json.dumps(result, indent=1) + "\n")
+        (RESULTS / "add_task_time.md").write_text(table(result))
+
+
+def measure(name: str, size: Size, rounds: int, folder: Path) -> dict[str, list[float]]:
+    """CPU seconds an image (visit, or row of the cache), in every round."""
+    host = default_host()
+    data = InMemory(load_dataset(host, DataRef("rooms", f"{size[0]}x{size[1]}"), "train"), 16)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        bindings = {task: bind(host, data, task) for task in TASKS}
+        backbone, trained = build(describe(name)).freeze(), build(describe(name))
+        runs: dict[str, Callable[[], object]] = {}
+        joint = joint_training(host, trained, data, size, bindings, folder)
+        runs["joint"] = stepping(joint)
+        other = joint_training(host, build(describe(name)), data, size, bindings, folder, True)
+        runs["MTI-Net"] = stepping(other)
+        source = Source(data, size, fixed_views(VIEWS))
+        images, _ = cache_images(Source(data, size, (IDENTITY,)), [], SilentProgress())
+        for task in ADDED:
+            [cached] = cache_tasks(backbone, "0" * 64, source, [bindings[task]], SilentProgress())
+            for kind, rows in (
+                ("cached", cached),
+                ("uncached", Uncached(cached, backbone, images)),
+            ):
+                head = new_head(host, backbone, bindings[task])
+                settings = TrainSettings(10**6, BATCH, 1e-2)
+                parts = list(range(len(data) - 1)), [len(data) - 1]
+                run = HeadTraining(
+                    bindings[task].task, head, rows, parts, settings, {}, folder / f"{task}-{kind}"
+                )
+                runs[f"{task}, {kind}"] = stepping(run)
+        few = InMemory(data, 4)
+        number = count(1)
+        runs["cache pass"] = lambda: cache_tasks(
+            backbone,
+            f"{next(number):064d}",
+            Source(few, size, fixed_views(VIEWS)),
+            [bindings["depth"]],
+            SilentProgress(),
+        )
+        found = timed(runs, rounds)
+    per = {"cache pass": len(few) * VIEWS}
+    return {run: [s / per.get(run, BATCH) for s in times] for run, times in found.items()}
+
+
+def timed(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of every run in every round but the first, which warms up."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            started = time.process_time()
+            run()
+            found[name].append(time.process_time() - started)
+    return {name: seconds[1:] for name, seconds in found.items()}
+
+
+def bind(host: Host, data: Dataset, name: str) -> Binding:
+    """A task and the classes of the data."""
+    spec = host.tasks.get(name)
+    labels = check_target(data, spec)
+    return Binding(make_task(host, spec, labels), labels)
+
+
+def new_head(host: Host, backbone: Backbone, binding: Binding) -> Head:
+    """As `medusa add-task` makes it."""
+    ref = complete_head_ref(host, binding.task.spec, None, {})
+    return make_head(host, ref, backbone.info, binding.task.out_channels)
+
+
+def joint_training(
+    host: Host,
+    backbone: Backbone,
+    data: Dataset,
+    size: Size,
+    bindings: dict[str, Binding],
+    folder: Path,
+    coupled: bool = False,
+) -> JointTraining:
+    """As `medusa train-backbone` trains them; or coupled by MTI-Net's decoder."""
+    source = Source(data, size, (IDENTITY,))
+    images, rows = cache_images(source, list(bindings.values()), SilentProgress())
+    tasks = {
+        name: JointTask(binding, None if coupled else new_head(host, backbone, binding), *found)
+        for (name, binding), found in zip(bindings.items(), rows, strict=True)
+    }
+    settings = TrainSettings(10**6, BATCH, 1e-3)
+    parts = list(range(len(data) - 1)), [len(data) - 1]
+    if not coupled:
+        return JointTraining(backbone, tasks, images, parts, settings, {}, folder / "joint")
+    decoder = MTINet(backbone.info, {n: b.task.out_channels for n, b in bindings.items()})
+    last = decoder.to(memory_format=torch.channels_last)
+    work = folder / "coupled"
+    return CoupledTraining(backbone, tasks, images, parts, settings, {}, work, decoder=last)
+
+
+def stepping(training: Training) -> Callable[[], object]:
+    """One step of a training."""
+    return training._step
+
+
+def row(task: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Ratios of one task, as medians over rounds and their quartiles."""
+
+    def ratios(above: Callable[[int], float], below: Callable[[int], float]) -> dict[str, Any]:
+        found = [above(i) / below(i) for i in range(len(seconds["joint"]))]
+        return {"median": median(found), "quartiles": spread(found)}
+
+    cached, uncached = seconds[f"{task}, cached"], seconds[f"{task}, uncached"]
+    joint, one_pass = seconds["joint"], seconds["cache pass"]
+
+    def schedule(visits: int, retrained: list[float]) -> dict[str, Any]:
+        return ratios(
+            lambda i: visits * retrained[i],
+            lambda i: IMAGES * VIEWS * one_pass[i] + visits * cached[i],
+        )
+
+    return {
+        "task": task,
+        "typical": schedule(IMAGES * EPOCHS, joint),
+        "typical_mtinet": schedule(IMAGES * EPOCHS, seconds["MTI-Net"]),
+        "default": schedule(DEFAULT_STEPS * BATCH, joint),
+        "without_pass": ratios(lambda i: joint[i], lambda i: cached[i]),
+        "epoch": ratios(lambda i: uncached[i], lambda i: cached[i]),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    seconds = {name: median(found) * 1e3 for name, found in result["seconds_an_image"].items()}
+    visits = result["images"] * result["epochs"]
+    lines = [
+        "# What adding a task costs",
+        "",
+        f"`{result['command']}`. Backbone `{result['backbone']}` at "
+        f"{result['size'][0]}×{result['size'][1]}, batch {result['batch']}, one thread, medians "
+        f"and quartiles over {result['rounds']} rounds in which all took turns. The joint model "
+        f"has {len(result['tasks'])} tasks. Milliseconds of CPU an image: joint step "
+        f"{seconds['joint']:.0f}, of MTI-Net's {seconds['MTI-Net']:.0f}, cache pass "
+        f"{seconds['cache pass']:.0f} a view.",
+        "",
+        f"Typical schedule: {result['images']} images, {result['epochs']} epochs, so {visits:,} "
+        f"image visits; the cache pass of {result['views']} views is part of the cost. Default "
+        f"schedule of `add-task`: {DEFAULT_STEPS} steps.",
+        "",
+        "| added task | head step, ms | joint retraining / adding, typical | MTI-Net's retraining "
+        "/ adding, typical | joint, default schedule | joint, the cache being there | epoch "
+        "without cache / with |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for found in result["rows"]:
+        cells = [
+            f"{found[key]['median']:.1f} ({found[key]['quartiles'][0]:.1f}"
+            f"–{found[key]['quartiles'][1]:.1f})"
+            for key in ("typical", "typical_mtinet", "default", "without_pass", "epoch")
+        ]
+        step = seconds[f"{found['task']}, cached"]
+        lines.append(f"| {found['task']} | {step:.1f} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The folder of cached features: where it lies, how large it may get, and what goes first.
+
+A file that is mapped by anybody is locked (shared) and stays. The others go when room is needed,
+those first that were not used for longest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO
+
+from medusa_core.errors import StoreError, UsageError
+from medusa_core.settings import folder_setting, read_settings
+
+try:
+    import fcntl
+except ImportError:  # Windows itself keeps mapped files from being deleted
+    fcntl = None  # type: ignore[assignment]
+
+LIMIT = "MEDUSA_CACHE_LIMIT"
+DEFAULT_LIMIT = 50 * 10**9
+PARTIAL = ".partial-"
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_ABANDONED = 60.0 if fcntl is not None else 24 * 3600.0
+"""Seconds without a write after which an unfinished file may be one of a process that was killed;
+whoever still writes it holds its lock, where there are locks."""
+
+
+def cache_folder() -> Path:
+    """Where features are kept: as the user has set, or `medusa` in the XDG cache folder."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder_setting("MEDUSA_CACHE", read_settings().cache, base / "medusa") / "features"
+
+
+def cache_limit() -> int:
+    """Bytes the cache may hold: `MEDUSA_CACHE_LIMIT`, such as `200GB`; 50 GB by default.
+
+    Raises:
+        UsageError: it is not a size.
+    """
+    text = os.environ.get(LIMIT)
+    if not text:
+        return DEFAULT_LIMIT
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGT]B)", text.strip().upper())
+    if match is None:
+        raise UsageError(f"{LIMIT}={text!r} is not a size.", hint=f"For example: {LIMIT}=200GB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def make_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> int:
+    """Delete old files until `needed` bytes fit below the limit and on the disk.
+
+    Args:
+        folder: the cache; it exists.
+        needed: bytes that are going to be written.
+        keep: files that are about to be used.
+
+    Returns:
+        Bytes that are free on the disk now.
+
+    Raises:
+        StoreError: they cannot fit. Says how much is needed and what to do; where that is plain
+            from the start, nothing was deleted.
+    """
+    remove_leftovers(folder)
+    check_room(folder, needed, keep)
+    sizes, old = _held(folder, keep)
+    limit, free, used = cache_limit(), free_space(folder), sum(sizes.values())
+    for path in old:
+        if needed <= free and used + needed <= limit:
+            break
+        if _remove_unused(path):
+            used -= sizes[path]
+            free += sizes[path]
+    _require(folder, needed, free, 0, used, limit)
+    return free
+
+
+def check_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> None:
+    """Refuse what `make_room` could not make room for, were no file in use by others.
+
+    Raises:
+        StoreError: as `make_room`.
+    """
+    sizes, old = _held(folder, keep)
+    removable = sum(sizes[path] for path in old)
+    _require(folder, needed, free_space(folder), removable, sum(sizes.values()), cache_limit())
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that are free where the folder is, or would be."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _held(folder: Path, keep: Collection[Path]) -> tuple[dict[Path, int], list[Path]]:
+    """Size of every file, and those that may go, oldest first."""
+    stats = {path: found for path in folder.glob("*") if (found := _stat(path)) is not None}
+    old = [path for path in stats if path not in keep and not path.name.startswith(PARTIAL)]
+    old.sort(key=lambda path: stats[path].st_mtime)
+    return {path: found.st_size for path, found in stats.items()}, old
+
+
+def _require(folder: Path, needed: int, free: int, removable: int, used: int, limit: int) -> None:
+    """Refuse work that would not fit."""
+    fewer = "use fewer --views or a smaller --size"
+    if needed > free + removable:
+        old = f", {shown_bytes(removable)} of old features can go" if removable else ""
+        raise StoreError(
+            f"{folder}: {shown_bytes(needed)} are needed, {shown_bytes(free)} are free{old}.",
+            hint=f"Put the cache elsewhere (MEDUSA_CACHE=DIR), or {fewer}.",
+        )
+    if used - removable + needed > limit:
+        taken = used - removable
+        more = f", and {shown_bytes(taken)} of it are in use" if taken else ""
+        raise StoreError(
+            f"{folder}: {shown_bytes(needed)} are needed, the cache may hold {shown_bytes(limit)}"
+            f"{more}.",
+            hint=f"Allow more ({LIMIT}={(taken + needed) // 10**9 + 1}GB), or {fewer}.",
+        )
+
+
+def shown_bytes(size: int) -> str:
+    """A number of bytes as people read it."""
+    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete unfinished files that nobody writes to any more: they may be large."""
+    for path in folder.glob(f"{PARTIAL}*"):
+        found = _stat(path)
+        if found is not None and time.time() - found.st_mtime > _ABANDONED:
+            _remove_unused(path)
+
+
+def lock(file: IO[bytes] | int, *, shared: bool) -> None:
+    """Mark a file as in use until its descriptor, and every copy of it, is closed.
+
+    Only what deletes files of the cache looks at that. File systems without locks are left alone.
+    """
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+
+
+def touch(path: Path) -> None:
+    """Note that a file was used now."""
+    with contextlib.suppress(OSError):  # a cache that may only be read
+        os.utime(path)
+
+
+def _remove_unused(path: Path) -> bool:
+    """Delete a file; False where somebody uses it, or it cannot be deleted."""
+    try:
+        with path.open("rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                return True
+        path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None for what is not a file, or not there any more."""
+    with contextlib.suppress(OSError):
+        if path.is_file() and not path.is_symlink():
+            return path.stat()
+    return None

@@ -1,0 +1,119 @@
+"""One pass over a data set that fills files of the feature cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+import numpy as np
+
+from medusa_core.api import Dataset, Sample
+from medusa_core.data.geometry import Size, View, view_image
+from medusa_core.engine.binding import Binding
+from medusa_core.engine.cache_files import File, Inputs, Source, compact
+from medusa_core.errors import DataError
+from medusa_core.plugin_host.importing import FAILURES
+from medusa_core.progress import Progress
+
+BATCH = 8
+PADDING = (124, 116, 104)
+"""RGB beside a picture that does not fill the canvas: the mean colour of ImageNet."""
+
+
+def fill(
+    source: Source,
+    inputs: Inputs,
+    bindings: Sequence[Binding],
+    missing: Sequence[File],
+    progress: Progress,
+) -> dict[int, BaseException]:
+    """One pass over the data set that writes whatever is missing.
+
+    Returns:
+        The number of each task whose target could not be had → why. None of its files is written.
+
+    Raises:
+        Exception: of the last task that was left, or of an image.
+    """
+    dataset, failed = source.dataset, dict[int, BaseException]()
+    views = sorted({file.view for file in missing})
+    wanted = {file.binding for file in missing if file.binding is not None}
+    progress.start(f"Caching {dataset.name} ({dataset.split})", len(dataset))
+    with ExitStack() as stack:
+        writers = {
+            (file.view, file.part, file.binding): stack.enter_context(file.writer())
+            for file in missing
+        }
+        waiting: dict[int, list[np.ndarray]] = {view: [] for view in views}
+        for index in range(len(dataset)):
+            sample = _load(dataset, index, bindings, wanted, failed)
+            for number in views:
+                view = source.views[number]
+                shown = view_image(sample.image, source.size, view, PADDING)
+                for task in sorted(wanted - failed.keys()):
+                    if (number, "target", task) not in writers:
+                        continue
+                    try:
+                        target, valid = _viewed(bindings[task], sample, shown, source.size, view)
+                    except FAILURES as err:
+                        _drop(failed, task, err, bindings)
+                        continue
+                    writers[number, "target", task].write(target)
+                    writers[number, "valid", task].write(valid)
+                if (number, "input", None) in writers:
+                    waiting[number].append(shown)
+            for number, images in waiting.items():
+                if images and (len(images) >= BATCH or index == len(dataset) - 1):
+                    for row in inputs.compute(images):
+                        writers[number, "input", None].write(row)
+                    images.clear()
+            progress.advance()
+    progress.finish()
+    return failed
+
+
+def _load(
+    dataset: Dataset,
+    index: int,
+    bindings: Sequence[Binding],
+    wanted: Iterable[int],
+    failed: dict[int, BaseException],
+) -> Sample:
+    """A sample with the targets of all tasks that have not failed; those that fail now are noted.
+
+    Raises:
+        DataError: its image cannot be read, or no task is left.
+    """
+
+    def names(tasks: Iterable[int]) -> list[str]:
+        chosen = [bindings[task] for task in tasks]
+        return sorted({b.task.spec.target_name for b in chosen if not b.from_image})
+
+    left = sorted(set(wanted) - failed.keys())
+    try:
+        return dataset.load(index, names(left))
+    except DataError:
+        dataset.load(index, [])  # raises if the image is to blame
+        for task in left:
+            try:
+                dataset.load(index, names([task]))
+            except DataError as err:
+                _drop(failed, task, err, bindings)
+        return dataset.load(index, names(set(left) - failed.keys()))
+
+
+def _drop(
+    failed: dict[int, BaseException], task: int, error: BaseException, bindings: Sequence[Binding]
+) -> None:
+    """Go on without a task, unless no other is left."""
+    if len(failed) + 1 == len(bindings):
+        raise error
+    failed[task] = error
+
+
+def _viewed(
+    binding: Binding, sample: Sample, shown: np.ndarray, size: Size, view: View
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a target and of its valid mask."""
+    target, valid = binding.viewed(sample, shown, size, view) or binding.missing(size)
+    return compact(target, binding), valid.astype(np.uint8)

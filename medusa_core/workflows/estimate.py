@@ -1,0 +1,176 @@
+"""`medusa estimate`: what a head would reach on this backbone, from a few samples, in seconds."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medusa_core.data.geometry import IDENTITY
+from medusa_core.engine import estimation
+from medusa_core.engine.binding import Binding
+from medusa_core.engine.datasets import Subset, selection_split
+from medusa_core.engine.estimation import Evidence
+from medusa_core.engine.feature_cache import CachedTask, Source, cache_tasks
+from medusa_core.engine.head_training import HeadTraining, score_head
+from medusa_core.engine.scores import Scores
+from medusa_core.engine.training import TrainSettings
+from medusa_core.errors import DataError
+from medusa_core.model.assembly import make_head
+from medusa_core.model.medusa_model import restore_backbone
+from medusa_core.plugin_host.host import Host, default_host
+from medusa_core.progress import Progress, SilentProgress
+from medusa_core.store.folder import ModelFolder
+from medusa_core.workflows import preparation
+from medusa_core.workflows.add_task import Plan, TrainOptions, make_plan
+
+IMAGES, SELECTION_IMAGES, STEPS = 48, 24, 96
+"""Of the second short training; the first has a quarter of its images and steps."""
+
+
+def estimate(
+    task: str,
+    *,
+    model: str | Path = "medusa-model",
+    data: Sequence[str] = (),
+    split: str = "train",
+    options: TrainOptions | None = None,
+    host: Host | None = None,
+    progress: Progress | None = None,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """Predict the score that `add_task` would report with the same arguments; train nothing for it.
+
+    Args:
+        task: name of an installed task.
+        model: a model folder.
+        data: as `--data`.
+        split: of the data set.
+        options: how the head would be trained.
+        host: None: the installed plugins.
+        progress: follows what is done.
+        **overrides: fields of `options` that differ from it.
+
+    Returns:
+        `estimate`, `low` and `high` of the primary metric on the selection split, how likely the
+        truth lies between (`level`), and the short trainings that this is `based_on`.
+
+    Raises:
+        DataError: the few samples have nothing to measure by. MedusaError: as `add_task`.
+    """
+    started = time.perf_counter()
+    host, progress = host or default_host(), progress or SilentProgress()
+    options = TrainOptions(**{**(vars(options) if options else {}), **overrides})
+    refs = preparation.parse_data(data)
+    preparation.require_bindings_used(refs, (task,))
+    plan = make_plan(host, task.rpartition(":")[2], task, refs, split, options, progress)
+    device = preparation.choose_device(options.device)
+    preparation.check_options(options.precision, device, None)
+    with ModelFolder.open(Path(model)) as folder:
+        record = folder.manifest.backbone
+        backbone = restore_backbone(record, folder.read_backbone()).to(device)
+    train, selection = selection_split(plan.dataset)
+    few, kept = spread(train, IMAGES), spread(selection, SELECTION_IMAGES)
+    source = Source(Subset(plan.dataset, [*few, *kept]), plan.size, (IDENTITY,))
+    binding = Binding(plan.task, plan.labels)
+    [cached] = cache_tasks(backbone, record.fingerprint, source, [binding], progress)
+    runs: list[dict[str, Any]] = []
+    for part in (estimation.STEP, 1):
+        images = spread(range(len(few)), max(1, len(few) // part))
+        steps = max(1, min(STEPS, plan.steps) // part)
+        parts = images, list(range(len(few), len(few) + len(kept)))
+        scores = _short(host, plan, backbone.info, cached, parts, steps, options, device, progress)
+        runs.append({"images": len(images), "steps": steps, "scores": scores})
+    ratios = (plan.steps / runs[1]["steps"], len(train) / len(few))
+    result = _estimated(plan, runs, ratios, len(selection))
+    return {
+        "schema_version": 1,
+        "task": task,
+        "head": plan.ref.model_dump(mode="json"),
+        "model": str(model),
+        "data": plan.dataset.name,
+        "images": len(train),
+        "steps": plan.steps,
+        "size": list(plan.size),
+        **result,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def spread(items: Sequence[int], count: int) -> list[int]:
+    """At most `count` of them, evenly spread."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def _short(
+    host: Host,
+    plan: Plan,
+    features: Any,
+    cached: CachedTask,
+    parts: tuple[list[int], list[int]],
+    steps: int,
+    options: TrainOptions,
+    device: str,
+    progress: Progress,
+) -> Scores:
+    """Scores of a short training's last weights, image by image."""
+    settings = TrainSettings(
+        steps, options.batch, options.lr, options.seed, evaluations=1, precision=options.precision
+    )
+    with tempfile.TemporaryDirectory() as work, torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        head = make_head(host, plan.ref, features, plan.task.out_channels)
+        run = HeadTraining(plan.task, head, cached, parts, settings, {}, Path(work), device)
+        run.run(progress, f"A short training on {len(parts[0])} images")
+    return score_head(plan.task, head, cached, parts[1], options.batch, torch.device(device))
+
+
+def _estimated(
+    plan: Plan, runs: Sequence[dict[str, Any]], ratios: tuple[float, float], selection: int
+) -> dict[str, Any]:
+    metric = plan.task.spec.primary_metric
+    values = [run["scores"].figures()[metric.name] for run in runs]
+    if not all(math.isfinite(value) for value in values):
+        raise DataError(
+            f"{plan.dataset.name}: {metric.name} of {plan.name} cannot be measured on "
+            f"{len(runs[1]['scores'])} images.",
+            hint="Too few of them have the target. Train it: medusa add-task",
+        )
+    if not estimation.fits_scale(metric, *values):
+        raise DataError(
+            f"{metric.name} of {plan.name} is {values[1]:.4g}: only errors and shares (0 to 1) can "
+            "be extrapolated.",
+            hint="Train it: medusa add-task",
+        )
+    first, second = (estimation.to_scale(metric, value) for value in values)
+    evidence = Evidence(
+        first,
+        second,
+        estimation.standard_error(runs[1]["scores"], metric, selection),
+        *(max(0.0, math.log(ratio, estimation.STEP)) for ratio in ratios),
+    )
+    middle, width = estimation.extrapolate(evidence)
+    ends = sorted(estimation.from_scale(metric, middle + way * width) for way in (-1, 1))
+    return {
+        "metric": metric.name,
+        "unit": metric.unit,
+        "higher_is_better": metric.higher_is_better,
+        "estimate": estimation.from_scale(metric, middle),
+        "low": ends[0],
+        "high": ends[1],
+        "level": estimation.LEVEL,
+        "based_on": {
+            "selection_images": len(runs[1]["scores"]),
+            "trainings": [
+                {"images": run["images"], "steps": run["steps"], "score": value}
+                for run, value in zip(runs, values, strict=True)
+            ],
+            "evidence": vars(evidence),
+        },
+    }

@@ -1,0 +1,333 @@
+"""Heads trained one after the other on one backbone, from one cache, each committed on its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from medusa_core.backbones.timm_backbone import Backbone
+from medusa_core.data.geometry import fixed_views
+from medusa_core.engine.binding import Binding
+from medusa_core.engine.cache_folder import cache_folder, cache_limit, check_room, free_space
+from medusa_core.engine.datasets import DataRef, selection_split
+from medusa_core.engine.feature_cache import CachedTask, Source, cache_each, cache_sizes
+from medusa_core.engine.head_training import HeadTraining
+from medusa_core.engine.report import training_report
+from medusa_core.engine.training import Outcome, TrainSettings
+from medusa_core.engine.training_log import json_lines
+from medusa_core.errors import MedusaError, NameTakenError, StoreError, TrainingError, UsageError
+from medusa_core.heads.base import Head
+from medusa_core.model import probe
+from medusa_core.model.assembly import added, make_head
+from medusa_core.plugin_host.host import Host
+from medusa_core.plugin_host.importing import FAILURES, describe
+from medusa_core.progress import Progress
+from medusa_core.store import commit
+from medusa_core.store.commit import NewHead
+from medusa_core.store.layout import Layout
+from medusa_core.store.manifest import BackboneRecord
+from medusa_core.store.transaction import training
+from medusa_core.workflows import preparation
+
+if TYPE_CHECKING:
+    from medusa_core.workflows.add_task import Plan, TrainOptions
+
+PATIENT_EVALUATIONS = 20
+"""Evaluations of a training that may stop early: as often as it can."""
+
+
+@dataclass
+class HeadRun:
+    """What the heads of one command have in common.
+
+    backbone: on `device`. existing: names of heads that were there before. cached: features and
+        targets that are ready, by head; or why not.
+    """
+
+    host: Host
+    model: Path
+    backbone: Backbone
+    record: BackboneRecord
+    options: TrainOptions
+    device: str
+    progress: Progress
+    split: str = "train"
+    refs: Sequence[DataRef] = ()
+    replace: bool = False
+    existing: Collection[str] = ()
+    cached: dict[str, CachedTask | BaseException] = field(default_factory=dict)
+
+    def add(self, plans: Sequence[Plan]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Train and commit head after head. Several of them are independent of each other.
+
+        Returns:
+            What was added, by head; and of the others, what is wrong (`error`, `hint`).
+
+        Raises:
+            MedusaError: of the only head; or it concerns all of them (a usage error).
+        """
+        done, failed = {}, {}
+        features = probe.probe_features(self.backbone)
+        self.backbone.to(self.device)
+        for plan in plans:
+            try:
+                done[plan.name] = self._add(plan, plans, features)
+            except FAILURES as err:
+                wrong_usage = isinstance(err, UsageError) and not isinstance(err, NameTakenError)
+                if len(plans) == 1 or wrong_usage:
+                    raise
+                known = err if isinstance(err, MedusaError) else MedusaError(describe(err))
+                failed[plan.name] = {"error": known.message, "hint": known.hint}
+                self.progress.message(f"{plan.name} is not added: {known.message}")
+            self.cached.pop(plan.name, None)  # its files may be deleted now
+        return done, failed
+
+    def describe(self, plan: Plan) -> dict[str, Any]:
+        """What would be trained, and how."""
+        return {
+            "task": plan.task.spec.name,
+            "head": plan.ref.model_dump(mode="json"),
+            "data": plan.dataset.name,
+            "images": len(plan.dataset),
+            "size": list(plan.size),
+            "steps": plan.steps,
+            "classes": len(plan.labels.names) if plan.labels else None,
+            "skipped": preparation.shown_skipped(plan.skipped),
+        }
+
+    def needed_room(self, plans: Sequence[Plan]) -> dict[str, Any]:
+        """Bytes that would be written to the cache, free on its disk, and its limit.
+
+        Raises:
+            StoreError: they would not fit.
+        """
+        missing: dict[Path, int] = {}
+        for plan in plans:
+            _, source, bindings = self._group(plan, plans)
+            files = cache_sizes(self.backbone, self.record.fingerprint, source, bindings)
+            check_room(
+                cache_folder(),
+                sum(size for path, size in files.items() if not path.exists()),
+                files,
+            )
+            missing |= {path: size for path, size in files.items() if not path.exists()}
+        free = free_space(cache_folder())
+        return {
+            "folder": str(cache_folder()),
+            "bytes": sum(missing.values()),
+            "free": free,
+            "limit": cache_limit(),
+        }
+
+    def cache(self, plan: Plan, plans: Sequence[Plan]) -> CachedTask:
+        """Features and targets of a head; together with those that share its features.
+
+        Raises:
+            DataError: its target cannot be read. StoreError: there is no room.
+        """
+        if plan.name not in self.cached:
+            group, source, bindings = self._group(plan, plans)
+            names = [one.name for one in group]
+            try:
+                found = cache_each(
+                    self.backbone, self.record.fingerprint, source, bindings, self.progress
+                )
+            except FAILURES as err:
+                self.cached |= dict.fromkeys(names, err)
+                raise
+            self.cached |= dict(zip(names, found, strict=True))
+        cached = self.cached[plan.name]
+        if isinstance(cached, BaseException):
+            raise cached
+        return cached
+
+    def _group(self, plan: Plan, plans: Sequence[Plan]) -> tuple[list[Plan], Source, list[Binding]]:
+        """The plans that are cached in one pass with this one: same images, size and views."""
+
+        def key(one: Plan) -> object:
+            return one.dataset.digest, one.size, _views(one, self.options)
+
+        group = [one for one in plans if key(one) == key(plan)]
+        source = Source(plan.dataset, plan.size, _views(plan, self.options))
+        return group, source, [Binding(one.task, one.labels) for one in group]
+
+    def _add(self, plan: Plan, plans: Sequence[Plan], features: list[Tensor]) -> dict[str, Any]:
+        parts = selection_split(plan.dataset)
+        with training(self.model, plan.name):
+            cached = self.cache(plan, plans)
+            started = time.perf_counter()
+            head, outcome, batch = self.train(plan, cached, parts)
+            seconds = time.perf_counter() - started
+            committed = preparation.new_head(
+                self.host,
+                plan.task,
+                plan.ref,
+                head,
+                self.backbone,
+                self.record.fingerprint,
+                features,
+                plan.size,
+                outcome,
+                self._provenance(plan, parts, outcome, batch),
+                plan.head_owner,
+            )
+            self._commit(plan.name, committed)
+        self.host.tell(added(self.model, plan.name, committed.manifest, plan.name in self.existing))
+        log = json_lines(outcome.log)
+        layout, manifest = Layout(self.model), committed.manifest
+        return {
+            **self.describe(plan),
+            "batch": batch,
+            "metrics": manifest.metrics,
+            "primary": plan.task.spec.primary_metric.name,
+            "unit": plan.task.spec.primary_metric.unit,
+            "stopped_at": outcome.stopped_at,
+            "params": manifest.params,
+            "gmacs": manifest.gmacs,
+            "share_of_backbone": manifest.gmacs / self.record.gmacs,
+            "cpu_seconds": round(outcome.cpu_seconds, 1),
+            "seconds": round(seconds, 1),
+            "report": self._report(plan, head, cached, parts[1], outcome),
+            "log": preparation.write_report(layout.log(plan.name), log, self.progress),
+        }
+
+    def train(
+        self, plan: Plan, cached: CachedTask, parts: tuple[list[int], list[int]]
+    ) -> tuple[Head, Outcome, int]:
+        """The trained head, how it went, and the batch size that fitted into memory.
+
+        Raises:
+            TrainingError: it diverged, or ran out of memory; then the batch size is named.
+        """
+        batch = self.options.batch
+        while True:
+            try:
+                return *self._train(plan, cached, parts, batch), batch
+            except FAILURES as err:
+                if not _out_of_memory(err):
+                    raise
+                smaller = max(1, batch // 2)
+                if batch == smaller or not self.options.smaller_batches:
+                    raise TrainingError(
+                        f"Training {plan.name}: out of memory with --batch {batch} at "
+                        f"{plan.size[0]}x{plan.size[1]}.",
+                        hint=f"Try --batch {smaller}, --batch auto, or a smaller --size.",
+                    ) from err
+                self.progress.message(
+                    f"Training {plan.name}: out of memory with --batch {batch}; starting again "
+                    f"with {smaller}."
+                )
+                batch = smaller
+
+    def _train(
+        self, plan: Plan, cached: CachedTask, parts: tuple[list[int], list[int]], batch: int
+    ) -> tuple[Head, Outcome]:
+        options, progress = self.options, self.progress
+        settings = TrainSettings(
+            plan.steps,
+            batch,
+            options.lr,
+            options.seed,
+            precision=options.precision,
+            **_patience(options.patience),
+        )
+        identity = {
+            "task": plan.task.spec.name,
+            "head": plan.ref.model_dump(mode="json"),
+            "data": plan.dataset.digest,
+            "size": list(plan.size),
+            "views": options.views,
+            "backbone": self.record.fingerprint,
+        }
+        work = commit.work_dir(self.model, plan.name)
+        with torch.random.fork_rng():
+            torch.manual_seed(options.seed)
+            head = make_head(
+                self.host, plan.ref, self.backbone.info, plan.task.out_channels, plan.head_owner
+            )
+            run = HeadTraining(
+                plan.task, head, cached, parts, settings, identity, work, self.device
+            )
+            preparation.resume(run, options.resume, plan.name, progress)
+            board = Path(options.tensorboard) / plan.name if options.tensorboard else None
+            log = preparation.training_log(run, board, progress)
+            outcome = run.run(progress, f"Training {plan.name}", log)
+        return head, outcome
+
+    def _provenance(
+        self, plan: Plan, parts: tuple[list[int], list[int]], outcome: Outcome, batch: int
+    ) -> dict[str, Any]:
+        options, stopped = self.options, outcome.stopped_at
+        return {
+            "data": [str(ref) for ref in self.refs],
+            "dataset": plan.dataset.name,
+            "dataset_digest": plan.dataset.digest,
+            "split": self.split,
+            "images": len(parts[0]),
+            "selection_images": len(parts[1]),
+            "steps": plan.steps,
+            **({"stopped_at": stopped, "patience": options.patience} if stopped else {}),
+            "batch": batch,
+            "lr": options.lr,
+            "seed": options.seed,
+            "views": options.views,
+            "precision": options.precision,
+            **({"skipped": preparation.shown_skipped(plan.skipped)} if plan.skipped else {}),
+        }
+
+    def _commit(self, name: str, head: NewHead) -> None:
+        """Commit a trained head. Where that fails, its training is kept, and the error says so."""
+        fingerprint = self.record.fingerprint
+        try:
+            commit.commit_head(
+                self.model, name, head, replace=self.replace, expect_fingerprint=fingerprint
+            )
+        except NameTakenError as err:
+            err.hint = (
+                "It was added meanwhile. The finished training is kept, --resume takes it up: "
+                f"together with --replace, or after medusa rename-head {name} OTHER."
+            )
+            raise
+        except StoreError as err:
+            err.hint = f"{err.hint or ''} The finished training is kept: add --resume.".strip()
+            raise
+
+    def _report(
+        self, plan: Plan, head: Head, cached: CachedTask, selection: list[int], outcome: Outcome
+    ) -> str | None:
+        """Write the training report; the head is committed, whatever a plugin's drawing does."""
+        try:
+            png = training_report(plan.name, plan.task, head, cached, selection, outcome)
+        except FAILURES as err:
+            self.progress.message(f"No report of {plan.name}: {describe(err)}.")
+            return None
+        return preparation.write_report(Layout(self.model).report(plan.name), png, self.progress)
+
+
+def _views(plan: Plan, options: TrainOptions) -> Any:
+    views = fixed_views(options.views)
+    if plan.task.spec.target.zoom == "invalid":  # a part of a picture would teach nothing
+        views = tuple(view for view in views if view.zoom == 1)
+    return views
+
+
+def _patience(patience: int | None) -> dict[str, Any]:
+    if patience is None:
+        return {}
+    return {"patience": patience, "evaluations": PATIENT_EVALUATIONS}
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Torch has a class of its own on GPUs, and a plain RuntimeError on CPUs."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and (
+        "not enough memory" in said or "can't allocate memory" in said
+    )

@@ -1,0 +1,242 @@
+"""Several heads from one cache, trainings that stop early or run out of memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import medusa_core
+from medusa_core.cli import main
+from medusa_core.engine.head_training import HeadTraining
+from medusa_core.errors import DataError, StoreError, TrainingError
+from medusa_core.store.folder import ModelFolder
+
+TINY = {"width": 4, "fused_width": 8}
+QUICK = {"settings": TINY, "steps": 3, "batch": 2, "limit": 6, "size": (64, 64), "views": 2}
+ROOMS = ["rooms:64x64"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+def weights(model: Path) -> dict[str, str]:
+    with ModelFolder.open(model) as folder:
+        return {n: hashlib.sha256(folder.read_head_bytes(n)).hexdigest() for n in folder.heads}
+
+
+def test_heads_added_together_are_those_added_apart(make_model, own_cache, monkeypatch):
+    """Bit for bit, and with one pass over the images instead of three."""
+    from medusa_core.engine import cache_pass
+
+    names, passes = ["depth", "normals", "edges"], []
+    real = cache_pass.fill
+    monkeypatch.setattr(
+        "medusa_core.engine.feature_cache.fill", lambda *args: passes.append(1) or real(*args)
+    )
+    together = make_model(folder="together")
+    done = medusa_core.add_task(names, model=together, data=ROOMS, **QUICK)
+    assert list(done["heads"]) == names
+    assert done["failed"] == {}
+    assert passes == [1]
+    for file in own_cache.iterdir():
+        file.unlink()
+    apart = make_model(folder="apart")
+    for name in reversed(names):
+        medusa_core.add_task(name, model=apart, data=ROOMS, **QUICK)
+    assert weights(together) == weights(apart)
+    assert len(weights(apart)) == 3
+
+
+def break_depth(monkeypatch, how):
+    losses = HeadTraining.losses
+
+    def diverging(self):
+        found = losses(self)
+        if self.task.spec.name == "depth":
+            return {name: loss * float("nan") for name, loss in found.items()}
+        return found
+
+    def crashing(self):
+        if self.task.spec.name == "depth":
+            raise ZeroDivisionError("a plugin's own mistake")
+        return losses(self)
+
+    if how in ("diverges", "crashes"):
+        changed = {"diverges": diverging, "crashes": crashing}[how]
+        monkeypatch.setattr(HeadTraining, "losses", changed)
+    else:
+        from medusa_tasks.datasets.rooms.dataset import Rooms
+
+        load = Rooms.load
+
+        def torn(self, index, targets=None):
+            if "depth" in (targets or ()):
+                raise DataError("depth is torn")
+            return load(self, index, targets)
+
+        monkeypatch.setattr(Rooms, "load", torn)
+
+
+@pytest.mark.parametrize("how", ["diverges", "crashes", "torn target"])
+def test_one_that_fails_is_not_in_the_way_of_the_others(make_model, monkeypatch, how):
+    whole = make_model(folder="whole")
+    medusa_core.add_task(["normals", "edges"], model=whole, data=ROOMS, **QUICK)
+    model = make_model()
+    break_depth(monkeypatch, how)
+    done = medusa_core.add_task(["normals", "depth", "edges"], model=model, data=ROOMS, **QUICK)
+    assert list(done["heads"]) == ["normals", "edges"]
+    said = {"diverges": "diverged", "crashes": "own mistake", "torn target": "torn"}[how]
+    assert said in done["failed"]["depth"]["error"]
+    assert weights(model) == weights(whole)
+    with pytest.raises((TrainingError, ZeroDivisionError, DataError), match=said):
+        medusa_core.add_task("depth", model=model, data=ROOMS, **QUICK)
+
+
+def test_dry_run_tells_the_room_and_refuses_what_has_none(make_model, own_cache, monkeypatch):
+    model, names = make_model(), ["depth", "normals"]
+    planned = medusa_core.add_task(names, model=model, data=ROOMS, dry_run=True, **QUICK)
+    assert list(planned["heads"]) == names
+    assert not own_cache.exists()
+    medusa_core.add_task(names, model=model, data=ROOMS, **QUICK)
+    written = sum(path.stat().st_size for path in own_cache.iterdir())
+    assert planned["cache"]["bytes"] <= written < planned["cache"]["bytes"] + 100_000
+    again = medusa_core.add_task(
+        names, model=model, data=ROOMS, dry_run=True, replace=True, **QUICK
+    )
+    assert again["cache"]["bytes"] == 0
+    monkeypatch.setenv("MEDUSA_CACHE_LIMIT", "1KB")
+    with pytest.raises(StoreError, match="the cache may hold"):
+        medusa_core.add_task("edges", model=model, data=ROOMS, dry_run=True, **QUICK)
+
+
+def scores(values, monkeypatch):
+    """Evaluations that come out as these."""
+    left = iter(values)
+    monkeypatch.setattr(HeadTraining, "figures", lambda self: {"rmse": next(left), "absrel": 0.0})
+
+
+OPTIONS = {**QUICK, "steps": 20, "patience": 2}
+
+
+def test_patience_ends_a_training_and_the_best_weights_are_kept(make_model, monkeypatch):
+    model = make_model()
+    with monkeypatch.context() as patch:
+        scores([5.0, 4.0, 3.0, 3.5, 3.0, 1.0], patch)
+        done = medusa_core.add_task("depth", model=model, data=ROOMS, **OPTIONS)["heads"]["depth"]
+    assert done["stopped_at"] == 5
+    assert done["metrics"]["rmse"] == 3.0
+    with ModelFolder.open(model) as folder:
+        provenance = folder.heads["depth"].provenance
+    assert (provenance["stopped_at"], provenance["best_step"], provenance["patience"]) == (5, 3, 2)
+
+
+def test_patience_that_lasts_changes_nothing(make_model, monkeypatch):
+    scores(map(float, range(200, 0, -1)), monkeypatch)
+    ends = {}
+    for patience in (1, 30):
+        model = make_model(folder=str(patience))
+        options = {**OPTIONS, "patience": patience}
+        done = medusa_core.add_task("depth", model=model, data=ROOMS, **options)
+        assert done["heads"]["depth"]["stopped_at"] is None
+        ends[patience] = weights(model)
+    assert ends[1] == ends[30]
+
+
+def test_a_resumed_training_stops_where_the_uninterrupted_one_does(make_model, monkeypatch):
+    straight, resumed = make_model(folder="straight"), make_model(folder="resumed")
+    values = [5.0, 4.0, 3.0, 3.5, 3.0, 1.0]
+    with monkeypatch.context() as patch:
+        scores(values, patch)
+        medusa_core.add_task("depth", model=straight, data=ROOMS, **OPTIONS)
+    real = HeadTraining.losses
+
+    def pressed(self):
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        scores(values, patch)
+        patch.setattr(HeadTraining, "losses", pressed)
+        patch.setattr("medusa_core.engine.training.SAVE_SECONDS", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            medusa_core.add_task("depth", model=resumed, data=ROOMS, **OPTIONS)
+        patch.setattr(HeadTraining, "losses", real)
+        done = medusa_core.add_task("depth", model=resumed, data=ROOMS, resume=True, **OPTIONS)
+    assert done["heads"]["depth"]["stopped_at"] == 5
+    assert weights(straight) == weights(resumed)
+
+
+def short_of_memory(monkeypatch, fits: int, error: type[Exception]):
+    real = HeadTraining.losses
+
+    def losses(self):
+        if self.settings.batch > fits:
+            raise error("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return real(self)
+
+    monkeypatch.setattr(HeadTraining, "losses", losses)
+
+
+ERRORS = [MemoryError, RuntimeError, torch.OutOfMemoryError]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_out_of_memory_names_the_batch(make_model, monkeypatch, error):
+    short_of_memory(monkeypatch, 2, error)
+    options = {**QUICK, "batch": 6}
+    with pytest.raises(TrainingError, match=r"out of memory with --batch 6 at 64x64") as caught:
+        medusa_core.add_task("depth", model=make_model(), data=ROOMS, **options)
+    assert "--batch 3" in caught.value.hint
+    assert "--batch auto" in caught.value.hint
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_smaller_batches_are_tried_where_that_is_wanted(make_model, monkeypatch, error):
+    small = make_model(folder="small")
+    medusa_core.add_task("depth", model=small, data=ROOMS, **{**QUICK, "batch": 2})
+    short_of_memory(monkeypatch, 2, error)
+    model, options = make_model(), {**QUICK, "batch": 8, "smaller_batches": True}
+    done = medusa_core.add_task("depth", model=model, data=ROOMS, **options)
+    assert done["heads"]["depth"]["batch"] == 2
+    assert weights(model) == weights(small)
+
+
+LINE = ["--data", ROOMS[0], "--limit", "6", "--size", "64x64", "--steps", "3", "--views", "2"]
+LINE += ["--set", "head.width=4", "--set", "head.fused_width=8"]
+
+
+def test_the_command_reports_what_failed_beside_what_was_added(make_model, monkeypatch, capsys):
+    model = make_model()
+    break_depth(monkeypatch, "crashes")
+    line = ["add-task", "depth,edges", "-m", str(model), *LINE, "--batch", "2"]
+    assert main([*line, "--json"]) == 1
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert list(document["heads"]) == ["edges"]
+    assert "own mistake" in document["failed"]["depth"]["error"]
+    assert "Error: Not added: depth: ZeroDivisionError" in captured.err
+    assert main([*line, "--replace"]) == 1
+    shown = capsys.readouterr().out
+    assert "Next: medusa eval --tasks edges" in shown
+
+
+def test_the_command_shrinks_batches_and_tells_the_room(make_model, monkeypatch, capsys):
+    model = make_model()
+    line = ["add-task", "depth,edges", "-m", str(model), *LINE, "--batch", "auto"]
+    assert main(["--quiet", *line, "--dry-run"]) == 0
+    assert "Features to be cached: " in capsys.readouterr().out
+    short_of_memory(monkeypatch, 2, MemoryError)
+    assert main([*line, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert [head["batch"] for head in json.loads(captured.out)["heads"].values()] == [2, 2]
+    assert "out of memory with --batch 8; starting again with 4" in captured.err
+    assert main([*line[:-1], "none"]) == 2
+    assert "neither a positive number nor auto" in capsys.readouterr().err
