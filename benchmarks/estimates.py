@@ -134,29 +134,36 @@ def measure(case: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def judge(known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Constants fitted to all cases, and how they do on cases they were not fitted to."""
-    groups = sorted({(case["backbone"], case["data"]) for case in known})
-    rows = []
-    for group in groups:
-        own = [case for case in known if (case["backbone"], case["data"]) == group]
-        rest = [case for case in known if case not in own]
-        growth, spread = fit(rest or known)
-        for case in own:
-            middle, width = extrapolate(Evidence(**case["evidence"]), growth, spread)
-            rows.append({"case": key_of(case), "error": position(case) - middle, "width": width})
+    rows = left_out(known, ("backbone", "data"))
     growth, spread = fit(known)
-    inside = [abs(row["error"]) <= row["width"] for row in rows]
     without = [position(case) - case["evidence"]["second"] for case in known]
     return {
         "growth": growth,
         "spread": spread,
         "level": estimation.LEVEL,
-        "inside": sum(inside),
-        "cases_judged": len(inside),
+        "inside": inside(rows),
+        "inside_other_tasks": inside(left_out(known, ("task",))),
+        "cases_judged": len(rows),
         "rms_error": float(np.sqrt(np.mean([row["error"] ** 2 for row in rows]))),
         "rms_error_of_the_short_training": float(np.sqrt(np.mean(np.square(without)))),
         "median_width": float(np.median([row["width"] for row in rows])),
         "rows": rows,
     }
+
+
+def left_out(known: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Error and half-width of every case, by constants fitted to those that differ in `names`."""
+    rows = []
+    for case in known:
+        rest = [other for other in known if any(other[n] != case[n] for n in names)]
+        middle, width = extrapolate(Evidence(**case["evidence"]), *fit(rest or known))
+        rows.append({"case": key_of(case), "error": position(case) - middle, "width": width})
+    return rows
+
+
+def inside(rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many truths lie within the error bar."""
+    return sum(abs(row["error"]) <= row["width"] for row in rows)
 
 
 def fit(known: Sequence[Mapping[str, Any]]) -> tuple[float, tuple[float, float, float]]:
@@ -196,8 +203,9 @@ def table(result: Mapping[str, Any]) -> str:
         "",
         f"`{result['command']}`. {result['inside']} of {result['cases_judged']} truths fell inside "
         f"error bars of {result['level']:.0%}, by constants fitted without the cases of the same "
-        "backbone and data. RMS error on the even scale (log-odds, or logarithms of errors: 0.1 is "
-        f"10 % of an error) {result['rms_error']:.2f}; the score of the second short training "
+        "backbone and data; without the cases of the same task, "
+        f"{result['inside_other_tasks']}. RMS error on the even scale (log-odds, or logarithms of "
+        f"errors: 0.1 is 10 % of an error) {result['rms_error']:.2f}; the score of the second short training "
         f"taken as the estimate would have {result['rms_error_of_the_short_training']:.2f}. "
         f"Median half-width {result['median_width']:.2f}.",
         "",
@@ -215,12 +223,12 @@ def table(result: Mapping[str, Any]) -> str:
         first, second = (
             estimation.from_scale(metric, case["evidence"][name]) for name in ("first", "second")
         )
-        inside = "yes" if abs(row["error"]) <= row["width"] else "**no**"
+        hit = "yes" if inside([row]) else "**no**"
         lines.append(
             f"| {case['backbone']} | {case['data']} | {case['task']} | {case['limit']}, "
             f"{case['steps']} | {case['metric']} | {first:.3g}, {second:.3g} | "
             f"{estimation.from_scale(metric, middle):.3g} ({ends[0]:.3g}–{ends[1]:.3g}) | "
-            f"{case['truth']:.3g} | {inside} | {case['estimate_seconds']:.0f}, "
+            f"{case['truth']:.3g} | {hit} | {case['estimate_seconds']:.0f}, "
             f"{case['training_seconds']:.0f} |"
         )
     return "\n".join(lines) + "\n"
