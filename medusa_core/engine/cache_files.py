@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from medusa_core.api import Dataset
 from medusa_core.data.geometry import Size, View
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder
-from medusa_core.engine.row_file import RowWriter, read_rows
+from medusa_core.engine.row_file import RowWriter, file_size, read_rows
 from medusa_core.errors import StoreError
 
 CACHE_VERSION = 2
@@ -101,8 +100,8 @@ class File:
 
     @property
     def size(self) -> int:
-        """Bytes of the rows."""
-        return self.count * math.prod(self.shape) * self.dtype.itemsize
+        """Bytes of the file."""
+        return file_size((self.count, *self.shape), self.dtype, self._about())
 
     def open(self) -> np.ndarray | None:
         """The rows; None where there are none, or not those that the name promises."""
@@ -118,8 +117,10 @@ class File:
 
     def writer(self) -> RowWriter:
         """Writes the file anew."""
-        about = {"identity": self.identity}
-        return RowWriter(self.path, self.count, self.shape, self.dtype, about)
+        return RowWriter(self.path, self.count, self.shape, self.dtype, self._about())
+
+    def _about(self) -> dict[str, str]:
+        return {"identity": self.identity}
 
 
 def files_of(source: Source, inputs: Inputs, bindings: Sequence[Binding]) -> list[File]:

@@ -120,6 +120,12 @@ def _reported(path: Path) -> Iterator[None]:
         ) from err
 
 
+def file_size(shape: tuple[int, ...], dtype: np.dtype, metadata: Mapping[str, str]) -> int:
+    """Bytes of a whole file, its header included."""
+    size = math.prod(shape) * dtype.itemsize
+    return len(_header(shape, dtype, size, metadata)) + size
+
+
 def _header(
     shape: tuple[int, ...], dtype: np.dtype, size: int, metadata: Mapping[str, str]
 ) -> bytes:

@@ -14,6 +14,7 @@ from medusa_core.cli import _options as options
 @options.data_option
 @options.tasks_option
 @options.training_options
+@options.batch_option
 @options.json_option
 @options.yes_option
 def show(**values):
