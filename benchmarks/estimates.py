@@ -198,6 +198,7 @@ def position(case: Mapping[str, Any]) -> float:
 def table(result: Mapping[str, Any]) -> str:
     """The results as Markdown."""
     judged = {tuple(row["case"]): row for row in result["rows"]}
+    without = result["rms_error_of_the_short_training"]
     lines = [
         "# Estimates against the truth",
         "",
@@ -205,9 +206,8 @@ def table(result: Mapping[str, Any]) -> str:
         f"error bars of {result['level']:.0%}, by constants fitted without the cases of the same "
         "backbone and data; without the cases of the same task, "
         f"{result['inside_other_tasks']}. RMS error on the even scale (log-odds, or logarithms of "
-        f"errors: 0.1 is 10 % of an error) {result['rms_error']:.2f}; the score of the second "
-        "short training taken as the estimate would have "
-        f"{result['rms_error_of_the_short_training']:.2f}. "
+        f"errors: 0.1 is 10 % of an error) {result['rms_error']:.2f}; with the score of the second "
+        f"short training taken as the estimate, {without:.2f}. "
         f"Median half-width {result['median_width']:.2f}.",
         "",
         f"Fitted to all cases: growth {result['growth']}, spread {result['spread']}.",

@@ -70,9 +70,11 @@ class HeadRun:
             What was added, by head; and of the others, what is wrong (`error`, `hint`).
 
         Raises:
-            MedusaError: of the only head; or it concerns all of them (a usage error).
+            MedusaError: of the only head; or it concerns all of them: a usage error, or a cache
+                that could not hold what one of them needs.
         """
         done, failed = {}, {}
+        self.needed_room(plans)  # of all, before any work
         features = probe.probe_features(self.backbone)
         self.backbone.to(self.device)
         for plan in plans:

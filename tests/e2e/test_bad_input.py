@@ -406,7 +406,7 @@ def test_a_full_disk_is_noticed_before_features_are_computed(
     assert done.code == FAILED
     assert "are needed, 0.0 MB are free" in done.error
     assert "MEDUSA_CACHE" in done.hint
-    assert os.listdir(tmp_path / "cache" / "features") == []
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("line", [ADD, ("rename-head", "depth", "d")])

@@ -240,3 +240,20 @@ def test_the_command_shrinks_batches_and_tells_the_room(make_model, monkeypatch,
     assert "out of memory with --batch 8; starting again with 4" in captured.err
     assert main([*line[:-1], "none"]) == 2
     assert "neither a positive number nor auto" in capsys.readouterr().err
+
+
+def test_room_for_all_is_asked_for_before_any_work(make_model, monkeypatch, own_cache):
+    """The second task has a larger data set, which cannot fit; the first would."""
+    model, data = make_model(), ["depth=rooms:64x64", "edges=rooms:128x128"]
+    options = {name: value for name, value in QUICK.items() if name != "size"}
+    needed = [
+        medusa_core.add_task(task, model=model, data=[bound], dry_run=True, **options)
+        for task, bound in zip(("depth", "edges"), data, strict=True)
+    ]
+    small, large = (plan["cache"]["bytes"] for plan in needed)
+    assert small < large
+    monkeypatch.setenv("MEDUSA_CACHE_LIMIT", f"{(small + large) / 2e9:.9f}GB")
+    with pytest.raises(StoreError, match="the cache may hold"):
+        medusa_core.add_task(["depth", "edges"], model=model, data=data, **options)
+    assert weights(model) == {}
+    assert not own_cache.exists()
