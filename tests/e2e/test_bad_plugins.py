@@ -117,6 +117,7 @@ def heavy(medusa: Medusa, model: Path, photo: Path) -> tuple[list[Any], list[lis
         medusa.json("add-task", "edges", "-m", model, *ROOMS, *SHORT, "--dry-run"),
         medusa.json("init", "other", "--backbone", "test_resnet", "--from-scratch"),
     ]
+    done[3][0]["cache"].pop("free")  # of the disk, which others write to
     return [document for document, _ in done], [rows for _, rows in done]
 
 
