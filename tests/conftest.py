@@ -17,14 +17,8 @@ from medusa_core.plugin_host import default_host
 from medusa_core.plugin_host.host import Host
 from medusa_core.store.commit import NewHead, commit_head, create
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner, Probe
+from medusa_core.testing.fixtures import SWITCHES
 
-SWITCHES = (
-    "MEDUSA_DEBUG",
-    "MEDUSA_DISABLE_PLUGINS",
-    "MEDUSA_MODEL",
-    "MEDUSA_PLUGINS",
-    "MEDUSA_STRICT_PLUGINS",
-)
 WEIGHTS = b"not tensors: nothing here reads them"
 FINGERPRINT = "f" * 64
 TINY_BACKBONE = "test_resnet"

@@ -19,6 +19,7 @@ from medusa_core.plugin_host import default_host
 __all__ = ["Done", "medusa_cli", "medusa_environment", "tiny_model"]
 
 SWITCHES = (
+    "MEDUSA_CACHE_LIMIT",
     "MEDUSA_DEBUG",
     "MEDUSA_DISABLE_PLUGINS",
     "MEDUSA_MODEL",

@@ -4,48 +4,18 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from medusa_core.cli import main
+from medusa_core.testing.fixtures import Done
 
 TINY = ("--set", "head.width=4", "--set", "head.fused_width=4")
 FAST = ("--limit", "6", "--size", "64x64", "--steps", "4", "--batch", "2", "--views", "2")
 ROOMS = ("--data", "rooms:64x64")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command returned and wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """stdout, which must be one JSON document and nothing else."""
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> str:
-        """The one line that says what is wrong."""
-        assert "Traceback" not in self.err
-        lines = [line for line in self.err.splitlines() if line.startswith("Error: ")]
-        assert len(lines) == 1, self.err
-        return lines[0].removeprefix("Error: ")
-
-    @property
-    def hint(self) -> str:
-        """What to do about it, if anything is said."""
-        found = [line for line in self.err.splitlines() if line.startswith("Hint: ")]
-        assert len(found) <= 1
-        return found[0].removeprefix("Hint: ") if found else ""
 
 
 @pytest.fixture
