@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.reliability.faults import Crash, FaultyOS, PowerFailure
-from medusa_core.engine import checkpoint, row_file
+from medusa_core.engine import cache_folder, checkpoint, row_file
 from medusa_core.errors import StoreError
 from medusa_core.store import files
 
@@ -148,7 +148,7 @@ def test_a_file_of_the_cache_is_whole_or_absent(tmp_path, monkeypatch):
             except StoreError:
                 failed = True
         assert path.exists() != failed
-        assert not list(tmp_path.glob(f"{row_file._PARTIAL}*"))
+        assert not list(tmp_path.glob(f"{cache_folder.PARTIAL}*"))
         if not failed:
             assert faulty.calls == at - 1 == 7  # header, rows, sync, rename
             assert np.array_equal(row_file.read_rows(path)[0], rows)
