@@ -18,6 +18,7 @@ from medusa_core.engine.scores import Scores, better, selection_metrics
 from medusa_core.engine.training import Training, TrainSettings, outputs_loss
 from medusa_core.heads.base import Head
 from medusa_core.model.images import finish
+from medusa_core.plugin_host.attribution import head_output, training_outputs
 
 
 class HeadTraining(Training):
@@ -52,7 +53,7 @@ class HeadTraining(Training):
             return {}
         levels = [level.to(self.device) for level in features]
         with self.precision.predicting():
-            outputs = self.head.training_outputs(levels)
+            outputs = training_outputs(self.head, levels)
         target, valid = target.to(self.device), valid.to(self.device)
         loss = outputs_loss(self.task, outputs, target, valid, self.data.source.size)
         return {self.task.spec.name: loss}
@@ -93,7 +94,7 @@ def score_head(
     for start in range(0, len(samples), batch):
         rows = [sample * len(data.source.views) for sample in samples[start : start + batch]]
         features, target, valid = data.batch(rows)
-        raw = head([level.to(device) for level in features])
+        raw = head_output(head, [level.to(device) for level in features])
         decoded = task.decode(finish(raw, task, data.source.size))
         scores.add(decoded, target.to(device), valid.to(device))
     return scores

@@ -24,6 +24,7 @@ from medusa_core.engine.scores import Scores, selection_metrics
 from medusa_core.engine.training import Training, TrainSettings, outputs_loss
 from medusa_core.heads.base import Head
 from medusa_core.model.images import finish, to_tensor
+from medusa_core.plugin_host.attribution import head_output, training_outputs
 
 MAX_ZOOM = 1.4
 UNFOLD_IMAGES = 64
@@ -88,11 +89,11 @@ class JointTraining(Training):
             features: levels of the batch.
             names: tasks with a valid pixel in this batch; the others may be left out.
         """
-        return {name: _head(self.tasks[name]).training_outputs(features) for name in names}
+        return {name: training_outputs(_head(self.tasks[name]), features) for name in names}
 
     def evaluation_outputs(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
         """Raw prediction of every task."""
-        return {name: _head(task)(features) for name, task in self.tasks.items()}
+        return {name: head_output(_head(task), features) for name, task in self.tasks.items()}
 
     def skip(self, steps: int) -> None:
         """Go past batches."""

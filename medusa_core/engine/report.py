@@ -17,6 +17,7 @@ from medusa_core.engine.feature_cache import PADDING, CachedTask
 from medusa_core.engine.training import Outcome
 from medusa_core.heads.base import Head
 from medusa_core.model.images import finish
+from medusa_core.plugin_host.attribution import head_output
 from medusa_core.viz import curve, panel
 
 MAX_PICTURES = 4
@@ -86,7 +87,8 @@ def _row(task: Task, head: Head, data: CachedTask, index: int) -> list[tuple[np.
     image = view_image(sample.image, data.source.size, IDENTITY, PADDING)
     features, target, valid = data.batch([index * len(data.source.views)])
     device = next(head.parameters()).device
-    raw = finish(head([level.to(device) for level in features]), task, data.source.size)
+    raw = head_output(head, [level.to(device) for level in features])
+    raw = finish(raw, task, data.source.size)
     value = task.decode(raw)[0].cpu().numpy()
     return [
         (image, sample.id),

@@ -12,7 +12,11 @@ class Head(nn.Module, ABC):
     """Turns the feature levels of a backbone into one raw prediction.
 
     Sub-classes are built as `implementation(features: FeatureInfo, out_channels: int, config)`.
+
+    provider: whose it is, to be named when it fails; the host sets it.
     """
+
+    provider: object = None
 
     @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model.images import own_levels
 from medusa_core.model.inference import keep_memory, prepare
+from medusa_core.plugin_host.attribution import head_output
 
 ENGINES = ("torch", "openvino", "plain")
 PRECISIONS = ("fp32", "bf16")
@@ -97,7 +98,7 @@ class Runner:
         """
         if self._must_be_plain(images, heads):
             features = self.backbone(images)
-            return {name: head(own_levels(features)) for name, head in heads.items()}
+            return {name: head_output(head, own_levels(features)) for name, head in heads.items()}
         with torch.no_grad():
             new = {name: head for name, head in heads.items() if name not in self._networks}
             if new:
@@ -138,7 +139,7 @@ class Runner:
             self._networks[None] = self._make("the backbone", self.backbone, [image])
         features = self._networks[None]([image])
         for name, head in heads.items():
-            expected = head(own_levels(plain_features))
+            expected = head_output(head, own_levels(plain_features))
             own = own_levels(features)
             network = self._make(f"head {name!r}", head, own)
             found = network(own)[0].float()

@@ -14,6 +14,7 @@ from torch import Tensor
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.heads.base import Head
 from medusa_core.model.images import own_levels
+from medusa_core.plugin_host.attribution import head_output
 from medusa_core.store.manifest import Probe
 
 PROBE_SIZE = 64
@@ -53,7 +54,7 @@ def probe_features(backbone: Backbone) -> list[Tensor]:
 def probe_output(head: Head, features: list[Tensor]) -> Tensor:
     """Raw prediction `(1, C, h, w)` for the probe's features."""
     with one_thread():
-        return head(own_levels(features))
+        return head_output(head, own_levels(features))
 
 
 def record(output: Tensor) -> Probe:

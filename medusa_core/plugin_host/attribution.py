@@ -1,4 +1,4 @@
-"""Tasks, metrics and data sets of plugins, wrapped so that whatever fails names its plugin.
+"""Tasks, heads, metrics and data sets of plugins, wrapped so that whatever fails names its plugin.
 
 What they return is checked where a wrong answer would otherwise fail far from its cause.
 """
@@ -16,6 +16,8 @@ from medusa_core.plugin_host.report import Provider
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+    from medusa_core.heads.base import Head
 
 
 class AttributedTask(Task):
@@ -137,6 +139,35 @@ class AttributedDataset:
             if not isinstance(sample, Sample):
                 raise TypeError(f"load returned {_kind(sample)}, not a Sample")
             return sample
+
+
+def head_output(head: Head, features: Sequence[Tensor]) -> Tensor:
+    """Raw prediction of a head. See `Head.forward`."""
+    with _running(head, "forward"):
+        return _prediction(head(features), features)
+
+
+def training_outputs(head: Head, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:
+    """Weighted raw predictions. See `Head.training_outputs`."""
+    with _running(head, "training_outputs"):
+        pairs = head.training_outputs(features)
+        return [(float(weight), _prediction(raw, features)) for weight, raw in pairs]
+
+
+@contextmanager
+def _running(head: Head, what: str) -> Iterator[None]:
+    if not isinstance(head.provider, Provider):  # made by hand
+        yield
+        return
+    with attributed(head.provider, f"{what} of {type(head).__name__}"):
+        yield
+
+
+def _prediction(value: Any, features: Sequence[Tensor]) -> Tensor:
+    shape = _shape(value)
+    if not shape or len(shape) not in (2, 4) or shape[0] != len(features[0]):
+        raise TypeError(f"it returned {_kind(value)} for {len(features[0])} images")
+    return value
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

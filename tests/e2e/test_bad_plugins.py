@@ -341,6 +341,8 @@ IN_TRAINING = {
     "head": "head architecture 'fragile': ZeroDivisionError: division by zero",
     "head:none": "head architecture 'fragile': TypeError: MODULE:make_head gave NoneType, not a "
     "Head",
+    "forward": "training_outputs of Fragile: ZeroDivisionError: division by zero",
+    "forward:none": "training_outputs of Fragile: TypeError: it returned NoneType for 2 images",
     "data": "data set 'noise': ZeroDivisionError: division by zero",
     "data:none": "data set 'noise': AttributeError: 'NoneType' object has no attribute 'name'",
     "load": "data set 'noise': ZeroDivisionError: division by zero",
@@ -397,7 +399,7 @@ def test_what_a_task_prints_stays_off_stdout(
 ) -> None:
     monkeypatch.setenv("FAIL", "chat")
     for command, places in (
-        (add(fragile), ("data", "load", "head", "encode_target", "loss", "statistics")),
+        (add(fragile), ("data", "load", "head", "encode_target", "forward", "loss", "statistics")),
         (("eval", "-m", fragile, "--data", "noise"), ("decode", "statistics", "compute")),
         (("predict", photo, "-m", fragile), ("decode", "render")),
         (("verify", "-m", fragile), ("task", "head")),
@@ -436,6 +438,7 @@ def test_what_fails_in_use_names_its_plugin_and_costs_its_own_head_only(
     assert medusa(*predict)[0] == 0
     picture = (tmp_path / "out" / "photo.depth.png").read_bytes()
     for fail, where, command in (
+        ("forward", "forward of Fragile", (*predict, "--tasks", "brightness")),
         ("decode", "decode of task 'brightness'", (*predict, "--tasks", "brightness")),
         ("render", "render of task 'brightness'", (*predict, "--tasks", "brightness")),
         ("decode", "decode of task 'brightness'", (*evaluate, "--data", "noise")),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 
 from medusa_core.backbones.timm_backbone import build, describe
+from medusa_core.heads.base import Head
 from medusa_core.model import probe
 
 
@@ -101,6 +103,10 @@ def test_a_damaged_record_is_different(output: torch.Tensor, changes: dict[str, 
 
 
 def test_a_head_that_works_in_place_does_not_spoil_the_probe_of_the_next() -> None:
+    class InPlace(Head):
+        def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+            return features[0].zero_()
+
     features = [torch.ones(1, 2, 4, 4)]
-    probe.probe_output(lambda levels: levels[0].zero_(), features)  # type: ignore[arg-type]
+    probe.probe_output(InPlace(), features)
     assert torch.equal(features[0], torch.ones(1, 2, 4, 4))
