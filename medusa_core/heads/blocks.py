@@ -58,8 +58,8 @@ class FeatureAttention(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Select from a shared feature what the task needs."""
-        value = F.relu(self.value(feature))
-        return value if self.mask is None else torch.sigmoid(self.mask(feature)) * value
+        value = F.relu(self.value(feature), inplace=True)
+        return value if self.mask is None else torch.sigmoid_(self.mask(feature)) * value
 
 
 class Refinement(nn.Module):
@@ -74,14 +74,14 @@ class Refinement(nn.Module):
         layers: list[nn.Module] = []
         for _ in range(convolutions):
             if separable:
-                layers += [conv_norm(width, width, 3, groups=width), nn.ReLU()]
-            layers += [conv_norm(width, width, 1 if separable else 3), nn.ReLU()]
+                layers += [conv_norm(width, width, 3, groups=width), nn.ReLU(inplace=True)]
+            layers += [conv_norm(width, width, 1 if separable else 3), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
         start_at_zero(list(self.layers.modules())[-1])
 
     def forward(self, feature: Tensor) -> Tensor:
         """`(B, width, h, w)` → the same shape."""
-        return F.relu(feature + self.layers(feature))
+        return F.relu(feature + self.layers(feature), inplace=True)
 
 
 class ScaleFusion(nn.Module):

@@ -81,7 +81,7 @@ class MedusaHead(Head):
         return levels
 
     def _prediction(self, features: Sequence[Tensor], levels: Sequence[Tensor]) -> Tensor:
-        prediction = self.predict(F.relu(self.norm(self.fuse(levels))))
+        prediction = self.predict(F.relu(self.norm(self.fuse(levels)), inplace=True))
         if self.shortcut is not None:
             for read, feature in zip(self.shortcut, features, strict=True):
                 prediction = prediction + resample(read(feature), prediction.shape[-2:])
@@ -108,10 +108,12 @@ def level_widths(features: FeatureInfo, width: int) -> tuple[int, ...]:
     """Width of each level: `width` at the finest, in proportion to the stride above it.
 
     Channels are nearly free where the map is coarse, and many classes must be read off the coarse
-    levels. No level gets more than 8 × `width`, or more than the backbone has there.
+    levels. No level gets more than 8 × `width`, or more than the backbone has there. All are
+    multiples of 16 where that many are left: processors work on channels in blocks of that size.
     """
     finest = features.strides[0]
-    return tuple(
+    wanted = (
         min(channels, width * min(8, stride // finest))
         for channels, stride in zip(features.channels, features.strides, strict=True)
     )
+    return tuple(count - count % 16 or count for count in wanted)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from medusa_core.backbones.timm_backbone import build, describe
 from medusa_core.model.execution import movement
-from medusa_core.model.inference import PackedConv2d, prepare
+from medusa_core.model.inference import Chain, PackedConv2d, PackedPointwise, prepare
 
 TOLERANCE = 1e-5
 """The tolerance that is stated for prepared networks: RMS of the difference / RMS of the value."""
@@ -58,7 +58,8 @@ def test_batch_norms_are_folded_and_convolutions_packed() -> None:
     fast = prepare(build(describe("hrnet_w18_small")).freeze())
     kinds = {type(module) for module in fast.modules()}
     assert nn.BatchNorm2d not in kinds
-    assert PackedConv2d in kinds
+    assert {PackedConv2d, PackedPointwise, Chain} <= kinds
+    assert nn.Sequential not in kinds
 
 
 class _Untraceable(nn.Module):
@@ -135,6 +136,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "BatchNorm first": lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)),
     "groups": lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.BatchNorm2d(6), nn.ReLU()),
+    "a hook deep inside": lambda: nn.Sequential(nn.Sequential(_hooked()), nn.ReLU()),
+    "1×1, but": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 1, stride=2), nn.Conv2d(6, 6, 1, groups=2), nn.Conv2d(6, 4, 1, padding=1)
+    ),
     "strange padding": lambda: nn.Sequential(
         nn.Conv2d(3, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
     ),
