@@ -16,6 +16,7 @@ from medusa_core.api import FeatureInfo
 from medusa_core.heads.base import Head
 from medusa_core.heads.blocks import (
     FeatureAttention,
+    Pointwise,
     Refinement,
     ScaleFusion,
     resample,
@@ -35,7 +36,7 @@ class MedusaHead(Head):
             for inputs, width in zip(features.channels, widths, strict=True)
         )
         self.descend = (
-            nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
+            nn.ModuleList(Pointwise(coarse, fine) for fine, coarse in pairwise(widths))
             if config.top_down
             else None
         )
@@ -54,10 +55,10 @@ class MedusaHead(Head):
         self.fuse = ScaleFusion(widths, config.fused_width, config.scale_attention)
         self.norm = nn.BatchNorm2d(self.fuse.outputs)
         self.subpixel = config.subpixel
-        self.predict = nn.Conv2d(self.fuse.outputs, out_channels * self.subpixel**2, 1)
+        self.predict = Pointwise(self.fuse.outputs, out_channels * self.subpixel**2)
         self.shortcut = (
             nn.ModuleList(
-                nn.Conv2d(inputs, self.predict.out_channels, 1, bias=False)
+                Pointwise(inputs, self.predict.out_channels, bias=False)
                 for inputs in features.channels
             )
             if config.shortcut
@@ -65,7 +66,7 @@ class MedusaHead(Head):
         )
         self.supervision = config.deep_supervision
         self.level_predict = (
-            nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in widths)
+            nn.ModuleList(Pointwise(width, out_channels) for width in widths)
             if self.supervision > 0
             else None
         )

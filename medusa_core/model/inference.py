@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from medusa_core.heads.blocks import Pointwise
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 1 << 30
 
@@ -176,9 +178,9 @@ def _foldable(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether a module is a convolution and nothing more: no sub-class, hook or parametrisation."""
+    """Whether a module is a convolution and nothing more: no hook, no foreign sub-class."""
     return (
-        type(module) is nn.Conv2d
+        type(module) in (nn.Conv2d, Pointwise)
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
         and not _has_hooks(module)

@@ -1,0 +1,44 @@
+"""The 1×1 convolution of heads is PyTorch's, whichever way it is computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from medusa_core.heads.blocks import Pointwise
+
+
+@pytest.mark.parametrize("batch", [1, 2, 15, 16])
+@pytest.mark.parametrize("shape", [(6, 5, 7), (33, 8, 10), (1, 1, 1), (4, 1, 9)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bias", [True, False])
+def test_values_and_gradients_are_those_of_a_convolution(
+    batch: int, shape: tuple[int, int, int], layout: torch.memory_format, bias: bool
+) -> None:
+    torch.manual_seed(0)
+    ours = Pointwise(shape[0], 5, bias=bias).double().to(memory_format=layout)
+    plain = nn.Conv2d(shape[0], 5, 1, bias=bias).double().to(memory_format=layout)
+    plain.load_state_dict(ours.state_dict())
+    images = torch.randn(batch, *shape).double().to(memory_format=layout)
+    found = _with_gradients(ours, images)
+    for value, expected in zip(found, _with_gradients(plain, images), strict=True):
+        torch.testing.assert_close(value, expected)
+
+
+def test_outside_training_its_bits_are_those_of_a_convolution() -> None:
+    torch.manual_seed(0)
+    ours = Pointwise(16, 33).eval()
+    images = torch.randn(4, 16, 12, 20).to(memory_format=torch.channels_last)
+    assert torch.equal(ours(images), nn.Conv2d.forward(ours, images))
+
+
+def _with_gradients(layer: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    images = images.clone().requires_grad_()
+    result = layer.train()(images)
+    result.square().sum().backward()
+    return [
+        result.detach(),
+        images.grad,
+        *(p.grad for p in layer.parameters() if p.grad is not None),
+    ]
