@@ -237,7 +237,8 @@ def _lines(file: str | Path, head: dict[str, Any]) -> Iterator[str]:
     known = {key: head["provenance"].get(key) for key in ("data", "dataset", "images", "steps")}
     told = ", ".join(f"{key} {value}" for key, value in known.items() if value is not None)
     yield f"  trained at {height}×{width}: {told or 'nothing is recorded'}"
-    scores = ", ".join(f"{key} {value}" for key, value in head["metrics"].items())
+    measured = {key: value for key, value in head["metrics"].items() if value is not None}
+    scores = ", ".join(f"{key} {value:.4g}" for key, value in measured.items())
     yield f"  said to reach: {scores or 'nothing is recorded'}"
 
 
