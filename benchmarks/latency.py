@@ -122,9 +122,9 @@ def table(result: dict[str, Any]) -> str:
         "# What heads add to the time of one image",
         "",
         f"`{result['command']}`. `{result['backbone']}`, {height}×{width}, batch 1, one thread, "
-        f"float32; CPU time, medians of {result['rounds']} rounds in which all take turns, each "
-        "divided by the prepared backbone's of its round. All but the second row are prepared "
-        "(BatchNorm folded, convolutions packed).",
+        f"float32; CPU time, medians of {result['rounds']} rounds in which all take turns, "
+        "each the second of two images, divided by the prepared backbone's of its round. "
+        "All but the second row are prepared (BatchNorm folded, convolutions packed).",
         "",
         "| network | ms | × backbone | quartiles | fastest / fastest |",
         "|---|---|---|---|---|",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+VECTOR = 32
+"""PyTorch's element-wise loops on a CPU are vectorised where so many numbers lie side by side."""
 
 
 class Pointwise(nn.Conv2d):
@@ -26,6 +31,15 @@ class Pointwise(nn.Conv2d):
         lines = _channels_first(_channels_last(x).flatten(0, 1).unsqueeze(1))
         result = _channels_last(super().forward(lines))
         return _channels_first(result.view(*_channels_last(x).shape[:3], -1))
+
+
+def projection_of(weight: Tensor, bias: Tensor | None) -> Pointwise:
+    """A projection for inference, with given parameters."""
+    with torch.device("meta"):  # no random numbers are drawn
+        projection = Pointwise(weight.shape[1], weight.shape[0], bias is not None)
+    projection.weight = nn.Parameter(weight, requires_grad=False)
+    projection.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    return projection.eval()
 
 
 def _channels_last(maps: Tensor) -> Tensor:
@@ -48,6 +62,14 @@ def conv_norm(inputs: int, outputs: int, kernel: int = 1, groups: int = 1) -> nn
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
 
 
+class Foldable(nn.Module):
+    """A part with more to merge for inference than a BatchNorm behind its convolution."""
+
+    @abstractmethod
+    def fold_(self) -> None:
+        """Merge it, in place: in evaluation mode, those BatchNorms gone, the same function."""
+
+
 def start_at_zero(layer: nn.Module) -> None:
     """Give a layer the parameters 0, so that it adds nothing before it has learned something."""
     for parameter in layer.parameters():
@@ -61,7 +83,7 @@ def resample(level: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(level, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-class FeatureAttention(nn.Module):
+class FeatureAttention(Foldable):
     """SFA: a learned mask over a learned projection, `sigmoid(A * X) ⊙ relu(V * X)`.
 
     The shared feature is what every task sees; the mask and projection are the task's own. `kind`
@@ -74,6 +96,7 @@ class FeatureAttention(nn.Module):
         super().__init__()
         self.value = conv_norm(inputs, outputs)
         self.mask: nn.Module | None = None
+        self.both: nn.Module | None = None
         if kind == "both":
             self.mask = conv_norm(inputs, outputs)
         elif kind == "spatial":
@@ -89,11 +112,20 @@ class FeatureAttention(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Select from a shared feature what the task needs."""
+        if self.both is not None:  # relu(V) · sigmoid(A) = relu(V · sigmoid(A))
+            return F.relu(F.glu(self.both(feature), dim=1), inplace=True)
         value = F.relu(self.value(feature), inplace=True)
         return value if self.mask is None else torch.sigmoid_(self.mask(feature)) * value
 
+    def fold_(self) -> None:
+        """One projection for mask and value, where reading interleaved halves is not slower."""
+        pair = [step for part in (self.value, self.mask) for step in _steps(part)]
+        sizes = [step.out_channels if type(step) is Pointwise else 0 for step in pair]
+        if len(sizes) == 2 and sizes[0] == sizes[1] >= VECTOR:
+            self.both, self.value, self.mask = _stacked(pair), nn.Sequential(), None
 
-class Refinement(nn.Module):
+
+class Refinement(Foldable):
     """Residual refinement of one level by some 3×3 convolutions, full or separable ones.
 
     The residual starts at zero (its last normalisation has weight 0): a new head begins with the
@@ -112,7 +144,11 @@ class Refinement(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """`(B, width, h, w)` → the same shape."""
-        return F.relu(feature + self.layers(feature), inplace=True)
+        return F.relu(self.layers(feature).add_(feature), inplace=True)
+
+    def fold_(self) -> None:
+        """One sequence of what is left."""
+        self.layers = nn.Sequential(*_steps(self.layers))
 
 
 class ScaleFusion(nn.Module):
@@ -131,6 +167,7 @@ class ScaleFusion(nn.Module):
     def __init__(self, inputs: Sequence[int], width: int, kind: str = "attention") -> None:
         super().__init__()
         self.kind = kind
+        self.with_scores = False
         self.outputs = sum(inputs) if kind == "concatenation" else width
         self.project = nn.ModuleList(
             nn.Identity()
@@ -140,7 +177,7 @@ class ScaleFusion(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Levels, finest first → `(B, outputs, h_0, w_0)`."""
+        """Levels, finest first → `(B, outputs, h_0, w_0)`; `with_scores` one channel more."""
         size = features[0].shape[-2:]
         levels = [
             resample(project(x), size) for project, x in zip(self.project, features, strict=True)
@@ -149,7 +186,37 @@ class ScaleFusion(nn.Module):
             return torch.cat(levels, dim=1)
         if self.kind == "sum":
             return sum(levels[1:], start=levels[0])
-        return _weighted_sum(levels)
+        return _weighted_sum_with_scores(levels) if self.with_scores else _weighted_sum(levels)
+
+    def fold_norm(self, norm: Any) -> bool:
+        """Do what a normalisation of the result does in evaluation mode; whether that is possible.
+
+        Weights of the attention sum to 1, so every level can be scaled and shifted on its own.
+        """
+        if self.kind == "concatenation":
+            return False
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        shift = norm.bias - norm.running_mean * scale
+        projections: list[Any] = list(self.project)
+        for index, project in enumerate(projections):
+            project.weight[: self.outputs] *= scale[:, None, None, None]
+            project.bias[: self.outputs] *= scale
+            if self.kind == "attention" or index == 0:
+                project.bias[: self.outputs] += shift
+        return True
+
+
+def _steps(sequence: nn.Module | None) -> list[nn.Module]:
+    """The modules that a sequence of sequences runs, without those that do nothing."""
+    if isinstance(sequence, nn.Sequential):
+        return [step for part in sequence for step in _steps(part)]
+    return [] if sequence is None or isinstance(sequence, nn.Identity) else [sequence]
+
+
+def _stacked(projections: Sequence[Any]) -> Pointwise:
+    """One projection to the outputs of several that read the same."""
+    weight = torch.cat([part.weight for part in projections])
+    return projection_of(weight, torch.cat([part.bias for part in projections]))
 
 
 def _weighted_sum(levels: Sequence[Tensor]) -> Tensor:
@@ -169,3 +236,16 @@ def _weighted_sum(levels: Sequence[Tensor]) -> Tensor:
     for (value, _), weight in zip(parts[1:], others, strict=True):
         fused = fused.addcmul_(value, weight)
     return _channels_first(fused)
+
+
+def _weighted_sum_with_scores(levels: Sequence[Tensor]) -> Tensor:
+    """The same, and the weighted sum of the scores as last channel: nothing is split off.
+
+    Returns:
+        `(B, C + 1, h, w)`.
+    """
+    first, *others = torch.cat([x[:, -1:] for x in levels], dim=1).softmax(dim=1).unbind(dim=1)
+    fused = levels[0] * first.unsqueeze(1)
+    for level, weight in zip(levels[1:], others, strict=True):
+        fused = fused.addcmul_(level, weight.unsqueeze(1))
+    return fused

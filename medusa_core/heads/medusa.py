@@ -16,16 +16,18 @@ from medusa_core.api import FeatureInfo
 from medusa_core.heads.base import Head
 from medusa_core.heads.blocks import (
     FeatureAttention,
+    Foldable,
     Pointwise,
     Refinement,
     ScaleFusion,
+    projection_of,
     resample,
     start_at_zero,
 )
 from medusa_core.heads.configs import MedusaConfig
 
 
-class MedusaHead(Head):
+class MedusaHead(Head, Foldable):
     """SFA and refinement on every level, MSA across them, one prediction at the finest stride."""
 
     def __init__(self, features: FeatureInfo, out_channels: int, config: MedusaConfig) -> None:
@@ -53,7 +55,7 @@ class MedusaHead(Head):
             for level, width in enumerate(widths)
         )
         self.fuse = ScaleFusion(widths, config.fused_width, config.scale_attention)
-        self.norm = nn.BatchNorm2d(self.fuse.outputs)
+        self.norm: nn.Module = nn.BatchNorm2d(self.fuse.outputs)
         self.subpixel = config.subpixel
         self.predict = Pointwise(self.fuse.outputs, out_channels * self.subpixel**2)
         self.shortcut = (
@@ -74,18 +76,20 @@ class MedusaHead(Head):
     def _levels(self, features: Sequence[Tensor]) -> list[Tensor]:
         """From the coarsest level to the finest: `refine(SFA(X_s) + up(D_s F_(s+1)))`."""
         levels: list[Tensor] = []
-        for index in reversed(range(len(features))):
-            level = self.attend[index](features[index])
-            if levels and self.descend is not None:
-                level = level + resample(self.descend[index](levels[0]), level.shape[-2:])
-            levels.insert(0, self.refine[index](level))
+        descend = [*self.descend, None] if self.descend is not None else [None] * len(features)
+        parts = list(zip(features, self.attend, descend, self.refine, strict=True))
+        for feature, attend, down, refine in reversed(parts):
+            level = attend(feature)
+            if levels and down is not None:
+                level = resample(down(levels[0]), level.shape[-2:]).add_(level)
+            levels.insert(0, refine(level))
         return levels
 
     def _prediction(self, features: Sequence[Tensor], levels: Sequence[Tensor]) -> Tensor:
         prediction = self.predict(F.relu(self.norm(self.fuse(levels)), inplace=True))
         if self.shortcut is not None:
-            for read, feature in zip(self.shortcut, features, strict=True):
-                prediction = prediction + resample(read(feature), prediction.shape[-2:])
+            read = [part(x) for part, x in zip(self.shortcut, features, strict=True)]
+            prediction.add_(_from_the_coarsest(read))
         return F.pixel_shuffle(prediction, self.subpixel) if self.subpixel > 1 else prediction
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -103,6 +107,27 @@ class MedusaHead(Head):
                 for predict, level in zip(self.level_predict, levels, strict=True)
             ]
         return outputs
+
+    def fold_(self) -> None:
+        """Have the fusion normalise, and keep its scores, which the prediction ignores."""
+        if self.fuse.fold_norm(self.norm):
+            self.norm = nn.Identity()
+        if self.fuse.kind == "attention":
+            self.fuse.with_scores = True
+            self.predict = _with_ignored_input(self.predict)
+
+
+def _from_the_coarsest(levels: Sequence[Tensor]) -> Tensor:
+    """Sum of maps of equal channels, resampled from level to level, at the finest."""
+    *finer, total = levels
+    for level in reversed(finer):
+        total = resample(total, level.shape[-2:]).add_(level)
+    return total
+
+
+def _with_ignored_input(projection: Pointwise) -> Pointwise:
+    """One more input, at the end, with weight 0."""
+    return projection_of(F.pad(projection.weight, (0, 0, 0, 0, 0, 1)), projection.bias)
 
 
 def level_widths(features: FeatureInfo, width: int) -> tuple[int, ...]:

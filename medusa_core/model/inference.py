@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from medusa_core.heads.blocks import Pointwise
+from medusa_core.heads.blocks import Foldable, Pointwise
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 1 << 30
+_LINEAR = torch.ops.mkldnn._linear_pointwise.default
+_CONVOLUTION = torch.ops.mkldnn._convolution_pointwise.default
 
 
 def prepare(network: nn.Module, pack: bool = True) -> nn.Module:
@@ -35,6 +37,9 @@ def prepare(network: nn.Module, pack: bool = True) -> nn.Module:
     fast = copy.deepcopy(network).eval().requires_grad_(False)
     for convolution, norm in list(_foldable(fast)):
         _fold(fast, convolution, norm)
+    for module in list(fast.modules()):
+        if isinstance(module, Foldable):
+            module.fold_()
     if pack and _on_cpu(fast) and torch.backends.mkldnn.is_available():
         _pack(fast)
     return fast
@@ -85,9 +90,7 @@ class PackedConv2d(nn.Module):
         _, weight, bias = packed
         if x.dtype is not weight.dtype:
             x = x.to(weight.dtype)
-        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, weight, bias, *self.geometry, "none", [], ""
-        )
+        result: Tensor = _CONVOLUTION(x, weight, bias, *self.geometry, "none", [], "")
         return result
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -111,16 +114,18 @@ class PackedPointwise(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(plain.weight.detach().flatten(1), requires_grad=False)
         self.bias = plain.bias
-        self._packed: Tensor | None = None
+        self._packed: tuple[torch.dtype, Tensor, Tensor | None] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, h, w)` → `(B, outputs, h, w)` in the number format of the weights."""
         if self._packed is None:
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), None)
-        rows = x.to(self.weight.dtype).permute(0, 2, 3, 1).contiguous()
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(
-            rows, self._packed, self.bias, "none", [], ""
-        )
+            weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), None)
+            self._packed = (weight.dtype, weight, self.bias)
+        dtype, weight, bias = self._packed
+        if x.dtype is not dtype:
+            x = x.to(dtype)
+        rows = x.permute(0, 2, 3, 1).contiguous()
+        result: Tensor = _LINEAR(rows, weight, bias, "none", [], "")
         return result.permute(0, 3, 1, 2)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -196,6 +201,11 @@ def _is_pointwise(conv: Any) -> bool:
     return set(ones) == {1} and not any(_pair(conv.padding))
 
 
+def _is_one_product(conv: Any) -> bool:
+    """A product with one vector, which PyTorch's own library does fastest."""
+    return _is_pointwise(conv) and conv.out_channels == 1
+
+
 def _fold(network: nn.Module, convolution: str, norm: str) -> None:
     conv: Any = network.get_submodule(convolution)
     bn: Any = network.get_submodule(norm)
@@ -207,7 +217,7 @@ def _fold(network: nn.Module, convolution: str, norm: str) -> None:
 
 def _pack(network: nn.Module) -> None:
     for name, module in list(network.named_modules()):
-        if name and _is_plain(module):
+        if name and _is_plain(module) and not _is_one_product(module):
             packed = PackedPointwise if _is_pointwise(module) else PackedConv2d
             _replace(network, name, packed(module))
     for module in network.modules():

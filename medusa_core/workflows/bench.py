@@ -122,6 +122,9 @@ def interleaved(
 ) -> dict[Key, list[float]]:
     """Seconds of every run in every round; runs take turns, so that disturbances hit all alike.
 
+    Each is run once before it is timed: caches hold what is its own, as with a stream of images,
+    not what its predecessor left.
+
     Args:
         runs: name → what is timed.
         rounds: how often each.
@@ -134,6 +137,7 @@ def interleaved(
     progress.start("Timing", rounds)
     for index in range(-WARM_UP, rounds):
         for name, run in runs.items():
+            run()
             if synchronise:
                 synchronise()
             started = clock()

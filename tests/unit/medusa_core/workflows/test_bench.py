@@ -48,10 +48,10 @@ def test_what_is_not_there_cannot_be_timed(make_model: Callable[..., Path]) -> N
         bench(make_model(folder="empty"))
 
 
-def test_runs_take_turns() -> None:
+def test_runs_take_turns_and_warm_up_before_each() -> None:
     calls: list[str] = []
     runs = {name: (lambda name=name: calls.append(name)) for name in ("a", "b")}
     ticks = iter(range(1000))
     found = interleaved(runs, 3, lambda: float(next(ticks)))
-    assert calls == ["a", "b"] * 5  # two rounds to warm up
+    assert calls == ["a", "a", "b", "b"] * 5  # two rounds to warm up
     assert found == {"a": [1.0] * 3, "b": [1.0] * 3}
