@@ -247,3 +247,30 @@ def _untrained_head(
         Outcome(best={spec.primary_metric.name: 0.5}),
         {"data": ["none"]},
     )
+
+
+@pytest.fixture
+def write_video(tmp_path: Path) -> Callable[..., Path]:
+    """Write a video of 64×48: frame i is of grey 20 i, with a bright corner at the top left."""
+
+    def write(name: str, frames: int, rotation: int = 0) -> Path:
+        av = pytest.importorskip("av")
+        import numpy as np
+
+        path = tmp_path / name
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mjpeg" if path.suffix == ".avi" else "mpeg4", rate=10)
+            stream.width, stream.height = 64, 48
+            stream.pix_fmt = "yuvj420p" if path.suffix == ".avi" else "yuv420p"
+            if rotation:
+                stream.set_display_rotation(rotation)
+            for index in range(frames):
+                image = np.full((48, 64, 3), 20 * index, np.uint8)
+                image[:16, :16] = 255
+                for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                    container.mux(packet)
+            for packet in stream.encode():
+                container.mux(packet)
+        return path
+
+    return write

@@ -37,7 +37,7 @@ COMMANDS = {
     "datasets": ("medusa_core.cli.datasets:command", "Show the data sets that can be used."),
     "plugins": ("medusa_core.cli.plugins:command", "Show who provides tasks, heads and data sets."),
     "eval": ("medusa_core.cli.eval:command", "Measure heads on a data set."),
-    "predict": ("medusa_core.cli.predict:command", "Run heads on images."),
+    "predict": ("medusa_core.cli.predict:command", "Run heads on images and videos."),
     "bench": ("medusa_core.cli.bench:command", "Time a model on this machine."),
     "verify": ("medusa_core.cli.verify:command", "Check that a model is what it was."),
     "doctor": ("medusa_core.cli.doctor:command", "Check what medusa needs of this machine."),

@@ -47,19 +47,22 @@ class NamesType(click.ParamType):  # type: ignore[type-arg]
         return names
 
 
-class BatchType(click.ParamType):  # type: ignore[type-arg]
-    """A number of images, or `auto`."""
+class NumberOrAuto(click.ParamType):  # type: ignore[type-arg]
+    """A number, or `auto`."""
 
     name = "N|auto"
+
+    def __init__(self, smallest: int = 1) -> None:
+        self.smallest = smallest
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
-        """Parse a batch size."""
+        """Parse it."""
         if value == "auto" or isinstance(value, int):
             return value
-        if re.fullmatch(r"[1-9]\d{0,8}", value.strip()) is None:
-            self.fail(f"{value!r} is neither a positive number nor auto.", param, ctx)
+        if re.fullmatch(r"[1-9]\d{0,8}", value.strip()) is None or int(value) < self.smallest:
+            self.fail(f"{value!r} is neither auto nor a number from {self.smallest}.", param, ctx)
         return int(value)
 
 
@@ -187,7 +190,7 @@ batch_option = click.option("--batch", type=click.IntRange(min=1), help="Images 
 
 auto_batch_option = click.option(
     "--batch",
-    type=BatchType(),
+    type=NumberOrAuto(),
     help="Images a step [8]. auto: fewer, where 8 do not fit into memory.",
 )
 

@@ -1,14 +1,15 @@
-"""`medusa predict`: run heads on images."""
+"""`medusa predict`: run heads on images and videos."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from medusa_core.cli._options import (
     NAMES,
+    NumberOrAuto,
     device_option,
     examples,
     execution_options,
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 
 @click.command(
     "predict",
-    short_help="Run heads on images.",
+    short_help="Run heads on images and videos.",
     epilog=examples(
         "medusa predict street.jpg --tasks depth,semseg --out out/",
         "medusa predict photos/ --raw --json",
         "medusa predict 'photos/**/*.jpg' --format npy --resume",
         "medusa predict aerial.tif --size 4000 --tile 512",
+        "medusa predict clip.mp4 --out frames/",
     ),
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -59,9 +61,10 @@ if TYPE_CHECKING:
 @long_side_option
 @click.option(
     "--tile",
-    type=click.IntRange(min=128, max=8192),
-    metavar="PIXELS",
-    help="Cut what is larger into overlapping tiles of this side, and blend their predictions.",
+    type=NumberOrAuto(smallest=128),
+    metavar="PIXELS|auto",
+    help="Cut what is larger into overlapping tiles of this side, and blend their predictions. "
+    "auto: where an image does not fit into memory.",
 )
 @click.option("--resume", is_flag=True, help="Leave out images whose results are there.")
 @device_option
@@ -75,7 +78,7 @@ def command(
     raw: bool,
     formats: tuple[str, ...],
     long_side: int | None,
-    tile: int | None,
+    tile: int | Literal["auto"] | None,
     resume: bool,
     device: str | None,
     engine: str,
@@ -83,7 +86,10 @@ def command(
     compiled: bool,
     as_json: bool,
 ) -> None:
-    """Write <stem>.<head>.png for each image (files, folders or patterns) and head."""
+    """Write <stem>.<head>.png for each image (files, folders or patterns) and head.
+
+    Of video files each frame, as <stem>.frames/<number>.<head>.png.
+    """
     from medusa_core.model.execution import Execution
     from medusa_core.workflows.predict import predict
 

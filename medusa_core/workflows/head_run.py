@@ -18,6 +18,7 @@ from medusa_core.engine.cache_folder import cache_folder, cache_limit, check_roo
 from medusa_core.engine.datasets import DataRef, selection_split
 from medusa_core.engine.feature_cache import CachedTask, Source, cache_each, cache_sizes
 from medusa_core.engine.head_training import HeadTraining
+from medusa_core.engine.memory import is_out_of_memory
 from medusa_core.engine.report import training_report
 from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
@@ -212,7 +213,7 @@ class HeadRun:
             try:
                 return *self._train(plan, cached, parts, batch), batch
             except FAILURES as err:
-                if not _out_of_memory(err):
+                if not is_out_of_memory(err):
                     raise
                 smaller = max(1, batch // 2)
                 if batch == smaller or not self.options.smaller_batches:
@@ -323,13 +324,3 @@ def _patience(patience: int | None) -> dict[str, Any]:
     if patience is None:
         return {}
     return {"patience": patience, "evaluations": PATIENT_EVALUATIONS}
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Torch has a class of its own on GPUs, and a plain RuntimeError on CPUs."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    said = str(error)
-    return isinstance(error, RuntimeError) and (
-        "not enough memory" in said or "can't allocate memory" in said
-    )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medusa_core.engine.memory import is_out_of_memory
 from medusa_core.errors import (
     DataError,
     ExecutionError,
@@ -22,14 +22,22 @@ from medusa_core.errors import (
     UsageError,
 )
 from medusa_core.model.execution import Execution
-from medusa_core.model.images import as_image
 from medusa_core.model.medusa_model import MedusaModel
+from medusa_core.model.tiles import MIN_TILE
 from medusa_core.plugin_host.host import Host
+from medusa_core.plugin_host.importing import FAILURES
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.layout import Layout
 from medusa_core.workflows import preparation, results
+from medusa_core.workflows.inputs import (
+    Picture,
+    count,
+    find_files,
+    frames_of,
+    is_video,
+    pictures,
+)
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 AHEAD = 4
 """So many images are read before they are needed, and so many results wait to be written."""
 
@@ -47,7 +55,7 @@ def predict(
     raw: bool = False,
     formats: Sequence[str] = ("png",),
     long_side: int | None = None,
-    tile: int | None = None,
+    tile: int | Literal["auto"] | None = None,
     resume: bool = False,
     device: str | None = None,
     execution: Execution | None = None,
@@ -56,9 +64,11 @@ def predict(
 ) -> dict[str, Any]:
     """Write results for images: `<stem>.<head>.png` renderings, and other formats.
 
+    Those of frame 7 of a video are called `<stem>.frames/000007.<head>.png`.
+
     Args:
-        images: files, folders (their images, not those of folders inside), or patterns such as
-            `photos/**/*.jpg`.
+        images: image and video files, folders (their images, not those of folders inside), or
+            patterns such as `photos/**/*.jpg`.
         model: model folder, or an open model.
         tasks: head names; None: all.
         out: folder for the results; made where it does not exist.
@@ -66,7 +76,7 @@ def predict(
         formats: "png" renderings, "npy" decoded values in their unit, "png16" values as 16-bit
             integers, "json" a summary.
         long_side: as in `MedusaModel.predict`.
-        tile: as in `MedusaModel.predict`.
+        tile: as in `MedusaModel.predict`; "auto": as large ones as fit into memory.
         resume: leave out images whose results are there, and newer than the image and the heads.
             Other options must be the same as before; results are not opened.
         device: where to compute.
@@ -75,8 +85,9 @@ def predict(
         progress: counts images.
 
     Returns:
-        `images`: the files written for each; `skipped`: images that were done before; `failed`:
-        images that could not be read, with the reason; the others are done all the same.
+        `images`: the files written for each, and for frames of videos their number and time;
+        `skipped`: what was done before; `failed`: what could not be read or was too large for
+        memory, with the reason; the others are done all the same.
 
     Raises:
         UsageError: no images, a result would replace one, or a format that does not fit.
@@ -85,7 +96,7 @@ def predict(
         PluginError: the plugin of a head failed.
     """
     progress = progress or SilentProgress()
-    files = list(find_images(images))
+    files = find_files(images)
     model = preparation.opened(model, tasks, device, host, execution)
     names = model.select(tasks)
     if not names:
@@ -98,18 +109,27 @@ def predict(
     def targets(stem: str) -> list[Path]:
         return [results.path_of(folder, stem, name, form) for name in names for form in formats]
 
-    _spare_inputs(files, [path for stem in stems for path in targets(stem)])
-    _make_folder(folder)
+    folders = [folder / frames_of(s) for f, s in zip(files, stems, strict=True) if is_video(f)]
+    _spare_inputs(files, [*folders, *(path for stem in stems for path in targets(stem))])
+    for place in (folder, *folders):
+        _make_folder(place)
     trained = _trained(model, names)
-    todo, skipped = [], []
-    for file, stem in zip(files, stems, strict=True):
-        if resume and _is_done(file, targets(stem), trained):
-            skipped.append(str(file))
-        else:
-            todo.append((file, stem))
+    skipped: list[str] = []
 
-    def read(file: Path) -> tuple[np.ndarray, Views]:
-        image = as_image(file)
+    def is_missing(file: Path, stem: str, name: object) -> bool:
+        if resume and _is_done(file, targets(stem), trained):
+            skipped.append(str(name))
+            return False
+        return True
+
+    todo = [
+        (file, stem)
+        for file, stem in zip(files, stems, strict=True)
+        if is_video(file) or is_missing(file, stem, file)
+    ]
+
+    def read(picture: Picture) -> tuple[np.ndarray, Views]:
+        image = picture.load()
         return image, model.scaled(image, names, long_side)
 
     def write(stem: str, image: np.ndarray, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
@@ -118,9 +138,10 @@ def predict(
             for r in model.results(outputs, image.shape[:2]).values()
         ]
 
-    compute = torch.inference_mode()(lambda views: model.run(views, tile))
-    progress.start("Predicting", len(todo))
-    done, failed = _overlapped(todo, read, compute, write, progress)
+    compute = torch.inference_mode()(lambda views: _run(model, views, tile, progress))
+    progress.start("Predicting", count(file for file, _ in todo))
+    found = (p for p in pictures(todo) if p.frame is None or is_missing(p.file, p.stem, p))
+    done, failed = _overlapped(found, read, compute, write, progress)
     progress.finish()
     return {
         "schema_version": 1,
@@ -133,45 +154,75 @@ def predict(
     }
 
 
+def _run(
+    model: MedusaModel, views: Views, tile: int | Literal["auto"] | None, progress: Progress
+) -> dict[str, Tensor]:
+    """Raw predictions; with "auto", from tiles half as large until they fit into memory."""
+    if tile != "auto":
+        return model.run(views, tile)
+    side, tile = max(max(image.shape[-2:]) for _, image in views), None
+    while True:
+        try:
+            return model.run(views, tile)
+        except FAILURES as err:
+            if not is_out_of_memory(err) or side <= MIN_TILE:
+                raise
+        tile = side = max(MIN_TILE, side // 2)
+        progress.message(f"Out of memory: trying tiles of {tile}.")
+
+
 def _overlapped(
-    todo: Iterable[tuple[Path, str]],
-    read: Callable[[Path], tuple[np.ndarray, Views]],
+    todo: Iterable[Picture],
+    read: Callable[[Picture], tuple[np.ndarray, Views]],
     compute: Callable[[Views], dict[str, Tensor]],
     write: Callable[[str, np.ndarray, dict[str, Tensor]], list[dict[str, Any]]],
     progress: Progress,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What was written for each (file, stem), in order, and what could not be read.
+    """What was written for each picture, in order, and which could not be predicted.
 
-    This thread computes, two others read and write; a few images are under way at a time.
+    This thread computes, two others read and write; a few pictures are under way at a time.
     """
     done: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
-    writing: deque[tuple[Path, Future[list[dict[str, Any]]]]] = deque()
+    writing: deque[tuple[Picture, Future[list[dict[str, Any]]]]] = deque()
 
     def collect(waiting: int) -> None:
         while len(writing) > waiting:
-            file, written = writing.popleft()
-            done.append({"image": str(file), "results": written.result()})
+            picture, written = writing.popleft()
+            try:
+                done.append({**picture.place, "results": written.result()})
+            except FAILURES as err:  # what cannot be written ends all
+                if not is_out_of_memory(err):
+                    raise
+                failed.append({**picture.place, "error": _reason(picture, err)})
 
     with ThreadPoolExecutor(2, "medusa-predict") as pool:
         try:
-            for (file, stem), loading in _ahead(pool, lambda item: read(item[0]), todo):
+            for picture, loading in _ahead(pool, read, todo):
                 try:
                     image, views = loading.result()
                     outputs = compute(views)
-                except (ExecutionError, PluginError):  # not a matter of this image
-                    raise
-                except MedusaError as err:
-                    text = err.message if str(file) in err.message else f"{file}: {err.message}"
-                    failed.append({"image": str(file), "error": text})
+                except FAILURES as err:
+                    failed.append({**picture.place, "error": _reason(picture, err)})
                 else:
-                    writing.append((file, pool.submit(write, stem, image, outputs)))
+                    writing.append((picture, pool.submit(write, picture.stem, image, outputs)))
                     collect(AHEAD)
                 progress.advance()
             collect(0)
         finally:
             pool.shutdown(cancel_futures=True)
     return done, failed
+
+
+def _reason(picture: Picture, error: BaseException) -> str:
+    """Why this picture could not be predicted; raises what is not a matter of this picture."""
+    if is_out_of_memory(error):
+        return (
+            f"{picture}: out of memory. Cut it into tiles: --tile auto, or a smaller one than now."
+        )
+    if isinstance(error, (ExecutionError, PluginError)) or not isinstance(error, MedusaError):
+        raise error
+    return error.message if str(picture) in error.message else f"{picture}: {error.message}"
 
 
 def _ahead(
@@ -186,38 +237,13 @@ def _ahead(
     yield from waiting
 
 
-def find_images(paths: Iterable[str | Path]) -> Iterable[Path]:
-    """The files named, the images of the folders named, and those that patterns match.
-
-    Raises:
-        UsageError: a path does not exist, or there is no image at all.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found += _images(path.iterdir())
-        elif path.exists():
-            found.append(path)
-        elif glob.has_magic(str(path)):
-            found += _images(map(Path, glob.iglob(str(path), recursive=True)))
-        else:
-            raise UsageError(f"{path}: no such file.")
-    if not found:
-        raise UsageError("There are no images to predict.", hint="Name image files or folders.")
-    return dict.fromkeys(found)
-
-
-def _images(paths: Iterable[Path]) -> list[Path]:
-    return sorted(p for p in paths if p.suffix.lower() in EXTENSIONS)
-
-
 def _spare_inputs(files: Iterable[Path], targets: Iterable[Path]) -> None:
     """Refuse to write over an image that is to be read."""
-    inputs = {file.resolve() for file in files}
+    inputs = {place for file in files for place in (file.resolve(), file.resolve().parent)}
     for path in targets:
         if path.resolve() in inputs:
             raise UsageError(
-                f"{path}: is one of the images, and would be overwritten by a result.",
+                f"{path}: is, or holds, one of the images, and results would be written there.",
                 hint="Choose another folder: --out DIR",
             )
 

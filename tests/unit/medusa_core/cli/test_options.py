@@ -114,10 +114,10 @@ def test_a_setting_nested_too_deeply_is_text():
 
 @pytest.mark.parametrize(("given", "parsed"), [("auto", "auto"), ("7", 7)])
 def test_a_batch_is_a_number_or_auto(given, parsed):
-    assert options.BatchType().convert(given, None, None) == parsed
+    assert options.NumberOrAuto().convert(given, None, None) == parsed
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "AUTO", "8.0", "", "9" * 30])
 def test_what_is_no_batch(given):
-    with pytest.raises(click.BadParameter, match="neither a positive number nor auto"):
-        options.BatchType().convert(given, None, None)
+    with pytest.raises(click.BadParameter, match="neither auto nor a number from 1"):
+        options.NumberOrAuto().convert(given, None, None)

@@ -239,7 +239,7 @@ def test_the_command_shrinks_batches_and_tells_the_room(make_model, monkeypatch,
     assert [head["batch"] for head in json.loads(captured.out)["heads"].values()] == [2, 2]
     assert "out of memory with --batch 8; starting again with 4" in captured.err
     assert main([*line[:-1], "none"]) == 2
-    assert "neither a positive number nor auto" in capsys.readouterr().err
+    assert "neither auto nor a number from 1" in capsys.readouterr().err
 
 
 def test_room_for_all_is_asked_for_before_any_work(make_model, monkeypatch, own_cache):

@@ -7,16 +7,20 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from medusa_core.data.video import read_frames
 from medusa_core.errors import DataError, UnknownNameError, UsageError
 from medusa_core.model import MedusaModel, open_model
 from medusa_core.model.medusa_model import Result
 from medusa_core.workflows import results
-from medusa_core.workflows.predict import find_images, predict
+from medusa_core.workflows.inputs import find_files
+from medusa_core.workflows.predict import predict
 
 HEADS = ("depth", "semseg", "normals")
 
@@ -39,21 +43,21 @@ def photos(tmp_path: Path) -> Path:
 
 def test_patterns_reach_into_folders_and_take_images_only(photos: Path) -> None:
     (photos / "notes.txt").write_text("no image")
-    found = [path.name for path in find_images([photos / "**" / "*"])]
+    found = [path.name for path in find_files([photos / "**" / "*"])]
     assert sorted(found) == [f"p{i}.jpg" for i in range(6)]
-    found = [path.name for path in find_images([photos / "p*.jpg"])]
+    found = [path.name for path in find_files([photos / "p*.jpg"])]
     assert found == ["p0.jpg", "p2.jpg", "p4.jpg"]
 
 
 def test_a_file_with_the_letters_of_a_pattern_is_a_file(photos: Path) -> None:
     odd = photos / "p[1].jpg"
     shutil.copy(photos / "p0.jpg", odd)
-    assert list(find_images([odd])) == [odd]
+    assert list(find_files([odd])) == [odd]
 
 
 def test_a_pattern_that_matches_nothing_is_an_error(photos: Path) -> None:
     with pytest.raises(UsageError, match="no images"):
-        find_images([photos / "*.tiff"])
+        find_files([photos / "*.tiff"])
 
 
 def test_values_are_those_of_the_model_in_order(
@@ -61,7 +65,7 @@ def test_values_are_those_of_the_model_in_order(
 ) -> None:
     pattern = photos / "**" / "*.jpg"
     done = predict([pattern], model=model, out=tmp_path / "out", formats=["npy"])
-    assert [image["image"] for image in done["images"]] == [str(p) for p in find_images([pattern])]
+    assert [image["image"] for image in done["images"]] == [str(p) for p in find_files([pattern])]
     for image in done["images"]:
         expected = model.predict(image["image"])
         for entry in image["results"]:
@@ -176,3 +180,108 @@ def test_tiles_change_little(model: MedusaModel, photos: Path) -> None:
     whole, tiled = value(None), value(256)
     assert whole.shape == tiled.shape
     assert np.abs(whole - tiled).mean() < 0.05 * np.abs(whole).mean()
+
+
+def test_every_frame_of_a_video_is_predicted(
+    model: MedusaModel, write_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip, out = write_video("clip.mp4", 7), tmp_path / "out"
+    done = predict([clip], model=model, tasks=["depth"], out=out, formats=["npy"])
+    assert [image["frame"] for image in done["images"]] == list(range(7))
+    for image, frame in zip(done["images"], read_frames(clip), strict=True):
+        assert isinstance(frame.image, np.ndarray)
+        path = out / "clip.frames" / f"{frame.number:06d}.depth.npy"
+        assert image["results"][0]["values"] == str(path)
+        assert image["seconds"] == pytest.approx(frame.seconds)
+        assert np.array_equal(np.load(path), model.predict(frame.image, ["depth"])["depth"].value)
+
+
+def test_resume_goes_on_inside_a_video(
+    model: MedusaModel, write_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip, out = write_video("clip.mp4", 5), tmp_path / "out"
+    predict([clip], model=model, tasks=["depth"], out=out)
+    (out / "clip.frames" / "000003.depth.png").unlink()
+    done = predict([clip], model=model, tasks=["depth"], out=out, resume=True)
+    assert [image["frame"] for image in done["images"]] == [3]
+    assert done["skipped"] == [f"{clip}, frame {number}" for number in (0, 1, 2, 4)]
+
+
+def test_damaged_videos_are_told_and_the_rest_done(
+    model: MedusaModel, photos: Path, write_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    cut = write_video("cut.avi", 8)
+    cut.write_bytes(cut.read_bytes()[:-3000])
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    images = [tmp_path / "no.mp4", cut, photos / "p0.jpg"]
+    done = predict(images, model=model, tasks=["depth"], out=tmp_path / "out")
+    assert done["failed"][0]["image"] == str(images[0])
+    assert all(failed["image"] in map(str, images[:2]) for failed in done["failed"])
+    assert "ends after" in done["failed"][-1]["error"]
+    assert {image["image"] for image in done["images"]} == {str(cut), str(photos / "p0.jpg")}
+
+
+@pytest.mark.parametrize("name", ["...mp4", "a b.mp4"])
+def test_results_of_videos_stay_in_the_folder_asked_for(
+    model: MedusaModel, write_video: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    before = {path for path in tmp_path.iterdir() if path.name != "work"}
+    clip, out = write_video(name, 2), tmp_path / "work"
+    predict([clip], model=model, tasks=["depth"], out=out)
+    assert set(tmp_path.iterdir()) - before == {clip, out}
+    assert len(list(out.glob("*/*.png"))) == 2
+
+
+def test_folders_are_searched_for_images_and_patterns_for_videos_too(
+    photos: Path, write_video: Callable[..., Path]
+) -> None:
+    clip = photos / "clip.mp4"
+    shutil.copy(write_video("clip.mp4", 2), clip)
+    assert clip not in find_files([photos])
+    assert clip in find_files([photos / "*"])
+
+
+def test_out_of_memory_is_a_matter_of_one_image(
+    model: MedusaModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = model.run
+
+    def scarce(views: Any, tile: int | None = None) -> Any:
+        if views[0][1].shape[-2] > 42:  # the third image is 44 pixels high
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run(views, tile)
+
+    monkeypatch.setattr(model, "run", scarce)
+    monkeypatch.setattr(model, "working_size", lambda name, picture, long_side: tuple(picture))
+    done = predict([photos], model=model, tasks=["depth"], out=tmp_path / "out")
+    assert [Path(image["image"]).name for image in done["images"]] == ["p0.jpg", "p2.jpg"]
+    assert "p4.jpg: out of memory" in done["failed"][0]["error"]
+    assert "--tile auto" in done["failed"][0]["error"]
+
+
+def test_tiles_become_smaller_until_they_fit(
+    model: MedusaModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, tried = model.run, []
+
+    def scarce(views: Any, tile: int | None = None) -> Any:
+        tried.append(tile)
+        if tile is None or tile > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run(views, tile)
+
+    monkeypatch.setattr(model, "run", scarce)
+    path = photos / "large.png"
+    Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save(path)
+    done = predict(
+        [path],
+        model=model,
+        tasks=["depth"],
+        long_side=600,
+        tile="auto",
+        out=tmp_path / "out",
+        formats=["npy"],
+    )
+    assert tried == [None, 300, 150]
+    expected = model.predict(path, ["depth"], long_side=600, tile=150)["depth"].value
+    assert np.array_equal(np.load(done["images"][0]["results"][0]["values"]), expected)

@@ -1,0 +1,138 @@
+"""Video files from outside, frame by frame. The only file that imports PyAV; the extra `video`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medusa_core.data.images import MAX_PIXELS
+from medusa_core.errors import DataError, UsageError
+
+EXTENSIONS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"}
+
+_OPTIONS = {  # no play lists: they name other files
+    "format_whitelist": "avi,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts",
+    "protocol_whitelist": "file",
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a video.
+
+    number: 0 for the first.
+    seconds: when it is shown; None: the file does not say.
+    image: `(H, W, 3) uint8` RGB, turned upright; or why there is none.
+    """
+
+    number: int
+    seconds: float | None
+    image: np.ndarray | DataError
+
+
+def require_av() -> Any:
+    """PyAV.
+
+    Raises:
+        UsageError: it cannot be imported; the hint is the pip line.
+    """
+    try:
+        import av
+    except ImportError as err:
+        raise UsageError(
+            f"Videos are read by a package that is not installed: {err}.",
+            hint="pip install 'medusa-heads[video]'",
+        ) from err
+    return av
+
+
+def count_frames(path: Path) -> int:
+    """How many frames a video says it has; 0: it does not say, or cannot be read."""
+    try:
+        with _opened(path) as (container, stream):
+            spans = (container.duration or 0) / 1e6
+            return int(stream.frames or spans * float(stream.average_rate or 0))
+    except DataError:
+        return 0
+
+
+def read_frames(path: Path) -> Iterator[Frame]:
+    """All frames in order. A damaged one takes a number, too, and has its error for an image.
+
+    Raises:
+        DataError: the file is missing, no video, or ends before its last frame.
+    """
+    av = require_av()
+    number = 0
+    with _opened(path) as (container, stream):
+        stream.thread_type = "AUTO"
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as err:
+                raise DataError(f"{path}: damaged after frame {number - 1}: {_said(err)}.") from err
+            if packet is None:
+                break
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError as err:
+                yield Frame(
+                    number, None, DataError(f"{path}, frame {number}: damaged: {_said(err)}.")
+                )
+                number += 1
+                continue
+            for frame in decoded:
+                yield Frame(number, frame.time, _image(frame, f"{path}, frame {number}"))
+                number += 1
+        if number < stream.frames:
+            raise DataError(f"{path}: ends after {number} of {stream.frames} frames.")
+    if not number:
+        raise DataError(f"{path}: has no frames.")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and its first video stream."""
+    av = require_av()
+    if not path.is_file():
+        raise DataError(f"{path}: {'not a plain file' if path.exists() else 'no such file'}.")
+    try:
+        container = av.open(f"file:{path.absolute()}", options=_OPTIONS)
+    except (av.FFmpegError, OSError, ValueError) as err:
+        raise DataError(f"{path}: cannot be read as a video: {_said(err)}.") from err
+    with container:
+        if not container.streams.video:
+            raise DataError(f"{path}: has no pictures.")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise DataError(f"{path}: is in a video format that is not known.")
+        width, height = stream.width, stream.height
+        if width * height > MAX_PIXELS:
+            raise DataError(
+                f"{path}: {width}×{height} is more than {MAX_PIXELS // 10**6} million pixels.",
+                hint="Scale it down first.",
+            )
+        yield container, stream
+
+
+def _image(frame: Any, name: str) -> np.ndarray | DataError:
+    if frame.is_corrupt:
+        return DataError(f"{name}: damaged.")
+    if frame.width * frame.height > MAX_PIXELS:  # a stream may change its size
+        return DataError(f"{name}: {frame.width}×{frame.height} is too large.")
+    try:
+        rgb = frame.to_ndarray(format="rgb24")
+    except (require_av().FFmpegError, ValueError) as err:
+        return DataError(f"{name}: cannot be converted: {err}.")
+    return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90)))
+
+
+def _said(error: Exception) -> str:
+    """What FFmpeg said, without the path, which it repeats."""
+    return getattr(error, "strerror", None) or str(error)

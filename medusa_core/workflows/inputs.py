@@ -1,0 +1,113 @@
+"""What is to be predicted: image files, and frames of video files."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from medusa_core.data import video
+from medusa_core.errors import DataError, UsageError
+from medusa_core.model.images import as_image
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file, or a frame of a video file.
+
+    stem: of the names of its results; for a frame after the folder they are in.
+    load: reads it, `(H, W, 3) uint8`; raises DataError.
+    frame, seconds: which one of a video, from 0, and when it is shown.
+    """
+
+    file: Path
+    stem: str
+    load: Callable[[], np.ndarray]
+    frame: int | None = None
+    seconds: float | None = None
+
+    @property
+    def place(self) -> dict[str, str | int | float]:
+        """What results and failures say of it."""
+        known = {"image": str(self.file), "frame": self.frame, "seconds": self.seconds}
+        return {key: value for key, value in known.items() if value is not None}
+
+    def __str__(self) -> str:
+        return f"{self.file}" if self.frame is None else f"{self.file}, frame {self.frame}"
+
+
+def find_files(paths: Iterable[str | Path]) -> list[Path]:
+    """The files named, the images of the folders named, and what patterns match of both kinds.
+
+    Raises:
+        UsageError: a path does not exist, there is nothing at all, or videos cannot be read here.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += _of_kind(path.iterdir(), IMAGES)
+        elif path.exists():
+            found.append(path)
+        elif glob.has_magic(str(path)):
+            matches = map(Path, glob.iglob(str(path), recursive=True))
+            found += _of_kind(matches, IMAGES | video.EXTENSIONS)
+        else:
+            raise UsageError(f"{path}: no such file.")
+    if not found:
+        raise UsageError(
+            "There are no images to predict.",
+            hint="Name image files, folders of images, or videos ('clips/*.mp4').",
+        )
+    if any(map(is_video, found)):
+        video.require_av()
+    return list(dict.fromkeys(found))
+
+
+def is_video(file: Path) -> bool:
+    """Whether a file is called like a video."""
+    return file.suffix.lower() in video.EXTENSIONS
+
+
+def frames_of(stem: str) -> str:
+    """The folder for results of a video."""
+    return f"{stem}.frames"
+
+
+def count(files: Iterable[Path]) -> int:
+    """How many pictures there are, as far as videos tell."""
+    return sum(video.count_frames(file) if is_video(file) else 1 for file in files)
+
+
+def pictures(files: Iterable[tuple[Path, str]]) -> Iterator[Picture]:
+    """The pictures of (file, stem) pairs, in order; frames are decoded as they are asked for."""
+    for file, stem in files:
+        if is_video(file):
+            yield from _frames(file, stem)
+        else:
+            yield Picture(file, stem, partial(as_image, file))
+
+
+def _frames(file: Path, stem: str) -> Iterator[Picture]:
+    try:
+        for frame in video.read_frames(file):
+            name = f"{frames_of(stem)}/{frame.number:06d}"
+            load = partial(_image, frame.image)
+            yield Picture(file, name, load, frame.number, frame.seconds)
+    except DataError as err:
+        yield Picture(file, stem, partial(_image, err))
+
+
+def _image(found: np.ndarray | DataError) -> np.ndarray:
+    if isinstance(found, DataError):
+        raise found
+    return as_image(found)
+
+
+def _of_kind(paths: Iterable[Path], extensions: set[str]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in extensions)

@@ -1,0 +1,123 @@
+"""Frames of video files: order, orientation, and files that are damaged or pretend."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medusa_core.data import video
+from medusa_core.errors import DataError, UsageError
+
+WriteVideo = Callable[..., Path]
+
+
+def test_frames_come_in_order_with_numbers_and_times(write_video: WriteVideo) -> None:
+    for name in ("a.mp4", "a.mkv", "a.avi"):
+        frames = list(video.read_frames(write_video(name, 12)))
+        assert [frame.number for frame in frames] == list(range(12))
+        seconds = [frame.seconds for frame in frames]
+        assert seconds == pytest.approx([index / 10 for index in range(12)], abs=0.01)
+        levels = [float(np.asarray(frame.image)[-8:].mean()) for frame in frames]
+        assert levels == pytest.approx([20 * index for index in range(12)], abs=6)
+
+
+def test_frames_are_counted_without_decoding(write_video: WriteVideo) -> None:
+    for name in ("a.mp4", "a.mkv", "a.avi"):
+        assert video.count_frames(write_video(name, 12)) == 12
+
+
+@pytest.mark.parametrize(("degrees", "corner"), [(0, 0), (90, 1), (180, 2), (270, 3)])
+def test_frames_are_turned_upright(write_video: WriteVideo, degrees: int, corner: int) -> None:
+    """The display is turned counter-clockwise: the bright corner goes top left → bottom left …"""
+    path = write_video("a.mp4", 2, rotation=degrees)
+    image = next(iter(video.read_frames(path))).image
+    assert isinstance(image, np.ndarray)
+    assert image.shape == ((64, 48, 3) if degrees % 180 else (48, 64, 3))
+    corners = [image[0, 0], image[-1, 0], image[-1, -1], image[0, -1]]
+    assert int(np.argmax([pixel[0] for pixel in corners])) == corner
+
+
+def test_a_damaged_frame_is_named_and_others_are_there(write_video: WriteVideo) -> None:
+    path = write_video("a.avi", 12)
+    raw = bytearray(path.read_bytes())
+    places = [index for index in range(len(raw)) if raw[index : index + 4] == b"00dc"]
+    for place in range(places[5] + 8, places[6]):
+        raw[place] = 0xA5
+    path.write_bytes(raw)
+    frames = list(video.read_frames(path))
+    damaged = [frame for frame in frames if isinstance(frame.image, DataError)]
+    assert damaged
+    assert "a.avi, frame" in str(damaged[0].image)
+    assert len(frames) - len(damaged) > 5
+
+
+def test_a_video_that_ends_early_says_so(write_video: WriteVideo) -> None:
+    path = write_video("a.avi", 12)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: raw.index(b"00dc", len(raw) * 3 // 4)])
+    frames = []
+    with pytest.raises(DataError, match=r"a\.avi: ends after \d+ of 12 frames"):
+        frames.extend(video.read_frames(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no video",
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
+        b"ffconcat version 1.0\nfile other.mp4\n",
+    ],
+)
+def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.mp4"):
+        list(video.read_frames(path))
+    assert video.count_frames(path) == 0
+
+
+def test_a_file_that_is_missing_or_no_file_is_refused(tmp_path: Path) -> None:
+    for path, said in ((tmp_path / "a.mp4", "no such file"), (tmp_path, "not a plain file")):
+        with pytest.raises(DataError, match=said):
+            list(video.read_frames(path))
+
+
+def test_huge_frames_are_refused(write_video: WriteVideo, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video("a.mp4", 2)
+    monkeypatch.setattr(video, "MAX_PIXELS", 48 * 64 - 1)
+    with pytest.raises(DataError, match="64×48 is more than"):
+        list(video.read_frames(path))
+
+
+def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "av":
+            raise ImportError("No module named 'av'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UsageError) as caught:
+        video.require_av()
+    assert "medusa-heads[video]" in str(caught.value.hint)
+
+
+def test_any_bytes_give_frames_or_a_named_error(write_video: WriteVideo, tmp_path: Path) -> None:
+    whole = write_video("a.mp4", 6).read_bytes()
+    random = np.random.default_rng(0)
+    path = tmp_path / "b.mp4"
+    for _ in range(60):
+        raw = np.frombuffer(whole, np.uint8).copy()
+        raw[random.integers(0, len(raw), 30)] = random.integers(0, 256, 30)
+        path.write_bytes(raw.tobytes())
+        with suppress(DataError):
+            for frame in video.read_frames(path):
+                assert isinstance(frame.image, (np.ndarray, DataError))
