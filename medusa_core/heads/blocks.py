@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 VECTOR = 32
@@ -18,7 +19,7 @@ class Pointwise(nn.Conv2d):
     """A 1×1 convolution that trains in half the time on one thread of a CPU.
 
     PyTorch gives those of fewer than 16 images to a slower library then. Here every line of the
-    maps counts as an image: the same sums, other bits.
+    maps counts as an image: the same sums, other bits. One output is a product with a vector.
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
@@ -28,6 +29,9 @@ class Pointwise(nn.Conv2d):
         """`(B, inputs, h, w)` → `(B, outputs, h, w)`."""
         if not (self.training and 1 < len(x) < 16 and x.device.type == "cpu"):
             return super().forward(x)
+        if self.out_channels == 1:
+            product = F.linear(_channels_last(x), self.weight.flatten(1), self.bias)
+            return _channels_first(product)
         lines = _channels_first(_channels_last(x).flatten(0, 1).unsqueeze(1))
         result = _channels_last(super().forward(lines))
         return _channels_first(result.view(*_channels_last(x).shape[:3], -1))
@@ -158,7 +162,8 @@ class ScaleFusion(nn.Module):
     `G = Σ_s softmax_s(up(w_s · F_s)) ⊙ up(P_s F_s)`. "sum" leaves the softmax out; that is also
     what a 1×1 convolution of the concatenated levels computes. "concatenation" keeps all channels.
     Each level is projected before it is upsampled, which equals projecting after (both are linear)
-    at a fraction of the cost.
+    at a fraction of the cost. With attention, the last channel of a projection is the level's score
+    `w_s · F_s`, and is weighted and summed as the others: what splits it off costs more than it.
 
     Attributes:
         outputs: channels of the result.
@@ -167,17 +172,14 @@ class ScaleFusion(nn.Module):
     def __init__(self, inputs: Sequence[int], width: int, kind: str = "attention") -> None:
         super().__init__()
         self.kind = kind
-        self.with_scores = False
         self.outputs = sum(inputs) if kind == "concatenation" else width
         self.project = nn.ModuleList(
-            nn.Identity()
-            if kind == "concatenation"
-            else Pointwise(channels, width + (kind == "attention"))
+            nn.Identity() if kind == "concatenation" else Pointwise(channels, width)
             for channels in inputs
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Levels, finest first → `(B, outputs, h_0, w_0)`; `with_scores` one channel more."""
+        """Levels, finest first → `(B, outputs, h_0, w_0)`."""
         size = features[0].shape[-2:]
         levels = [
             resample(project(x), size) for project, x in zip(self.project, features, strict=True)
@@ -186,23 +188,29 @@ class ScaleFusion(nn.Module):
             return torch.cat(levels, dim=1)
         if self.kind == "sum":
             return sum(levels[1:], start=levels[0])
-        return _weighted_sum_with_scores(levels) if self.with_scores else _weighted_sum(levels)
+        return _WeightedSum.apply(*levels) if self.training else _weighted_sum(levels)[0]
 
-    def fold_norm(self, norm: Any) -> bool:
+    def fold_norm(self, norm: Any, reader: Pointwise) -> bool:
         """Do what a normalisation of the result does in evaluation mode; whether that is possible.
 
-        Weights of the attention sum to 1, so every level can be scaled and shifted on its own.
+        Weights of the attention sum to 1, so every level can be scaled and shifted on its own. A
+        shift that all scores share changes no weight, and what reads the result after a ReLU can
+        scale them: `relu(a z + b) = a relu(z + b / a)`.
         """
-        if self.kind == "concatenation":
-            return False
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * scale
+        if self.kind == "concatenation" or (self.kind == "attention" and scale[-1] <= 0):
+            return False
+        if self.kind == "attention":
+            reader.weight[:, -1] *= scale[-1]
+            shift[-1] /= scale[-1]
+            scale[-1] = 1
         projections: list[Any] = list(self.project)
         for index, project in enumerate(projections):
-            project.weight[: self.outputs] *= scale[:, None, None, None]
-            project.bias[: self.outputs] *= scale
+            project.weight *= scale[:, None, None, None]
+            project.bias *= scale
             if self.kind == "attention" or index == 0:
-                project.bias[: self.outputs] += shift
+                project.bias += shift
         return True
 
 
@@ -219,33 +227,38 @@ def _stacked(projections: Sequence[Any]) -> Pointwise:
     return projection_of(weight, torch.cat([part.bias for part in projections]))
 
 
-def _weighted_sum(levels: Sequence[Tensor]) -> Tensor:
-    """Sum of maps `(B, C + 1, h, w)`, weighted by a softmax over their last channels.
+def _weighted_sum(levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Sum of maps `(B, C, h, w)`, weighted by a softmax over their last channels.
 
-    One level at a time: stacked, they are several times dearer than the rest of the head. Channels
-    are split off where they lie side by side, so that gradients keep their layout, too.
-
-    Returns:
-        `(B, C, h, w)`.
-    """
-    channels = levels[0].shape[1] - 1
-    parts = [_channels_last(level).split([channels, 1], dim=3) for level in levels]
-    scores = torch.cat([_channels_first(score) for _, score in parts], dim=1)
-    first, *others = map(_channels_last, scores.softmax(dim=1).split(1, dim=1))
-    fused = parts[0][0] * first
-    for (value, _), weight in zip(parts[1:], others, strict=True):
-        fused = fused.addcmul_(value, weight)
-    return _channels_first(fused)
-
-
-def _weighted_sum_with_scores(levels: Sequence[Tensor]) -> Tensor:
-    """The same, and the weighted sum of the scores as last channel: nothing is split off.
+    One level at a time: stacked, they are several times dearer than the rest of the head.
 
     Returns:
-        `(B, C + 1, h, w)`.
+        The sum `(B, C, h, w)`, and the weights `(B, levels, h, w)`.
     """
-    first, *others = torch.cat([x[:, -1:] for x in levels], dim=1).softmax(dim=1).unbind(dim=1)
-    fused = levels[0] * first.unsqueeze(1)
+    weights = torch.cat([level[:, -1:] for level in levels], dim=1).softmax(dim=1)
+    first, *others = weights.unsqueeze(2).unbind(dim=1)
+    total = levels[0] * first
     for level, weight in zip(levels[1:], others, strict=True):
-        fused = fused.addcmul_(level, weight.unsqueeze(1))
-    return fused
+        total.addcmul_(level, weight)
+    return total, weights
+
+
+class _WeightedSum(torch.autograd.Function):
+    """`_weighted_sum` with a gradient in as few passes over memory as it needs."""
+
+    @staticmethod
+    def forward(ctx: Any, *levels: Tensor) -> Tensor:
+        total, weights = _weighted_sum(levels)
+        ctx.save_for_backward(weights, *levels)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        weights, *levels = ctx.saved_tensors
+        gradients = [gradient * weight for weight in weights.unsqueeze(2).unbind(dim=1)]
+        products = torch.stack([(gradient * level).sum(dim=1) for level in levels], dim=1)
+        products -= (weights * products).sum(dim=1, keepdim=True)
+        for own, score in zip(gradients, (weights * products).unbind(dim=1), strict=True):
+            own[:, -1] += score
+        return tuple(gradients)

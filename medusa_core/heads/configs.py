@@ -21,8 +21,7 @@ class MedusaConfig(HeadConfig):
     """Settings of the `medusa` head.
 
     width: channels at the finest level; coarser levels get more, in proportion to their stride.
-    fused_width: channels after the levels are fused; with the score of a level 32, as processors
-        work on channels in blocks of 16.
+    fused_width: channels after the levels are fused.
     subpixel: the prediction is this much finer than the finest level, each value of a cell with
         weights of its own (pixel shuffle). For structures thinner than a cell.
     deep_supervision: weight of the losses of single levels in training, 0 for none.
@@ -36,7 +35,7 @@ class MedusaConfig(HeadConfig):
     """
 
     width: Annotated[int, Field(ge=1, le=1024)] = 32
-    fused_width: Annotated[int, Field(ge=1, le=1024)] = 31
+    fused_width: Annotated[int, Field(ge=1, le=1024)] = 32
     subpixel: Annotated[int, Field(ge=1, le=4)] = 1
     deep_supervision: Annotated[float, Field(ge=0, le=10)] = 0.0
     feature_attention: Literal["none", "spatial", "channel", "both"] = "both"

@@ -20,7 +20,6 @@ from medusa_core.heads.blocks import (
     Pointwise,
     Refinement,
     ScaleFusion,
-    projection_of,
     resample,
     start_at_zero,
 )
@@ -109,12 +108,9 @@ class MedusaHead(Head, Foldable):
         return outputs
 
     def fold_(self) -> None:
-        """Have the fusion normalise, and keep its scores, which the prediction ignores."""
-        if self.fuse.fold_norm(self.norm):
+        """Have the fusion do what its normalisation does."""
+        if self.fuse.fold_norm(self.norm, self.predict):
             self.norm = nn.Identity()
-        if self.fuse.kind == "attention":
-            self.fuse.with_scores = True
-            self.predict = _with_ignored_input(self.predict)
 
 
 def _from_the_coarsest(levels: Sequence[Tensor]) -> Tensor:
@@ -123,11 +119,6 @@ def _from_the_coarsest(levels: Sequence[Tensor]) -> Tensor:
     for level in reversed(finer):
         total = resample(total, level.shape[-2:]).add_(level)
     return total
-
-
-def _with_ignored_input(projection: Pointwise) -> Pointwise:
-    """One more input, at the end, with weight 0."""
-    return projection_of(F.pad(projection.weight, (0, 0, 0, 0, 0, 1)), projection.bias)
 
 
 def level_widths(features: FeatureInfo, width: int) -> tuple[int, ...]:

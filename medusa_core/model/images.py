@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from medusa_core.api import Task
@@ -47,7 +49,38 @@ def upsample(raw: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resampling of a raw prediction; itself where the size agrees."""
     if tuple(raw.shape[-2:]) == tuple(size):
         return raw
+    if raw.shape[1] == 1 and raw.requires_grad and raw.device.type == "cpu":
+        upsampled: Tensor = _Upsampled.apply(raw, size)
+        return upsampled
+    return _interpolated(raw, size)
+
+
+def _interpolated(raw: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(raw, size=size, mode="bilinear", align_corners=False)
+
+
+class _Upsampled(torch.autograd.Function):
+    """`upsample` with a gradient by two matrix products: a third of the time for one channel."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        ctx.size = raw.shape[-2:]
+        return _interpolated(raw, size)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        rows, columns = (
+            _weights(old, new, gradient)
+            for old, new in zip(ctx.size, gradient.shape[-2:], strict=True)
+        )
+        return rows @ (gradient @ columns.T), None
+
+
+def _weights(old: int, new: int, like: Tensor) -> Tensor:
+    """`(old, new)`: how much each of `old` samples counts in each of `new` ones."""
+    single = torch.eye(old, dtype=like.dtype, device=like.device)[None]
+    return F.interpolate(single, size=new, mode="linear", align_corners=False)[0]
 
 
 def as_image(source: str | Path | np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def prepare(network: nn.Module, pack: bool = True) -> nn.Module:
 
 
 def keep_memory() -> None:
-    """Have glibc keep freed memory for the next image instead of returning it each time.
+    """Have glibc keep freed memory for the next image or step instead of returning it each time.
 
     Otherwise every large intermediate result is mapped and cleared anew. Nothing elsewhere.
     """

@@ -134,8 +134,7 @@ def add_task(
     plans = [
         make_plan(host, head, task, refs, split, options, progress) for head, task in wanted.items()
     ]
-    device = preparation.choose_device(options.device)
-    preparation.check_options(options.precision, device, options.tensorboard)
+    device = preparation.training_device(options.device, options.precision, options.tensorboard)
     if not model.exists() and not dry_run:
         from medusa_core.workflows.init import init
 

@@ -69,8 +69,7 @@ def estimate(
     refs = preparation.parse_data(data)
     preparation.require_bindings_used(refs, (task,))
     plan = make_plan(host, task.rpartition(":")[2], task, refs, split, options, progress)
-    device = preparation.choose_device(options.device)
-    preparation.check_options(options.precision, device, None)
+    device = preparation.training_device(options.device, options.precision)
     with ModelFolder.open(Path(model)) as folder:
         record = folder.manifest.backbone
         backbone = restore_backbone(record, folder.read_backbone()).to(device)

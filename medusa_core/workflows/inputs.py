@@ -62,7 +62,7 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
     if not found:
         raise UsageError(
             "There are no images to predict.",
-            hint="Name image files, folders of images, or videos ('clips/*.mp4').",
+            hint="Name image files or folders, or videos: 'clips/*.mp4'.",
         )
     if any(map(is_video, found)):
         video.require_av()

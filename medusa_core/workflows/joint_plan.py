@@ -83,8 +83,7 @@ def make_plan(
         with torch.random.fork_rng(devices=[]):
             backbone = build(description_of(record), sum(t.numel() for t in tensors.values()))
         load_strictly(backbone.net, tensors, f"backbone {record.name!r}")
-    device = preparation.choose_device(options.device)
-    preparation.check_options(options.precision, device, options.tensorboard)
+    device = preparation.training_device(options.device, options.precision, options.tensorboard)
     specs = _specs(host, tasks)
     refs = preparation.parse_data(data)
     dataset = joint_dataset(host, refs, specs, split, options.limit)

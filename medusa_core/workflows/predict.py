@@ -243,7 +243,7 @@ def _spare_inputs(files: Iterable[Path], targets: Iterable[Path]) -> None:
     for path in targets:
         if path.resolve() in inputs:
             raise UsageError(
-                f"{path}: is, or holds, one of the images, and results would be written there.",
+                f"{path}: is one of the images, or holds one: results would be written there.",
                 hint="Choose another folder: --out DIR",
             )
 

@@ -42,6 +42,7 @@ from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
 from medusa_core.model.execution import Execution
 from medusa_core.model.images import STRIDE
+from medusa_core.model.inference import keep_memory
 from medusa_core.model.medusa_model import MedusaModel, open_model
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
@@ -250,15 +251,19 @@ def training_log(training: Training, folder: Path | None, progress: Progress) ->
     return TrainingLog(sinks, progress)
 
 
-def check_options(precision: str, device: str, tensorboard: str | Path | None) -> None:
-    """Refuse what this machine cannot do, before any work.
+def training_device(name: str | None, precision: str, tensorboard: str | Path | None = None) -> str:
+    """Where to train, checked before any work; there freed memory is kept for the next step.
 
     Raises:
-        UsageError: the device lacks the precision, or TensorBoard is not installed.
+        UsageError: torch cannot use the device, it lacks the precision, or TensorBoard is not
+            installed.
     """
+    device = choose_device(name)
     check_precision(precision, device)
     if tensorboard is not None:
         require_tensorboard()
+    keep_memory()
+    return device
 
 
 def new_head(

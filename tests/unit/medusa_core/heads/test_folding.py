@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from medusa_core.api import FeatureInfo, HeadRef
 from medusa_core.heads.blocks import FeatureAttention, Refinement
-from medusa_core.heads.medusa import MedusaHead
 from medusa_core.model.assembly import make_head
 from medusa_core.model.execution import movement
 from medusa_core.model.inference import prepare
@@ -67,13 +66,23 @@ def test_a_prepared_head_says_the_same_at_any_size(settings: dict[str, Any]) -> 
     assert all(torch.equal(before[key], tensor) for key, tensor in head.state_dict().items())
 
 
-def test_nothing_is_left_to_normalise() -> None:
-    fast = prepare(_trained({}))
-    assert isinstance(fast, MedusaHead)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
-    concatenated = prepare(_trained({"scale_attention": "concatenation"}))
-    norms = [m for m in concatenated.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(norms) == 1  # nothing of its own in front of it
+@pytest.mark.parametrize(
+    ("settings", "score_scale", "left"),
+    [
+        ({}, 0.7, 0),
+        ({}, -0.7, 1),  # of the scores, which weigh the levels: no scaling turns their sign
+        ({"scale_attention": "sum"}, -0.7, 0),
+        ({"scale_attention": "concatenation"}, 0.7, 1),  # nothing of its own in front of it
+    ],
+)
+def test_what_is_left_to_normalise(settings: dict[str, Any], score_scale: float, left: int) -> None:
+    head = _trained(settings)
+    with torch.no_grad():
+        head.norm.weight[-1] = score_scale
+    fast = prepare(head)
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in fast.modules()) == left
+    features = _features()
+    assert movement(fast(features), head([x.clone() for x in features])) < TOLERANCE
 
 
 def test_mask_and_value_become_one_projection_where_that_is_faster() -> None:

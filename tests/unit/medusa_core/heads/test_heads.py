@@ -13,7 +13,13 @@ from torch.nn import functional as F
 from medusa_core.api import FeatureInfo, HeadRef
 from medusa_core.errors import UnknownNameError, UsageError
 from medusa_core.heads.base import Head
-from medusa_core.heads.blocks import FeatureAttention, ScaleFusion, resample
+from medusa_core.heads.blocks import (
+    FeatureAttention,
+    ScaleFusion,
+    _weighted_sum,
+    _WeightedSum,
+    resample,
+)
 from medusa_core.heads.medusa import MedusaHead, level_widths
 from medusa_core.model.assembly import complete_head_ref, make_head
 from medusa_core.plugin_host import default_host
@@ -166,18 +172,18 @@ def test_scale_fusion_is_the_formula(kind: str) -> None:
     widths = (4, 6, 9, 5)
     fuse = ScaleFusion(widths, 7, kind)
     features, raised = _levels_of(widths)
-    values, scores = [], []
-    for project, feature in zip(fuse.project, raised, strict=True):
-        weight, bias = project.weight[:, :, 0, 0], project.bias
-        mapped = torch.einsum("oc,bchw->bohw", weight, feature) + bias.view(1, -1, 1, 1)
-        values.append(mapped[:, :7])
-        scores.append(mapped[:, 7:].exp())
-    if kind == "attention":
-        total = sum(scores)
-        expected = sum(s / total * v for s, v in zip(scores, values, strict=True))
-    else:
-        expected = sum(values)
+    projected = [project(x) for project, x in zip(fuse.project, raised, strict=True)]
+    total = sum(x[:, 6:].exp() for x in projected)
+    weights = [x[:, 6:].exp() / total if kind == "attention" else 1.0 for x in projected]
+    expected = sum(w * x for w, x in zip(weights, projected, strict=True))
     torch.testing.assert_close(fuse(features), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_weighting_levels_has_the_gradient_of_its_formula() -> None:
+    torch.manual_seed(0)
+    levels = [torch.randn(2, 5, 3, 4, dtype=torch.double, requires_grad=True) for _ in range(4)]
+    assert torch.autograd.gradcheck(_WeightedSum.apply, tuple(levels))
+    assert torch.equal(_WeightedSum.apply(*levels), _weighted_sum(levels)[0])
 
 
 def test_summing_levels_is_a_convolution_of_their_concatenation() -> None:
@@ -301,7 +307,7 @@ OTHER = {
     "feature_attention": "spatial",
     "top_down": False,
     "refinement": "full",
-    "scale_attention": "sum",
+    "scale_attention": "concatenation",
     "shortcut": True,
 }
 

@@ -1,0 +1,33 @@
+"""Upsampling predictions: one function, whichever way its gradient is computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from medusa_core.model.images import upsample
+
+SIZES = [((4, 6), (16, 24)), ((5, 3), (7, 11)), ((1, 8), (9, 8)), ((8, 9), (4, 3))]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("old", "new"), SIZES)
+def test_upsampling_is_bilinear_and_so_is_its_gradient(
+    channels: int, old: tuple[int, int], new: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    raw = torch.randn(2, channels, *old, dtype=torch.double, requires_grad=True)
+    plain = raw.detach().clone().requires_grad_()
+    expected = F.interpolate(plain, size=new, mode="bilinear", align_corners=False)
+    found = upsample(raw, new)
+    assert torch.equal(found, expected)
+    weight = torch.randn_like(found)
+    (found * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(raw.grad, plain.grad)
+
+
+def test_nothing_is_done_where_the_size_agrees() -> None:
+    raw = torch.randn(1, 1, 4, 6, requires_grad=True)
+    assert upsample(raw, (4, 6)) is raw
