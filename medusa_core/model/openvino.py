@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,8 +53,7 @@ def compile_network(
         example: what it can be called with.
         precision: "fp32" or "bf16".
     """
-    import openvino
-
+    openvino: Any = importlib.import_module("openvino")  # its annotations lack what is used here
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         converted = openvino.convert_model(
@@ -69,8 +69,12 @@ def compile_network(
         },
     )
 
+    # Predictions are upsampled next, which takes a sixth of the time with channels last.
+    layout = torch.contiguous_format if is_backbone else torch.channels_last
+
     def run(tensors: Sequence[Tensor]) -> list[Tensor]:
         results = compiled([t.contiguous().numpy() for t in tensors])
-        return [torch.from_numpy(results[i]) for i in range(len(compiled.outputs))]
+        found = [torch.from_numpy(results[i]) for i in range(len(compiled.outputs))]
+        return [tensor.contiguous(memory_format=layout) for tensor in found]
 
     return run
