@@ -39,7 +39,7 @@ def test_documented_command_is_understood(page: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     if words[0].startswith("-"):
         return
-    group, context = medusa, click.Context(medusa, info_name="medusa")
+    group, context = medusa, click.Context(medusa, **medusa.context_settings)
     command = group.get_command(context, words[0])
     assert command is not None, f"{page}: {line}"
     rest = words[1:]
