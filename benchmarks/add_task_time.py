@@ -26,6 +26,7 @@ from torch import Tensor
 from benchmarks.costs import RESULTS
 from benchmarks.latency import spread
 from benchmarks.peers.coupled import MTINet
+from benchmarks.peers.host import peers_host
 from benchmarks.peers.training import CoupledTraining
 from medusa_core.api import Dataset, Sample, TargetInfo
 from medusa_core.backbones.timm_backbone import Backbone, build, describe
@@ -39,7 +40,7 @@ from medusa_core.engine.training import Training, TrainSettings
 from medusa_core.heads.base import Head
 from medusa_core.model.assembly import complete_head_ref, make_head, make_task
 from medusa_core.model.inference import keep_memory
-from medusa_core.plugin_host.host import Host, default_host
+from medusa_core.plugin_host.host import Host
 from medusa_core.progress import SilentProgress
 from medusa_core.workflows.preparation import versions
 
@@ -136,7 +137,7 @@ def main(backbone: str, size: Size, rounds: int, quick: bool) -> None:
 
 def measure(name: str, size: Size, rounds: int, folder: Path) -> dict[str, list[float]]:
     """CPU seconds an image (visit, or row of the cache), in every round."""
-    host = default_host()
+    host = peers_host()
     data = InMemory(load_dataset(host, DataRef("rooms", f"{size[0]}x{size[1]}"), "train"), 16)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -145,8 +146,9 @@ def measure(name: str, size: Size, rounds: int, folder: Path) -> dict[str, list[
         runs: dict[str, Callable[[], object]] = {}
         joint = joint_training(host, trained, data, size, bindings, folder)
         runs["joint"] = stepping(joint)
-        other = joint_training(host, build(describe(name)), data, size, bindings, folder, True)
-        runs["MTI-Net"] = stepping(other)
+        for kind in ("plain heads", "MTI-Net"):
+            other = build(describe(name))
+            runs[kind] = stepping(joint_training(host, other, data, size, bindings, folder, kind))
         source = Source(data, size, fixed_views(VIEWS))
         images, _ = cache_images(Source(data, size, (IDENTITY,)), [], SilentProgress())
         for task in ADDED:
@@ -194,9 +196,11 @@ def bind(host: Host, data: Dataset, name: str) -> Binding:
     return Binding(make_task(host, spec, labels), labels)
 
 
-def new_head(host: Host, backbone: Backbone, binding: Binding) -> Head:
+def new_head(
+    host: Host, backbone: Backbone, binding: Binding, architecture: str | None = None
+) -> Head:
     """As `medusa add-task` makes it."""
-    ref = complete_head_ref(host, binding.task.spec, None, {})
+    ref = complete_head_ref(host, binding.task.spec, architecture, {})
     return make_head(host, ref, backbone.info, binding.task.out_channels)
 
 
@@ -207,19 +211,23 @@ def joint_training(
     size: Size,
     bindings: dict[str, Binding],
     folder: Path,
-    coupled: bool = False,
+    kind: str = "medusa heads",
 ) -> JointTraining:
-    """As `medusa train-backbone` trains them; or coupled by MTI-Net's decoder."""
+    """As `medusa train-backbone` trains them; or HRNet's plain heads, or MTI-Net's decoder."""
+    coupled = kind == "MTI-Net"
+    architecture = "plain" if kind == "plain heads" else None
     source = Source(data, size, (IDENTITY,))
     images, rows = cache_images(source, list(bindings.values()), SilentProgress())
     tasks = {
-        name: JointTask(binding, None if coupled else new_head(host, backbone, binding), *found)
+        name: JointTask(
+            binding, None if coupled else new_head(host, backbone, binding, architecture), *found
+        )
         for (name, binding), found in zip(bindings.items(), rows, strict=True)
     }
     settings = TrainSettings(10**6, BATCH, 1e-3)
     parts = list(range(len(data) - 1)), [len(data) - 1]
     if not coupled:
-        return JointTraining(backbone, tasks, images, parts, settings, {}, folder / "joint")
+        return JointTraining(backbone, tasks, images, parts, settings, {}, folder / kind)
     decoder = MTINet(backbone.info, {n: b.task.out_channels for n, b in bindings.items()})
     last = decoder.to(memory_format=torch.channels_last)
     work = folder / "coupled"
@@ -250,6 +258,7 @@ def row(task: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
     return {
         "task": task,
         "typical": schedule(IMAGES * EPOCHS, joint),
+        "typical_plain": schedule(IMAGES * EPOCHS, seconds["plain heads"]),
         "typical_mtinet": schedule(IMAGES * EPOCHS, seconds["MTI-Net"]),
         "default": schedule(DEFAULT_STEPS * BATCH, joint),
         "without_pass": ratios(lambda i: joint[i], lambda i: cached[i]),
@@ -268,23 +277,31 @@ def table(result: dict[str, Any]) -> str:
         f"{result['size'][0]}×{result['size'][1]}, batch {result['batch']}, one thread, medians "
         f"and quartiles over {result['rounds']} rounds in which all took turns. The joint model "
         f"has {len(result['tasks'])} tasks. Milliseconds of CPU an image: joint step "
-        f"{seconds['joint']:.0f}, of MTI-Net's {seconds['MTI-Net']:.0f}, cache pass "
+        f"{seconds['joint']:.0f}, of plain heads {seconds['plain heads']:.0f}, of MTI-Net's "
+        f"{seconds['MTI-Net']:.0f}, cache pass "
         f"{seconds['cache pass']:.0f} a view.",
         "",
         f"Typical schedule: {result['images']} images, {result['epochs']} epochs, so {visits:,} "
         f"image visits; the cache pass of {result['views']} views is part of the cost. Default "
         f"schedule of `add-task`: {DEFAULT_STEPS} steps.",
         "",
-        "| added task | head step, ms | joint retraining / adding, typical | MTI-Net's retraining "
-        "/ adding, typical | joint, default schedule | joint, the cache being there | epoch "
-        "without cache / with |",
-        "|---|---|---|---|---|---|---|",
+        "| added task | head step, ms | joint retraining / adding, typical | the same with plain "
+        "heads | MTI-Net's retraining / adding, typical | joint, default schedule | joint, the "
+        "cache being there | epoch without cache / with |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for found in result["rows"]:
         cells = [
             f"{found[key]['median']:.1f} ({found[key]['quartiles'][0]:.1f}"
             f"–{found[key]['quartiles'][1]:.1f})"
-            for key in ("typical", "typical_mtinet", "default", "without_pass", "epoch")
+            for key in (
+                "typical",
+                "typical_plain",
+                "typical_mtinet",
+                "default",
+                "without_pass",
+                "epoch",
+            )
         ]
         step = seconds[f"{found['task']}, cached"]
         lines.append(f"| {found['task']} | {step:.1f} | {' | '.join(cells)} |")
