@@ -52,8 +52,8 @@ class NumberOrAuto(click.ParamType):  # type: ignore[type-arg]
 
     name = "N|auto"
 
-    def __init__(self, smallest: int = 1) -> None:
-        self.smallest = smallest
+    def __init__(self, smallest: int = 1, largest: int = 999_999_999) -> None:
+        self.smallest, self.largest = smallest, largest
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -61,9 +61,11 @@ class NumberOrAuto(click.ParamType):  # type: ignore[type-arg]
         """Parse it."""
         if value == "auto" or isinstance(value, int):
             return value
-        if re.fullmatch(r"[1-9]\d{0,8}", value.strip()) is None or int(value) < self.smallest:
-            self.fail(f"{value!r} is neither auto nor a number from {self.smallest}.", param, ctx)
-        return int(value)
+        number = int(value) if re.fullmatch(r"\s*[1-9]\d{0,8}\s*", value) else 0
+        if not self.smallest <= number <= self.largest:
+            bounds = f"from {self.smallest} to {self.largest}"
+            self.fail(f"{value!r} is neither auto nor a number {bounds}.", param, ctx)
+        return number
 
 
 SIZE = SizeType()

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 @long_side_option
 @click.option(
     "--tile",
-    type=NumberOrAuto(smallest=128),
+    type=NumberOrAuto(128, 8192),
     metavar="PIXELS|auto",
     help="Cut what is larger into overlapping tiles of this side, and blend their predictions. "
     "auto: where an image does not fit into memory.",

@@ -17,7 +17,7 @@ from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model.images import own_levels
-from medusa_core.model.inference import keep_memory, prepare
+from medusa_core.model.inference import computes_bfloat16, keep_memory, prepare
 from medusa_core.plugin_host.attribution import head_output
 
 ENGINES = ("torch", "openvino", "plain")
@@ -197,6 +197,8 @@ def _as_network(module: Callable[..., object], is_backbone: bool) -> Network:
 def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution) -> Network:
     fast = prepare(module, pack=not execution.compiled)
     if execution.precision == "bf16":
+        if not computes_bfloat16(example[0].device):
+            raise ValueError("this processor does not compute in bfloat16")
         to_bfloat16(fast)
     if not execution.compiled:
         return _as_network(fast, isinstance(module, Backbone))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import functools
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +21,6 @@ from medusa_core.heads.blocks import Foldable, Pointwise
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 1 << 30
-_LINEAR = torch.ops.mkldnn._linear_pointwise.default
-_CONVOLUTION = torch.ops.mkldnn._convolution_pointwise.default
 
 
 def prepare(network: nn.Module, pack: bool = True) -> nn.Module:
@@ -57,6 +56,20 @@ def keep_memory() -> None:
             mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether networks run in bfloat16 there; on a CPU, by the library that makes it pay."""
+    if device.type == "cpu":
+        mkldnn = torch.backends.mkldnn.is_available()
+        return mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type != "cuda" or torch.cuda.is_bf16_supported()
+
+
+@functools.cache
+def _operator(name: str) -> Any:
+    """An operator of oneDNN, when it is needed: not every build of torch has them."""
+    return getattr(torch.ops.mkldnn, name).default
+
+
 class PackedConv2d(nn.Module):
     """A convolution whose weights lie as the CPU's library wants them for the shape last seen.
 
@@ -90,7 +103,9 @@ class PackedConv2d(nn.Module):
         _, weight, bias = packed
         if x.dtype is not weight.dtype:
             x = x.to(weight.dtype)
-        result: Tensor = _CONVOLUTION(x, weight, bias, *self.geometry, "none", [], "")
+        result: Tensor = _operator("_convolution_pointwise")(
+            x, weight, bias, *self.geometry, "none", [], ""
+        )
         return result
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -125,7 +140,7 @@ class PackedPointwise(nn.Module):
         if x.dtype is not dtype:
             x = x.to(dtype)
         rows = x.permute(0, 2, 3, 1).contiguous()
-        result: Tensor = _LINEAR(rows, weight, bias, "none", [], "")
+        result: Tensor = _operator("_linear_pointwise")(rows, weight, bias, "none", [], "")
         return result.permute(0, 3, 1, 2)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:

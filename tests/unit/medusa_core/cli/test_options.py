@@ -121,3 +121,10 @@ def test_a_batch_is_a_number_or_auto(given, parsed):
 def test_what_is_no_batch(given):
     with pytest.raises(click.BadParameter, match="neither auto nor a number from 1"):
         options.NumberOrAuto().convert(given, None, None)
+
+
+@pytest.mark.parametrize("given", ["127", "8193", "0", "-5"])
+def test_numbers_beside_auto_have_bounds(given: str) -> None:
+    assert options.NumberOrAuto(128, 8192).convert("128", None, None) == 128
+    with pytest.raises(click.BadParameter, match="from 128 to 8192"):
+        options.NumberOrAuto(128, 8192).convert(given, None, None)

@@ -15,9 +15,13 @@ from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
 from medusa_core.model import execution as executions
 from medusa_core.model import open_model
 from medusa_core.model.execution import LIMITS, Execution, movement
+from medusa_core.model.inference import computes_bfloat16
 from medusa_core.model.medusa_model import MedusaModel
 
 HEADS = ("depth", "normals", "semseg")
+needs_bfloat16 = pytest.mark.skipif(
+    not computes_bfloat16(torch.device("cpu")), reason="this processor has no bfloat16"
+)
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def _ran(path: Path, execution: Execution, images: Tensor) -> dict[str, Tensor]:
     "execution",
     [
         Execution(),
-        Execution(precision="bf16"),
+        pytest.param(Execution(precision="bf16"), marks=needs_bfloat16),
         Execution("openvino"),
         pytest.param(Execution(compiled=True), marks=pytest.mark.slow),
     ],
@@ -56,7 +60,7 @@ def test_predictions_hardly_move(path: Path, execution: Execution) -> None:
         assert all(found[name].dtype == torch.float32 for name in heads)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bfloat16)])
 def test_a_head_says_the_same_alone_and_in_company(path: Path, precision: str) -> None:
     model = open_model(path, execution=Execution(precision=precision))
     together = model(_images())
@@ -84,11 +88,20 @@ def test_gradients_of_images_are_those_of_the_plain_networks(path: Path) -> None
     assert torch.equal(*gradients)
 
 
+@needs_bfloat16
 def test_what_was_asked_for_is_refused_where_predictions_move(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(LIMITS, "bf16", 1e-6)
     with pytest.raises(ExecutionError, match="depth.*move by"):
+        _ran(path, Execution(precision="bf16"), _images())
+
+
+def test_bfloat16_is_refused_where_it_is_missing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executions, "computes_bfloat16", lambda device: False)
+    with pytest.raises(ExecutionError, match="does not compute in bfloat16"):
         _ran(path, Execution(precision="bf16"), _images())
 
 
