@@ -6,7 +6,7 @@ training data: choices made from this table have not seen the images that other 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 import click
 import torch
 
+from benchmarks.jobs import Job, work_off
 from benchmarks.protocol import Setting, Workbench, photographs, rooms
 from benchmarks.report import RESULTS, machine, save
 from benchmarks.scatter import Point, scatter
+from benchmarks.trainings import Decoder, Features, Network
 from medusa_core.metrics import relative_gain
-from medusa_core.store.manifest import HeadManifest
 
 DEFAULT = "medusa"
 
@@ -83,23 +84,18 @@ def places(quick: bool) -> list[Place]:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--only", help="Variants whose group or name holds this text; nothing is recorded.")
 @click.option("--quick", is_flag=True, help="A few steps on a few images; nothing is recorded.")
-def main(work: Path, seed: int, only: str | None, quick: bool) -> None:
+@click.option("--device", default="cpu", show_default=True, help="To train on.")
+@click.option("--workers", default=1, show_default=True, help="Trainings at a time.")
+def main(work: Path, seed: int, only: str | None, quick: bool, device: str, workers: int) -> None:
     """Train what is missing and write results/ablation.{json,md,svg}."""
     torch.set_num_threads(1)  # CPU time is steadiest so
-    results = []
-    for place in places(quick):
-        bench = Workbench(place.setting, work)
-        model = (
-            bench.network(seed, place.sources, "plain", place.setting.source_steps)
-            if place.sources
-            else bench.start(seed)
-        )
-        rows = []
-        for variant in VARIANTS:
-            if only is None or only in variant.group or only in variant.name:
-                rows.append(_row(bench, model, seed, place, variant))
-                print(rows[-1], flush=True)
-        results.append(_result(bench, place, rows))
+    variants = [v for v in VARIANTS if only is None or only in v.group or only in v.name]
+    asked = [(place, Workbench(place.setting, work, device)) for place in places(quick)]
+    work_off([job for place, bench in asked for job in jobs(bench, place, variants, seed)], workers)
+    results = [
+        _result(bench, place, [_row(bench, place, variant, seed) for variant in variants])
+        for place, bench in asked
+    ]
     record = {"command": "python -m benchmarks.ablation", "seed": seed, **machine()}
     record |= {"places": results}
     print(render(record))
@@ -109,26 +105,44 @@ def main(work: Path, seed: int, only: str | None, quick: bool) -> None:
             (RESULTS / _picture(result)).write_text(plot(result))
 
 
-def _row(
-    bench: Workbench, model: Path, seed: int, place: Place, variant: Variant
-) -> dict[str, Any]:
-    steps = place.setting.head_steps
-    names = {
-        task: bench.head(model, seed, task, variant.head, steps, variant.settings)
+def jobs(bench: Workbench, place: Place, variants: Sequence[Variant], seed: int) -> list[Job]:
+    """All trainings of a place."""
+    decoders = [one for variant in variants for one in _decoders(place, variant, seed).values()]
+    features = Features(_network(place, seed), place.tasks)
+    return [Job(bench, training, scored=False) for training in (features, *decoders)]
+
+
+def _network(place: Place, seed: int) -> Network:
+    if not place.sources:
+        return Network(seed)
+    return Network(seed, place.sources, "plain", place.setting.source_steps)
+
+
+def _decoders(place: Place, variant: Variant, seed: int) -> dict[str, Decoder]:
+    network, steps = _network(place, seed), place.setting.head_steps
+    return {
+        task: Decoder.with_settings(network, task, variant.head, steps, variant.settings)
         for task in place.tasks
     }
-    records = bench.manifests(model, list(names.values()))
-    own: list[HeadManifest] = [records[name] for name in names.values()]
+
+
+def _row(bench: Workbench, place: Place, variant: Variant, seed: int) -> dict[str, Any]:
+    facts = {
+        task: bench.facts(decoder, scored=False)
+        for task, decoder in _decoders(place, variant, seed).items()
+    }
+    own = facts.values()
     return {
         "group": variant.group,
         "name": variant.name,
         "figures": {
-            task: records[name].metrics[bench.host.tasks.get(task).primary_metric.name]
-            for task, name in names.items()
+            task: fact.figures[task][bench.host.tasks.get(task).primary_metric.name]
+            for task, fact in facts.items()
         },
-        "gmacs": sum(record.gmacs for record in own) / len(own),
-        "params": sum(record.params for record in own) / len(own),
-        "cpu_seconds": sum(record.provenance["cpu_seconds"] for record in own),
+        "gmacs": sum(fact.gmacs for fact in own) / len(own),
+        "params": sum(fact.params for fact in own) / len(own),
+        "cpu_seconds": sum(fact.cpu_seconds for fact in own),
+        "devices": sorted({fact.device for fact in own}),
     }
 
 
@@ -199,7 +213,8 @@ def _section(result: dict[str, Any]) -> list[str]:
     ]
     columns = ["part", "variant", *heads, "gain %", "GMACs", "params", "CPU s"]
     lines = [
-        f"## {result['place']}: frozen `{result['backbone']}`, {result['steps']} steps a head",
+        f"## {result['place']}: frozen `{result['backbone']}`, {result['steps']} steps a head, on "
+        f"{'; '.join(sorted({name for row in result['rows'] for name in row['devices']}))}",
         "",
         f"![quality over cost]({_picture(result)})",
         "",

@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import click
-import torch
 
-from benchmarks.gains import Comparison, Run
-from benchmarks.peers.coupled import CoupledDecoder, MTINet, PADNet
-from benchmarks.protocol import Setting, Workbench, rooms
-from benchmarks.report import (
-    comparison_options,
-    comparison_table,
-    document,
-    machine,
-    save,
-)
+from benchmarks.comparison import Options, comparison_options, devices, merged
+from benchmarks.gains import Comparison
+from benchmarks.jobs import Job
+from benchmarks.protocol import Setting, rooms
+from benchmarks.report import comparison_table, document, save
+from benchmarks.trainings import Coupled, CoupledKind, Network
 
 HEADS = ("plain", "medusa")
-COUPLED: dict[str, type[CoupledDecoder]] = {"mtinet": MTINet, "padnet": PADNet}
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,12 @@ class Question:
     name: str
     setting: Setting
     tasks: tuple[str, ...]
-    coupled: tuple[str, ...]
+    coupled: tuple[CoupledKind, ...]
+
+    @property
+    def steps(self) -> int:
+        """Of every network."""
+        return self.setting.source_steps + self.setting.head_steps
 
 
 def questions(quick: bool) -> list[Question]:
@@ -49,57 +47,62 @@ def questions(quick: bool) -> list[Question]:
     ]
 
 
+def trainings(question: Question, seed: int) -> dict[str, Network | Coupled]:
+    """A network a method."""
+    steps = question.steps
+    networks: dict[str, Network | Coupled] = {
+        method: Network(seed, question.tasks, method, steps) for method in HEADS
+    }
+    for method in question.coupled:
+        networks[method] = Coupled(Network(seed), method, question.tasks, steps, frozen=False)
+    return networks
+
+
+def references(question: Question, seed: int) -> list[Network]:
+    """Networks of single tasks."""
+    return [Network(seed, (task,), "plain", question.steps) for task in question.tasks]
+
+
 @click.command()
 @comparison_options
-def main(work: Path, seeds: int, draws: int, only: str | None, quick: bool) -> None:
+def main(options: Options) -> None:
     """Train what is missing, score, and write results/mtl.{json,md}."""
-    torch.set_num_threads(1)  # CPU time is steadiest so
-    seeds, draws = (1, 50) if quick else (seeds, draws)
+    asked = [question for question in questions(options.quick) if options.wants(question.name)]
+    options.work_off(jobs(asked, options))
     results = []
-    for question in questions(quick):
-        if only is None or only in question.name:
-            results.append(ask(question, work, range(seeds), draws))
-            print(section(results[-1]), flush=True)
-    record = {"command": "python -m benchmarks.mtl", "seeds": seeds, **machine()}
-    record |= {"questions": results}
-    if not quick and only is None:
+    for question in asked:
+        results.append(ask(question, options))
+        print(section(results[-1]), flush=True)
+    record = {"command": "python -m benchmarks.mtl", **options.record(), "questions": results}
+    if options.recorded:
         save("mtl", record, render(record))
 
 
-def ask(question: Question, work: Path, seeds: Sequence[int], draws: int) -> dict[str, Any]:
+def jobs(asked: Sequence[Question], options: Options) -> list[Job]:
+    """All trainings of some questions."""
+    return [
+        Job(options.bench(question.setting), training)
+        for question in asked
+        for seed in options.seeds
+        for training in [*trainings(question, seed).values(), *references(question, seed)]
+    ]
+
+
+def ask(question: Question, options: Options) -> dict[str, Any]:
     """Everything about one question, as JSON."""
-    bench = Workbench(question.setting, work)
-    steps = question.setting.source_steps + question.setting.head_steps
-    methods = (*HEADS, *question.coupled)
-    runs: dict[str, list[Run]] = {method: [] for method in methods}
-    reference: list[Run] = []
-    costs: dict[str, dict[str, float]] = {}
-    for seed in seeds:
-        single: dict[str, Any] = {}
-        for task in question.tasks:
-            single |= bench.scores(bench.network(seed, (task,), "plain", steps), [task])
-        reference.append(single)
-        for method in HEADS:
-            network = bench.network(seed, question.tasks, method, steps)
-            runs[method].append(bench.scores(network, question.tasks))
-            records = bench.manifests(network, question.tasks).values()
-            costs[method] = {
-                "gmacs": sum(record.gmacs for record in records),
-                "params": sum(record.params for record in records),
-            }
-        for method in question.coupled:
-            decoder = COUPLED[method]
-            model, path = bench.coupled(
-                seed, bench.start(seed), decoder, question.tasks, steps, frozen=False
-            )
-            runs[method].append(bench.coupled_scores(model, path))
-            costs[method] = model.costs()
+    bench = options.bench(question.setting)
+    by_seed = [trainings(question, seed) for seed in options.seeds]
+    runs = {method: [bench.scores(one[method]) for one in by_seed] for method in by_seed[0]}
+    facts = {method: bench.facts(training) for method, training in by_seed[0].items()}
+    costs = {method: {"gmacs": fact.gmacs, "params": fact.params} for method, fact in facts.items()}
+    reference = [merged(bench, references(question, seed)) for seed in options.seeds]
     metrics = {task: bench.judged_by(task) for task in question.tasks}
     return {
         "question": question.name,
-        "setting": {**asdict(question.setting), "weights": None},
-        "steps": steps,
-        **Comparison(metrics, runs, reference).as_json(costs, draws),
+        "setting": question.setting.as_json(),
+        "steps": question.steps,
+        "devices": devices(bench, [t for one in by_seed for t in one.values()]),
+        **Comparison(metrics, runs, reference).as_json(costs, options.draws),
     }
 
 
@@ -111,7 +114,8 @@ def section(result: dict[str, Any]) -> str:
             f"## {result['question']}",
             "",
             f"Backbone `{result['setting']['backbone']}`, {result['steps']} steps of "
-            f"{result['setting']['batch']} for every network. Best Δ_MTL: {best:+.2f} %.",
+            f"{result['setting']['batch']} for every network, on {'; '.join(result['devices'])}. "
+            f"Best Δ_MTL: {best:+.2f} %.",
             "",
             *comparison_table(result, "Δ_MTL"),
             "",

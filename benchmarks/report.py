@@ -6,11 +6,10 @@ import json
 import math
 import platform
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 
 from medusa_core.workflows.preparation import versions
@@ -20,8 +19,14 @@ RESULTS = Path(__file__).parent / "results"
 
 def machine() -> dict[str, Any]:
     """Versions and processor, for the record."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    return {"machine": f"{platform.machine()}, {capability}", "versions": versions()}
+    return {"machine": device_name("cpu"), "versions": versions()}
+
+
+def device_name(device: str) -> str:
+    """What computes: the graphics card and its software, or the kind of processor."""
+    if torch.device(device).type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def save(name: str, record: Mapping[str, Any], table: str) -> None:
@@ -29,20 +34,6 @@ def save(name: str, record: Mapping[str, Any], table: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text(table)
-
-
-def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options of every comparison."""
-    options = [
-        click.option("--work", type=click.Path(path_type=Path), default=Path("ufl-work")),
-        click.option("--seeds", type=int, default=3, show_default=True),
-        click.option("--draws", type=int, default=1000, show_default=True, help="Of images."),
-        click.option("--only", help="Questions that hold this text; nothing is recorded."),
-        click.option("--quick", is_flag=True, help="A few steps; nothing is recorded."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def document(title: str, preface: str, sections: Iterable[str], record: Mapping[str, Any]) -> str:

@@ -13,27 +13,19 @@ other predictions for the tasks that were there.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
-import torch
 
-from benchmarks.gains import Comparison, Run
-from benchmarks.peers.coupled import MTINet
-from benchmarks.protocol import Setting, Workbench, photographs, rooms, sha256
-from benchmarks.report import (
-    comparison_options,
-    comparison_table,
-    document,
-    machine,
-    save,
-)
+from benchmarks.comparison import Options, comparison_options, devices, merged
+from benchmarks.gains import Comparison
+from benchmarks.jobs import Job
+from benchmarks.protocol import Setting, Workbench, photographs, rooms
+from benchmarks.report import comparison_table, document, save
+from benchmarks.trainings import Coupled, Decoder, Features, Network
 from medusa_core.errors import UsageError
-from medusa_core.store.folder import ModelFolder
-from medusa_core.store.layout import Layout
 
 METHODS = ("plain", "linear", "mtinet_task", "medusa")
 COUPLED = "mtinet (all anew)"
@@ -88,101 +80,105 @@ def questions(quick: bool) -> list[Question]:
     ]
 
 
+@dataclass(frozen=True)
+class Trainings:
+    """What answers a question with one seed."""
+
+    source: Network
+    features: Features
+    decoders: Mapping[str, Sequence[Decoder]]
+    coupled: Coupled | None
+    reference: Sequence[Network]
+
+    def jobs(self, bench: Workbench) -> list[Job]:
+        """All of it; long ones first."""
+        decoders = [one for method in self.decoders.values() for one in method]
+        coupled = [] if self.coupled is None else [self.coupled]
+        source = Job(bench, self.source, scored=False)
+        rest = [self.features, *self.reference, *coupled, *decoders]
+        return [source, *(Job(bench, training) for training in rest)]
+
+
+def trainings(question: Question, seed: int) -> Trainings:
+    """Source network, decoders and references with one seed."""
+    setting = question.setting
+    source, steps = Network(seed), setting.head_steps
+    if question.sources:
+        source = Network(seed, question.sources, "plain", setting.source_steps)
+        steps += setting.source_steps
+    every = (*question.sources, *question.unseen)
+    return Trainings(
+        source,
+        Features(source, question.unseen),
+        {
+            method: [Decoder(source, t, method, setting.head_steps) for t in question.unseen]
+            for method in METHODS
+        },
+        Coupled(source, "mtinet", every, setting.head_steps, frozen=True)
+        if question.coupled
+        else None,
+        [Network(seed, (task,), "plain", steps) for task in question.unseen],
+    )
+
+
 @click.command()
 @comparison_options
-def main(work: Path, seeds: int, draws: int, only: str | None, quick: bool) -> None:
+def main(options: Options) -> None:
     """Train what is missing, score, and write results/ufl.{json,md}."""
-    torch.set_num_threads(1)  # CPU time is steadiest so
-    seeds, draws = (1, 50) if quick else (seeds, draws)
+    asked = [question for question in questions(options.quick) if options.wants(question.name)]
+    options.work_off(jobs(asked, options))
     results = []
-    for question in questions(quick):
-        if only is None or only in question.name:
-            results.append(ask(question, work, range(seeds), draws))
-            print(section(results[-1]), flush=True)
-    record = {"command": "python -m benchmarks.ufl", "seeds": seeds, **machine()}
-    record["questions"] = results
-    if not quick and only is None:
+    for question in asked:
+        results.append(ask(question, options))
+        print(section(results[-1]), flush=True)
+    record = {"command": "python -m benchmarks.ufl", **options.record(), "questions": results}
+    if options.recorded:
         save("ufl", record, render(record))
 
 
-def ask(question: Question, work: Path, seeds: Sequence[int], draws: int) -> dict[str, Any]:
+def jobs(asked: Sequence[Question], options: Options) -> list[Job]:
+    """All trainings of some questions."""
+    return [
+        job
+        for question in asked
+        for seed in options.seeds
+        for job in trainings(question, seed).jobs(options.bench(question.setting))
+    ]
+
+
+def ask(question: Question, options: Options) -> dict[str, Any]:
     """Everything about one question, as JSON."""
-    bench = Workbench(question.setting, work)
-    methods = [*METHODS, COUPLED] if question.coupled else list(METHODS)
-    runs: dict[str, list[Run]] = {method: [] for method in methods}
-    reference: list[Run] = []
-    costs: dict[str, dict[str, float]] = {}
-    seconds, unchanged = 0.0, True
-    for seed in seeds:
-        source, kept = _source(bench, question, seed)
-        names = {
-            (task, method): bench.head(source, seed, task, method, question.setting.head_steps)
-            for task in question.unseen
-            for method in METHODS
+    bench = options.bench(question.setting)
+    by_seed = [trainings(question, seed) for seed in options.seeds]
+    runs = {method: [merged(bench, one.decoders[method]) for one in by_seed] for method in METHODS}
+    facts = {
+        method: [bench.facts(one) for one in by_seed[0].decoders[method]] for method in METHODS
+    }
+    costs = {
+        method: {
+            "gmacs": statistics.fmean(fact.gmacs for fact in found),
+            "params": statistics.fmean(fact.params for fact in found),
         }
-        unchanged &= kept == _hashes(source, question.sources)
-        scores = bench.scores(source, list(names.values()))
-        for method in METHODS:
-            runs[method].append({task: scores[names[task, method]] for task in question.unseen})
-        records = bench.manifests(source, list(names.values()))
-        seconds += sum(record.provenance["cpu_seconds"] for record in records.values())
-        for method in METHODS:
-            own = [records[names[task, method]] for task in question.unseen]
-            costs[method] = {
-                "gmacs": statistics.fmean(record.gmacs for record in own),
-                "params": statistics.fmean(record.params for record in own),
-            }
-        if question.coupled:
-            run, costs[COUPLED], spent = _coupled(bench, question, source, seed)
-            runs[COUPLED].append(run)
-            seconds += spent
-        reference.append(_reference(bench, question, seed))
+        for method, found in facts.items()
+    }
+    coupled = [one.coupled for one in by_seed if one.coupled is not None]
+    if coupled:
+        runs[COUPLED] = [bench.scores(one) for one in coupled]
+        fact = bench.facts(coupled[0])
+        costs[COUPLED] = {"gmacs": fact.gmacs, "params": fact.params}
+    decoders = [d for one in by_seed for method in METHODS for d in one.decoders[method]]
+    seconds = sum(bench.facts(one).cpu_seconds for one in [*decoders, *coupled])
     metrics = {task: bench.judged_by(task) for task in question.unseen}
+    reference = [merged(bench, one.reference) for one in by_seed]
     return {
         "question": question.name,
         "sources": list(question.sources),
-        "setting": {**asdict(question.setting), "data": question.setting.name, "weights": None},
-        "source_heads_unchanged": unchanged,
+        "setting": question.setting.as_json(),
+        "source_heads_unchanged": all(bench.facts(one).unmoved for one in decoders),
         "decoder_cpu_hours": seconds / 3600,
-        **Comparison(metrics, runs, reference).as_json(costs, draws),
+        "devices": devices(bench, [*decoders, *coupled]),
+        **Comparison(metrics, runs, reference).as_json(costs, options.draws),
     }
-
-
-def _source(bench: Workbench, question: Question, seed: int) -> tuple[Path, dict[str, str]]:
-    """The folder of the source network, and hashes of its heads."""
-    if not question.sources:
-        return bench.start(seed), {}
-    steps = question.setting.source_steps
-    source = bench.network(seed, question.sources, "plain", steps)
-    return source, _hashes(source, question.sources)
-
-
-def _hashes(model: Path, heads: Sequence[str]) -> dict[str, str]:
-    with ModelFolder.open(model) as folder:
-        revisions = folder.manifest.heads
-    return {name: sha256(Layout(model).head_weights(name, revisions[name])) for name in heads}
-
-
-def _reference(bench: Workbench, question: Question, seed: int) -> Run:
-    setting = question.setting
-    steps = setting.head_steps + (setting.source_steps if question.sources else 0)
-    run = {}
-    for task in question.unseen:
-        network = bench.network(seed, (task,), "plain", steps)
-        run |= bench.scores(network, [task])
-    return run
-
-
-def _coupled(
-    bench: Workbench, question: Question, source: Path, seed: int
-) -> tuple[Run, dict[str, float], float]:
-    """Scores of the unseen tasks, costs, and CPU seconds of MTI-Net's decoder trained anew."""
-    tasks = (*question.sources, *question.unseen)
-    steps = question.setting.head_steps
-    model, path = bench.coupled(seed, source, MTINet, tasks, steps, frozen=True)
-    scores = bench.coupled_scores(model, path)
-    run = {task: scores[task] for task in question.unseen}
-    return run, model.costs(), model.outcome.cpu_seconds
 
 
 def section(result: dict[str, Any]) -> str:
@@ -196,7 +192,8 @@ def section(result: dict[str, Any]) -> str:
             "",
             f"Backbone `{setting['backbone']}`, sources: {sources}; {setting['source_steps']} "
             f"steps for the source network, {setting['head_steps']} for a decoder, batches of "
-            f"{setting['batch']}. Source heads after all others were added: {moved}.",
+            f"{setting['batch']}, on {'; '.join(result['devices'])}. Source heads after all "
+            f"others were added: {moved}.",
             "",
             *comparison_table(result, "Δ_UFL"),
             "",
@@ -212,8 +209,8 @@ def render(record: dict[str, Any]) -> str:
         "Δ_UFL: mean relative gain over networks of single tasks with as many image visits. "
         "Differences are Medusa minus the method in points of Δ, with 95 % intervals over seeds "
         "(t) and over images (paired bootstrap). GMACs and parameters are of one decoder (MTI-Net "
-        f"all anew: of the one for all tasks), 480×640. Decoders took {hours:.1f} CPU hours. For "
-        "comparison: the paper's abstract reports +13.18 % in UFL over previous approaches, on "
+        f"all anew: of the one for all tasks), 480×640. Decoders took {hours:.1f} process hours. "
+        "For comparison: the paper's abstract reports +13.18 % in UFL over previous approaches, on "
         "other data."
     )
     title = "Universal feature learning: new tasks on a frozen backbone"

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
 from medusa_core.heads.base import Head
+from medusa_core.model.cuda_graphs import Recorded
 from medusa_core.model.images import own_levels
 from medusa_core.model.inference import computes_bfloat16, keep_memory, prepare
 from medusa_core.plugin_host.attribution import head_output
@@ -200,15 +202,30 @@ def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution)
         if not computes_bfloat16(example[0].device):
             raise ValueError("this processor does not compute in bfloat16")
         to_bfloat16(fast)
-    if not execution.compiled:
-        return _as_network(fast, isinstance(module, Backbone))
-    return _as_network(torch.compile(fast), isinstance(module, Backbone))
+    network = _as_network(
+        torch.compile(fast) if execution.compiled else fast, isinstance(module, Backbone)
+    )
+    return Recorded(network) if example[0].is_cuda else network
 
 
 def to_bfloat16(network: nn.Module) -> None:
     """Networks in bfloat16; a backbone still normalises its images in float32."""
-    for part in [network.net] if isinstance(network, Backbone) else [network]:
-        part.to(torch.bfloat16)
+    if isinstance(network, Backbone):
+        network.net = _InBfloat16(network.net)
+    else:
+        network.to(torch.bfloat16)
+
+
+class _InBfloat16(nn.Module):
+    """A network in bfloat16 for images that are not."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.to(torch.bfloat16)
+
+    def forward(self, images: Tensor) -> Any:
+        """What the network gives."""
+        return self.net(images.to(torch.bfloat16))
 
 
 def _openvino(module: Backbone | Head, example: list[Tensor], execution: Execution) -> Network:

@@ -1,0 +1,93 @@
+"""Options that the comparisons share, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from benchmarks.gains import Run
+from benchmarks.jobs import Job, work_off
+from benchmarks.protocol import Setting, Workbench
+from benchmarks.report import machine
+from benchmarks.trainings import Training
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a comparison is run.
+
+    work: folder of everything that is trained. seeds: of all trainings. draws: of images, for
+    intervals. only: questions whose name holds this text. device: to train on. workers: processes.
+    """
+
+    work: Path
+    seeds: Sequence[int]
+    draws: int
+    only: str | None
+    quick: bool
+    device: str
+    workers: int
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the results are whole, and written down."""
+        return not self.quick and self.only is None
+
+    def wants(self, name: str) -> bool:
+        """Whether a question is asked."""
+        return self.only is None or self.only in name
+
+    def bench(self, setting: Setting) -> Workbench:
+        """Where its trainings are done."""
+        return Workbench(setting, self.work, self.device)
+
+    def work_off(self, jobs: Iterable[Job]) -> None:
+        """Train what is missing."""
+        work_off(jobs, self.workers)
+
+    def record(self) -> dict[str, Any]:
+        """Seeds, versions and processor."""
+        return {"seeds": len(self.seeds), **machine()}
+
+
+def comparison_options(command: Callable[[Options], None]) -> Callable[..., None]:
+    """Options of every comparison, given to the command as one object."""
+
+    @click.option("--work", type=click.Path(path_type=Path), default=Path("ufl-work"))
+    @click.option("--seeds", type=int, default=3, show_default=True)
+    @click.option("--draws", type=int, default=1000, show_default=True, help="Of images.")
+    @click.option("--only", help="Questions that hold this text; nothing is recorded.")
+    @click.option("--quick", is_flag=True, help="A few steps; nothing is recorded.")
+    @click.option("--device", default="cpu", show_default=True, help="To train on.")
+    @click.option("--workers", default=1, show_default=True, help="Trainings at a time.")
+    @wraps(command)
+    def with_options(
+        work: Path,
+        seeds: int,
+        draws: int,
+        only: str | None,
+        quick: bool,
+        device: str,
+        workers: int,
+    ) -> None:
+        torch.set_num_threads(1)  # CPU time is steadiest so
+        count, draws = (1, 50) if quick else (seeds, draws)
+        command(Options(work, range(count), draws, only, quick, device, workers))
+
+    return with_options
+
+
+def devices(bench: Workbench, trainings: Iterable[Training]) -> list[str]:
+    """What they were trained on."""
+    return sorted({bench.facts(training).device for training in trainings})
+
+
+def merged(bench: Workbench, parts: Sequence[Training]) -> Run:
+    """Scores of several trainings as those of one method."""
+    return {task: scores for part in parts for task, scores in bench.scores(part).items()}

@@ -1,0 +1,94 @@
+"""Trainings by several processes at once, each after those that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+
+import torch
+
+from benchmarks.protocol import Workbench
+from benchmarks.trainings import Features, Network, Training
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training at a workbench, and whether its scores on *val* are wanted."""
+
+    bench: Workbench
+    training: Training
+    scored: bool = True
+
+    def make(self) -> None:
+        """Do it."""
+        self.bench.make(self.training, self.scored)
+
+    def needs(self, others: Sequence[Job]) -> set[Job]:
+        """Those of the others that have to be done before."""
+        if isinstance(self.training, Network):
+            return set()
+        own = self.training.network
+        return {
+            job
+            for job in others
+            if job.bench == self.bench
+            and (
+                job.training == own
+                or (
+                    isinstance(job.training, Features)
+                    and job.training.network == own
+                    and job != self
+                )
+            )
+        }
+
+
+def work_off(jobs: Iterable[Job], workers: int) -> None:
+    """Do all jobs, and what they need; earlier ones first, as far as that is possible.
+
+    With several workers a failed job holds up only those that need it.
+
+    Raises:
+        RuntimeError: says which jobs failed.
+    """
+    waiting = _complete(jobs)
+    if workers == 1:
+        for job in waiting:
+            job.make()
+        return
+    needed = {job: job.needs(waiting) for job in waiting}
+    done: set[Job] = set()
+    failed: dict[Job, BaseException] = {}
+    running: dict[Future[None], Job] = {}
+    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        while True:
+            ready = [job for job in waiting if needed[job] <= done]
+            for job in ready[: workers - len(running)]:
+                waiting.remove(job)
+                fresh = replace(job, bench=replace(job.bench))  # without what it has loaded
+                running[pool.submit(fresh.make)] = job
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, error = running.pop(future), future.exception()
+                if error is None:
+                    done.add(job)
+                else:
+                    failed[job] = error
+                    print(f"failed: {job.training}: {error!r}", flush=True)
+                    waiting = [other for other in waiting if job not in needed[other]]
+    if failed:
+        text = "; ".join(f"{job.training}: {error!r}" for job, error in failed.items())
+        raise RuntimeError(f"{len(failed)} of the trainings failed: {text}")
+
+
+def _complete(jobs: Iterable[Job]) -> list[Job]:
+    """Every job once, networks that others are built on before them, and scored if any wants it."""
+    wanted: dict[tuple[Workbench, Training], bool] = {}
+    for job in jobs:
+        if not isinstance(job.training, Network):
+            wanted.setdefault((job.bench, job.training.network), False)
+        key = (job.bench, job.training)
+        wanted[key] = wanted.get(key, False) or job.scored
+    return [Job(bench, training, scored) for (bench, training), scored in wanted.items()]

@@ -1,0 +1,106 @@
+"""What comparisons are made of, as data: networks, decoders on them, coupled networks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+CoupledKind = Literal["mtinet", "padnet"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone and heads of some tasks, trained jointly; without tasks, the first weights."""
+
+    seed: int
+    tasks: tuple[str, ...] = ()
+    head: str = "plain"
+    steps: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its model folder."""
+        return f"{self.head}-{'+'.join(self.tasks)}-{self.steps}" if self.tasks else "start"
+
+
+@dataclass(frozen=True)
+class Features:
+    """The cached features of a network, and the targets of some tasks."""
+
+    network: Network
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A head of one task on the frozen backbone of a network.
+
+    settings: that differ from the default ones, as JSON, so that decoders can be compared.
+    """
+
+    network: Network
+    task: str
+    head: str
+    steps: int
+    settings: str = "{}"
+
+    @property
+    def name(self) -> str:
+        """Of the head, in the model folder of its network."""
+        name = f"{self.task}_{self.head}"
+        if self.settings == "{}":
+            return name
+        return f"{name}_{hashlib.sha256(self.settings.encode()).hexdigest()[:8]}"
+
+    @staticmethod
+    def with_settings(
+        network: Network, task: str, head: str, steps: int, settings: Mapping[str, Any]
+    ) -> Decoder:
+        """One with other settings than the default ones."""
+        return Decoder(network, task, head, steps, json.dumps(dict(settings), sort_keys=True))
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """A coupled decoder, trained from a network's backbone on, with it or on it `frozen`."""
+
+    network: Network
+    decoder: CoupledKind
+    tasks: tuple[str, ...]
+    steps: int
+    frozen: bool
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        kind = f"{self.decoder}-frozen" if self.frozen else self.decoder
+        return f"{kind}-{'+'.join(self.tasks)}-{self.steps}-on-{self.network.name}"
+
+
+Training = Network | Features | Decoder | Coupled
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is told about a finished training beside its scores.
+
+    gmacs: at 480×640, and params: of all its decoders, without the backbone. figures: task →
+    figures on the selection part, and sha256: task → of its head's weights; empty for coupled
+    networks. device: where it was trained. unmoved: whether the heads that a decoder's network
+    was trained with were the same afterwards, bit for bit.
+    """
+
+    gmacs: float
+    params: float
+    cpu_seconds: float
+    device: str
+    figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    unmoved: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return asdict(self)
