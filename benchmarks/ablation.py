@@ -14,6 +14,7 @@ from typing import Any
 import click
 import torch
 
+from benchmarks.comparison import results_option
 from benchmarks.jobs import Job, work_off
 from benchmarks.protocol import Setting, Workbench, photographs, rooms
 from benchmarks.report import RESULTS, machine, save
@@ -86,22 +87,32 @@ def places(quick: bool) -> list[Place]:
 @click.option("--quick", is_flag=True, help="A few steps on a few images; nothing is recorded.")
 @click.option("--device", default="cpu", show_default=True, help="To train on.")
 @click.option("--workers", default=1, show_default=True, help="Trainings at a time.")
-def main(work: Path, seed: int, only: str | None, quick: bool, device: str, workers: int) -> None:
+@results_option
+def main(
+    work: Path,
+    seed: int,
+    only: str | None,
+    quick: bool,
+    device: str,
+    workers: int,
+    results: Path,
+) -> None:
     """Train what is missing and write results/ablation.{json,md,svg}."""
     torch.set_num_threads(1)  # CPU time is steadiest so
+    kept = work / "results" if quick else results
     variants = [v for v in VARIANTS if only is None or only in v.group or only in v.name]
-    asked = [(place, Workbench(place.setting, work, device)) for place in places(quick)]
+    asked = [(place, Workbench(place.setting, work, kept, device)) for place in places(quick)]
     work_off([job for place, bench in asked for job in jobs(bench, place, variants, seed)], workers)
-    results = [
+    found = [
         _result(bench, place, [_row(bench, place, variant, seed) for variant in variants])
         for place, bench in asked
     ]
     record = {"command": "python -m benchmarks.ablation", "seed": seed, **machine()}
-    record |= {"places": results}
+    record |= {"places": found}
     print(render(record))
     if not quick and only is None:
         save("ablation", record, render(record))
-        for result in results:
+        for result in found:
             (RESULTS / _picture(result)).write_text(plot(result))
 
 

@@ -14,7 +14,7 @@ import torch
 from benchmarks.gains import Run
 from benchmarks.jobs import Job, work_off
 from benchmarks.protocol import Setting, Workbench
-from benchmarks.report import machine
+from benchmarks.report import RESULTS, machine
 from benchmarks.trainings import Training
 
 
@@ -22,13 +22,13 @@ from benchmarks.trainings import Training
 class Options:
     """How a comparison is run.
 
-    work: folder of everything that is trained. seeds: of all trainings. draws: of images, for
-    intervals. only: questions whose name holds this text. device: to train on. workers: processes.
+    work: folder of networks. results: folder of what trainings have shown. seeds: of all trainings.
+    only: questions whose name holds this text. device: to train on. workers: processes.
     """
 
     work: Path
+    results: Path
     seeds: Sequence[int]
-    draws: int
     only: str | None
     quick: bool
     device: str
@@ -45,7 +45,7 @@ class Options:
 
     def bench(self, setting: Setting) -> Workbench:
         """Where its trainings are done."""
-        return Workbench(setting, self.work, self.device)
+        return Workbench(setting, self.work, self.results, self.device)
 
     def work_off(self, jobs: Iterable[Job]) -> None:
         """Train what is missing."""
@@ -56,12 +56,20 @@ class Options:
         return {"seeds": len(self.seeds), **machine()}
 
 
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=RESULTS / "trainings",
+    help="What trainings have shown: read, and added to. An empty folder: all are done anew.",
+)
+
+
 def comparison_options(command: Callable[[Options], None]) -> Callable[..., None]:
     """Options of every comparison, given to the command as one object."""
 
     @click.option("--work", type=click.Path(path_type=Path), default=Path("ufl-work"))
     @click.option("--seeds", type=int, default=3, show_default=True)
-    @click.option("--draws", type=int, default=1000, show_default=True, help="Of images.")
+    @results_option
     @click.option("--only", help="Questions that hold this text; nothing is recorded.")
     @click.option("--quick", is_flag=True, help="A few steps; nothing is recorded.")
     @click.option("--device", default="cpu", show_default=True, help="To train on.")
@@ -70,15 +78,15 @@ def comparison_options(command: Callable[[Options], None]) -> Callable[..., None
     def with_options(
         work: Path,
         seeds: int,
-        draws: int,
+        results: Path,
         only: str | None,
         quick: bool,
         device: str,
         workers: int,
     ) -> None:
         torch.set_num_threads(1)  # CPU time is steadiest so
-        count, draws = (1, 50) if quick else (seeds, draws)
-        command(Options(work, range(count), draws, only, quick, device, workers))
+        kept = work / "results" if quick else results
+        command(Options(work, kept, range(1 if quick else seeds), only, quick, device, workers))
 
     return with_options
 
@@ -89,5 +97,5 @@ def devices(bench: Workbench, trainings: Iterable[Training]) -> list[str]:
 
 
 def merged(bench: Workbench, parts: Sequence[Training]) -> Run:
-    """Scores of several trainings as those of one method."""
-    return {task: scores for part in parts for task, scores in bench.scores(part).items()}
+    """What several trainings reach, as of one method."""
+    return {task: found for part in parts for task, found in bench.run(part).items()}

@@ -15,8 +15,31 @@ from medusa_core.api import MetricRef
 from medusa_core.engine.scores import Scores
 from medusa_core.metrics import relative_gain
 
-Run = Mapping[str, Scores]
-"""Task → scores on *val*, of one method with one seed."""
+DRAWS = 400
+"""Resamples of the images; every method's are of the same images."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a method reaches at a task: its figures, and the one it is judged by a resample."""
+
+    figures: Mapping[str, float]
+    resampled: Sequence[float]
+
+
+Run = Mapping[str, Judged]
+"""Task → how it is done on *val*, of one method with one seed."""
+
+
+def judged(scores: Scores, figure: str) -> Judged:
+    """Figures of scores, in six digits."""
+    figures = {name: rounded(value) for name, value in scores.figures().items()}
+    return Judged(figures, [rounded(v) for v in resampled_figures(scores, figure, DRAWS, seed=0)])
+
+
+def rounded(value: float) -> float:
+    """Six significant digits: more than any difference that could be told."""
+    return float(f"{value:.6g}")
 
 
 @dataclass(frozen=True)
@@ -46,7 +69,7 @@ class Comparison:
 
     def figures(self, runs: Sequence[Run], task: str) -> list[float]:
         """The figure of a task, a seed."""
-        return [run[task].figures()[self.metrics[task].name] for run in runs]
+        return [run[task].figures[self.metrics[task].name] for run in runs]
 
     def gains(self, method: str) -> list[float]:
         """Δ in percent, a seed."""
@@ -54,13 +77,11 @@ class Comparison:
         wanted = {task: self.figures(self.reference, task) for task in self.metrics}
         return [self._gain(found, wanted, seed) for seed in range(len(self.reference))]
 
-    def difference(self, first: str, second: str, draws: int) -> Difference:
+    def difference(self, first: str, second: str) -> Difference:
         """Of the Δ of two methods."""
         pairs = zip(self.gains(first), self.gains(second), strict=True)
         seeds = [a - b for a, b in pairs]
-        resampled = zip(
-            self._resampled_gains(first, draws), self._resampled_gains(second, draws), strict=True
-        )
+        resampled = zip(self._resampled_gains(first), self._resampled_gains(second), strict=True)
         return Difference(
             statistics.fmean(seeds),
             tuple(seeds),
@@ -69,7 +90,7 @@ class Comparison:
         )
 
     def as_json(
-        self, costs: Mapping[str, Mapping[str, float]], draws: int, ours: str = "medusa"
+        self, costs: Mapping[str, Mapping[str, float]], ours: str = "medusa"
     ) -> dict[str, Any]:
         """Figures, Δ and costs of every method, and what ours is ahead by."""
         return {
@@ -84,29 +105,32 @@ class Comparison:
                 for method, runs in self.runs.items()
             },
             f"{ours}_minus": {
-                method: asdict(self.difference(ours, method, draws))
+                method: asdict(self.difference(ours, method))
                 for method in self.runs
                 if method != ours
             },
         }
 
-    def _resampled_gains(self, method: str, draws: int) -> list[float]:
+    def _resampled_gains(self, method: str) -> list[float]:
         """Δ, averaged over the seeds, for each of the same resamples of the images."""
-        totals = [0.0] * draws
-        for run, reference in zip(self.runs[method], self.reference, strict=True):
-            found, wanted = (
-                {
-                    task: resampled_figures(scores[task], metric.name, draws, seed=0)
-                    for task, metric in self.metrics.items()
-                }
-                for scores in (run, reference)
-            )
-            for draw in range(draws):
-                totals[draw] += self._gain(found, wanted, draw) / len(self.reference)
-        return totals
+        by_seed = [
+            [
+                self._gain(
+                    {task: run[task].resampled for task in self.metrics},
+                    {task: reference[task].resampled for task in self.metrics},
+                    draw,
+                )
+                for draw in range(DRAWS)
+            ]
+            for run, reference in zip(self.runs[method], self.reference, strict=True)
+        ]
+        return [statistics.fmean(values) for values in zip(*by_seed, strict=True)]
 
     def _gain(
-        self, found: Mapping[str, list[float]], wanted: Mapping[str, list[float]], index: int
+        self,
+        found: Mapping[str, Sequence[float]],
+        wanted: Mapping[str, Sequence[float]],
+        index: int,
     ) -> float:
         return relative_gain(
             {task: values[index] for task, values in found.items()},

@@ -74,7 +74,7 @@ def measure(precision: str, batch: int, modes: Sequence[str], rounds: int) -> li
     heads = [head_of(host, None, backbone.info, name).eval() for name in chosen]
     gmacs = [backbone_gmacs(backbone), *(head_gmacs(head, backbone.info) for head in heads)]
     images = torch.rand(batch, 3, *SIZE, device="cuda")
-    ready = [prepare(module).cuda() for module in (backbone, *heads)]
+    ready = [prepare(module.cuda()) for module in (backbone, *heads)]
     if precision == "bf16":
         for module in ready:
             to_bfloat16(module)

@@ -24,6 +24,12 @@ class Job:
         """Do it."""
         self.bench.make(self.training, self.scored)
 
+    def done(self) -> bool:
+        """Whether there is nothing to do; features are looked for when they are needed."""
+        if isinstance(self.training, Features):
+            return False
+        return self.bench.done(self.training, self.scored)
+
     def needs(self, others: Sequence[Job]) -> set[Job]:
         """Those of the others that have to be done before."""
         if isinstance(self.training, Network):
@@ -84,9 +90,20 @@ def work_off(jobs: Iterable[Job], workers: int) -> None:
 
 
 def _complete(jobs: Iterable[Job]) -> list[Job]:
-    """Every job once, networks that others are built on before them, and scored if any wants it."""
+    """What is not done yet, each once, and the networks it stands on before it.
+
+    A network is scored if any job wants it. Features are for decoders that are not done.
+    """
+    missing = [job for job in jobs if not job.done()]
+    built_on = {
+        (job.bench, job.training.network)
+        for job in missing
+        if not isinstance(job.training, Network | Features)
+    }
     wanted: dict[tuple[Workbench, Training], bool] = {}
-    for job in jobs:
+    for job in missing:
+        if isinstance(job.training, Features) and (job.bench, job.training.network) not in built_on:
+            continue
         if not isinstance(job.training, Network):
             wanted.setdefault((job.bench, job.training.network), False)
         key = (job.bench, job.training)

@@ -92,7 +92,7 @@ def ask(question: Question, options: Options) -> dict[str, Any]:
     """Everything about one question, as JSON."""
     bench = options.bench(question.setting)
     by_seed = [trainings(question, seed) for seed in options.seeds]
-    runs = {method: [bench.scores(one[method]) for one in by_seed] for method in by_seed[0]}
+    runs = {method: [bench.run(one[method]) for one in by_seed] for method in by_seed[0]}
     facts = {method: bench.facts(training) for method, training in by_seed[0].items()}
     costs = {method: {"gmacs": fact.gmacs, "params": fact.params} for method, fact in facts.items()}
     reference = [merged(bench, references(question, seed)) for seed in options.seeds]
@@ -102,7 +102,7 @@ def ask(question: Question, options: Options) -> dict[str, Any]:
         "setting": question.setting.as_json(),
         "steps": question.steps,
         "devices": devices(bench, [t for one in by_seed for t in one.values()]),
-        **Comparison(metrics, runs, reference).as_json(costs, options.draws),
+        **Comparison(metrics, runs, reference).as_json(costs),
     }
 
 

@@ -1,8 +1,10 @@
 """How comparisons are run: trainings that are done once and kept, with their scores on *val*.
 
-Everything lies under one folder, by data set and seed, and is found again by the next run: an
-interrupted benchmark goes on where it was, and comparisons share their networks. The scores of a
-training are a file of their own: where they are, the networks are not needed any more.
+Networks lie under one folder, by data set and seed, and are found again by the next run: an
+interrupted benchmark goes on where it was, and comparisons share their networks. What a training
+has shown is a small file of its own, kept with the project: trainings of many hours can be done
+here and there, and where their results are, the networks are not needed any more. Decoders whose
+network was trained anew, and came out differently, are trained anew, too.
 """
 
 from __future__ import annotations
@@ -10,16 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
-
-from benchmarks.gains import Run
+from benchmarks.gains import Judged, Run, judged
 from benchmarks.peers.coupled import CoupledDecoder, MTINet, PADNet
 from benchmarks.peers.host import peers_host
 from benchmarks.peers.training import score_coupled, train_coupled
@@ -84,7 +83,7 @@ def rooms(quick: bool) -> Setting:
     whole = Setting("rooms", "rooms", "hrnet_w18_small", None, 16, 2400, 1200, source_lr=2e-3)
     if not quick:
         return whole
-    return replace(whole, name="rooms-quick", source_steps=20, head_steps=10, limit=64)
+    return replace(whole, name="rooms-quick", source_steps=20, head_steps=10, limit=24)
 
 
 def photographs(quick: bool) -> Setting | None:
@@ -101,10 +100,14 @@ def photographs(quick: bool) -> Setting | None:
 
 @dataclass(frozen=True)
 class Workbench:
-    """Trains what is asked for, or finds it under `folder`."""
+    """Trains what is asked for, or finds it.
+
+    folder: of networks. results: of what trainings have shown.
+    """
 
     setting: Setting
     folder: Path
+    results: Path
     device: str = "cpu"
 
     @cached_property
@@ -121,42 +124,47 @@ class Workbench:
         """Train and, where wanted, score on *val* what has not been yet, and what it needs."""
         if isinstance(training, Features):
             self._cache(training)
-        elif self._kept(training, scored) is not None:
             return
-        elif isinstance(training, Coupled):
+        if not isinstance(training, Network):
+            self.make(training.network, scored=False)
+        if self.done(training, scored):
+            return
+        if isinstance(training, Coupled):
             self._make_coupled(training)
         else:
             heads = self._trained(training)
             found = self._score(training, list(heads)) if scored else None
-            facts = _facts(heads, self.device)
+            facts = self._facts(training, heads)
             if isinstance(training, Decoder):
                 facts = replace(facts, unmoved=self._unmoved(training.network))
             self._keep(training, facts, found)
 
-    def scores(self, training: Training) -> Run:
-        """Statistics on *val*, image by image, of every task of a training."""
-        path = self._made(training, scored=True)
-        with safetensors.safe_open(path, framework="pt") as file:
-            tasks = json.loads(file.metadata()["tasks"])
-            result = {}
-            for name in tasks:
-                metrics = self._task(name).new_metrics()
-                result[name] = Scores(metrics)
-                result[name].rows = [
-                    [file.get_tensor(f"{name}.{number}")] for number in range(len(metrics))
-                ]
-        return result
+    def done(self, training: Training, scored: bool = True) -> bool:
+        """Whether there is a result, of the present settings and of the present network."""
+        kept = self._kept(training)
+        return kept is not None and (bool(kept["tasks"]) or not scored)
+
+    def run(self, training: Training) -> Run:
+        """How well every task of a training is done on *val*."""
+        return {name: Judged(**of) for name, of in self._made(training, True)["tasks"].items()}
 
     def facts(self, training: Training, scored: bool = True) -> Facts:
         """Costs and selection scores of a training."""
-        with safetensors.safe_open(self._made(training, scored), framework="pt") as file:
-            return Facts(**json.loads(file.metadata()["facts"]))
+        return Facts(**self._made(training, scored)["facts"])
 
     def model(self, network: Network) -> Path:
         """The model folder of a network."""
-        if not network.tasks:
-            return self._whole(network, lambda path: self._init(path, network.seed))
-        return self._whole(network, lambda path: self._train(path, network))
+        path = self._seed(network.seed) / network.name
+        if not path.exists():
+            unfinished = path.with_name(f"{network.name}.unfinished")
+            unfinished.parent.mkdir(parents=True, exist_ok=True)
+            if network.tasks:
+                self._train(unfinished, network)
+            else:
+                self._init(unfinished, network.seed)
+            os.replace(unfinished, path)
+            self._forget_another(network)
+        return path
 
     def judged_by(self, task: str) -> MetricRef:
         """The metric a task is compared by."""
@@ -236,7 +244,8 @@ class Workbench:
 
     def _make_coupled(self, training: Coupled) -> None:
         with ModelFolder.open(self.model(training.network)) as folder:
-            backbone = restore_backbone(folder.manifest.backbone, folder.read_backbone())
+            record = folder.manifest.backbone
+            backbone = restore_backbone(record, folder.read_backbone())
         dataset = self._dataset("train")
         rate = self.setting.head_lr if training.frozen else self.setting.source_lr
         model = train_coupled(
@@ -252,12 +261,16 @@ class Workbench:
             progress=self.progress,
             device=self.device,
         )
-        seconds = model.outcome.cpu_seconds
-        facts = Facts(**model.costs(), cpu_seconds=seconds, device=device_name(self.device))
+        facts = Facts(
+            **model.costs(),
+            cpu_seconds=model.outcome.cpu_seconds,
+            backbone=record.fingerprint,
+            device=device_name(self.device),
+        )
         scores = score_coupled(model, self._dataset("val"), self.progress)
         self._keep(training, facts, scores)
 
-    def _score(self, training: Network | Decoder, tasks: Iterable[str]) -> Run:
+    def _score(self, training: Network | Decoder, tasks: Iterable[str]) -> Mapping[str, Scores]:
         network = training if isinstance(training, Network) else training.network
         heads = {training.name if isinstance(training, Decoder) else t: t for t in tasks}
         model = open_model(self.model(network), list(heads), self.device, self.host)
@@ -267,64 +280,78 @@ class Workbench:
         )
         return {heads[name]: result.scores for name, result in found.items()}
 
+    def _facts(self, training: Network | Decoder, heads: Mapping[str, HeadManifest]) -> Facts:
+        records = heads.values()
+        network = training if isinstance(training, Network) else training.network
+        with ModelFolder.open(self.model(network)) as folder:
+            fingerprint = folder.manifest.backbone.fingerprint
+        return Facts(
+            gmacs=sum(record.gmacs for record in records),
+            params=sum(record.params for record in records),
+            # joint trainings write the time of all heads into each
+            cpu_seconds=max((r.provenance["cpu_seconds"] for r in records), default=0.0),
+            backbone=fingerprint,
+            device=device_name(self.device),
+            figures={task: record.metrics for task, record in heads.items()},
+            sha256={task: record.sha256 for task, record in heads.items()},
+        )
+
     # Where things are kept
 
-    def _made(self, training: Training, scored: bool) -> Path:
+    def _made(self, training: Training, scored: bool) -> dict[str, Any]:
         self.make(training, scored)
-        path = self._kept(training, scored)
-        if path is None:
+        kept = self._kept(training)
+        if kept is None:
             raise FileNotFoundError(self._result(training))
-        return path
+        return kept
 
-    def _kept(self, training: Training, scored: bool) -> Path | None:
-        """The file of a finished training, if it is of the present settings."""
+    def _kept(self, training: Training) -> dict[str, Any] | None:
+        """The result of a training; None where it is of other settings or another network."""
         path = self._result(training)
         if not path.exists():
             return None
-        with safetensors.safe_open(path, framework="pt") as file:
-            about = file.metadata()
-        fits = about["identity"] == self._identity(training)
-        return path if fits and (about["tasks"] != "[]" or not scored) else None
+        result: dict[str, Any] = json.loads(path.read_text())
+        if result["identity"] != self._identity(training):
+            return None
+        if not isinstance(training, Network):
+            below = self._kept(training.network)
+            if below is None or below["facts"]["backbone"] != result["facts"]["backbone"]:
+                return None
+        return result
 
-    def _keep(self, training: Training, facts: Facts, scores: Run | None) -> None:
-        tensors = {
-            f"{task}.{number}": rows
+    def _keep(self, training: Training, facts: Facts, scores: Mapping[str, Scores] | None) -> None:
+        tasks = {
+            task: asdict(judged(found, self.judged_by(task).name))
             for task, found in (scores or {}).items()
-            for number, rows in enumerate(found.statistics())
         }
-        about = {
-            "identity": self._identity(training),
-            "facts": json.dumps(facts.as_json()),
-            "tasks": json.dumps(list(scores or {})),
-        }
+        result = {"identity": self._identity(training), "facts": asdict(facts), "tasks": tasks}
         path = self._result(training)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
-        unfinished.write_bytes(safetensors.torch.save(tensors, metadata=about))
+        unfinished.write_text(json.dumps(result) + "\n")
         os.replace(unfinished, path)
 
-    def _identity(self, training: Training) -> str:
+    def _forget_another(self, network: Network) -> None:
+        """Drop the result of a network that was trained elsewhere and came out differently."""
+        kept = self._kept(network)
+        with ModelFolder.open(self.model(network)) as folder:
+            same = kept and kept["facts"]["backbone"] == folder.manifest.backbone.fingerprint
+        if not same:
+            self._result(network).unlink(missing_ok=True)
+            self.make(network, scored=False)
+
+    def _identity(self, training: Training) -> dict[str, Any]:
         """What a result depends on beside the code."""
         identity: dict[str, Any] = {"training": repr(training), "setting": self.setting.as_json()}
         if isinstance(training, Decoder):
             identity["head"] = self._head_ref(training).model_dump(mode="json")
-        return json.dumps(identity, sort_keys=True)
+        return identity
 
     def _result(self, training: Training) -> Path:
         network = training if isinstance(training, Network) else training.network
-        name = hashlib.sha256(repr(training).encode()).hexdigest()[:16]
-        kind = type(training).__name__.lower()
-        return self._seed(network.seed) / "results" / f"{kind}-{name}.safetensors"
-
-    def _whole(self, network: Network, make: Callable[[Path], None]) -> Path:
-        """A folder that is either whole or not there."""
-        path = self._seed(network.seed) / network.name
-        if not path.exists():
-            unfinished = path.with_name(f"{network.name}.unfinished")
-            unfinished.parent.mkdir(parents=True, exist_ok=True)
-            make(unfinished)
-            os.replace(unfinished, path)
-        return path
+        digest = hashlib.sha256(repr(training).encode()).hexdigest()[:12]
+        name = f"{type(training).__name__.lower()}-{digest}.json"
+        return self.results / self.setting.name / f"seed-{network.seed}" / name
 
     def _seed(self, seed: int) -> Path:
         return self.folder / self.setting.name / f"seed-{seed}"
@@ -370,16 +397,3 @@ class Workbench:
             device=self.device,
             resume=True,
         )
-
-
-def _facts(heads: Mapping[str, HeadManifest], device: str) -> Facts:
-    records = heads.values()
-    return Facts(
-        gmacs=sum(record.gmacs for record in records),
-        params=sum(record.params for record in records),
-        # joint trainings write the time of all heads into each
-        cpu_seconds=max((r.provenance["cpu_seconds"] for r in records), default=0.0),
-        device=device_name(device),
-        figures={task: record.metrics for task, record in heads.items()},
-        sha256={task: record.sha256 for task, record in heads.items()},
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 CoupledKind = Literal["mtinet", "padnet"]
@@ -85,22 +85,20 @@ Training = Network | Features | Decoder | Coupled
 
 @dataclass(frozen=True)
 class Facts:
-    """What is told about a finished training beside its scores.
+    """What is told about a finished training beside how well it does on *val*.
 
-    gmacs: at 480×640, and params: of all its decoders, without the backbone. figures: task →
-    figures on the selection part, and sha256: task → of its head's weights; empty for coupled
-    networks. device: where it was trained. unmoved: whether the heads that a decoder's network
-    was trained with were the same afterwards, bit for bit.
+    gmacs: at 480×640, and params: of all its decoders, without the backbone. backbone: fingerprint
+    of the one that it stands on, or that came out of it. device: where it was trained, with what.
+    figures: task → figures on the selection part, and sha256: task → of its head's weights; empty
+    for coupled networks. unmoved: whether the heads that a decoder's network was trained with were
+    the same afterwards, bit for bit.
     """
 
     gmacs: float
     params: float
     cpu_seconds: float
+    backbone: str
     device: str
     figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
     unmoved: bool = True
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain numbers."""
-        return asdict(self)

@@ -163,7 +163,7 @@ def ask(question: Question, options: Options) -> dict[str, Any]:
     }
     coupled = [one.coupled for one in by_seed if one.coupled is not None]
     if coupled:
-        runs[COUPLED] = [bench.scores(one) for one in coupled]
+        runs[COUPLED] = [bench.run(one) for one in coupled]
         fact = bench.facts(coupled[0])
         costs[COUPLED] = {"gmacs": fact.gmacs, "params": fact.params}
     decoders = [d for one in by_seed for method in METHODS for d in one.decoders[method]]
@@ -177,7 +177,7 @@ def ask(question: Question, options: Options) -> dict[str, Any]:
         "source_heads_unchanged": all(bench.facts(one).unmoved for one in decoders),
         "decoder_cpu_hours": seconds / 3600,
         "devices": devices(bench, [*decoders, *coupled]),
-        **Comparison(metrics, runs, reference).as_json(costs, options.draws),
+        **Comparison(metrics, runs, reference).as_json(costs),
     }
 
 

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import torch
 
-from benchmarks.gains import Comparison, t_interval
+from benchmarks.gains import Comparison, Run, judged, t_interval
 from benchmarks.scatter import Point, front, scatter
 from medusa_core.api import MetricRef
 from medusa_core.engine.scores import Scores
@@ -60,25 +60,28 @@ def _scores(error: float, seed: int) -> Scores:
 def _comparison(first: float, second: float, seeds: int = 3) -> Comparison:
     depth = MetricRef(name="rmse", unit="m", higher_is_better=False, primary=True)
 
-    def runs(error: float) -> list[dict[str, Scores]]:
-        return [{"depth": _scores(error * (1 + 0.01 * seed), seed)} for seed in range(seeds)]
+    def runs(error: float) -> list[Run]:
+        return [
+            {"depth": judged(_scores(error * (1 + 0.01 * seed), seed), "rmse")}
+            for seed in range(seeds)
+        ]
 
     return Comparison({"depth": depth}, {"one": runs(first), "two": runs(second)}, runs(1.0))
 
 
 def test_a_method_differs_from_itself_by_nothing() -> None:
-    same = _comparison(0.7, 0.7).difference("one", "two", draws=20)
+    same = _comparison(0.7, 0.7).difference("one", "two")
     assert same.mean == 0
     assert same.over_seeds == same.over_images == (0, 0)
 
 
 def test_a_difference_lies_in_its_intervals_and_turns_its_sign_with_the_order() -> None:
     comparison = _comparison(0.6, 0.8)
-    found = comparison.difference("one", "two", draws=50)
+    found = comparison.difference("one", "two")
     assert found.mean == pytest.approx(20, abs=0.5)  # of the reference
     assert found.over_seeds[0] < found.mean < found.over_seeds[1]
     assert 0 < found.over_images[0] < found.mean < found.over_images[1]
-    turned = comparison.difference("two", "one", draws=50)
+    turned = comparison.difference("two", "one")
     assert turned.mean == -found.mean
     assert turned.over_images == pytest.approx(tuple(-x for x in reversed(found.over_images)))
 
