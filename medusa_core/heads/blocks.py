@@ -15,7 +15,7 @@ VECTOR = 32
 """PyTorch's element-wise loops on a CPU are vectorised where so many numbers lie side by side."""
 
 
-COARSE = 2048
+_COARSE = 2048
 """A map of so few cells is dealt with as a matrix in training, not as an image."""
 
 
@@ -34,7 +34,7 @@ class Pointwise(nn.Conv2d):
         """`(B, inputs, h, w)` → `(B, outputs, h, w)`."""
         if not (self.training and 1 < len(x) < 16 and x.device.type == "cpu"):
             return super().forward(x)
-        if self.out_channels == 1 or x.shape[2] * x.shape[3] <= COARSE:
+        if self.out_channels == 1 or x.shape[2] * x.shape[3] <= _COARSE:
             product = F.linear(_channels_last(x), self.weight.flatten(1), self.bias)
             return _channels_first(product)
         lines = _channels_first(_channels_last(x).flatten(0, 1).unsqueeze(1))
