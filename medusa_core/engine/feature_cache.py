@@ -42,12 +42,12 @@ class CachedTask:
 
     def batch(self, rows: Sequence[int]) -> tuple[list[Tensor], Tensor, Tensor]:
         """Feature levels `(B, C, h, w) float32`, target, and valid mask of some rows."""
-        flat = torch.from_numpy(np.stack([self.features[row] for row in rows])).float()
+        flat = torch.from_numpy(np.stack([self.features[row] for row in rows]))
         levels, start = [], 0
         padded = padded_size(self.source.size, max(self.info.strides))
         for channels, stride in zip(self.info.channels, self.info.strides, strict=True):
             height, width = padded[0] // stride, padded[1] // stride
-            part = flat[:, start : start + channels * height * width]
+            part = flat[:, start : start + channels * height * width].float()
             start += channels * height * width
             levels.append(part.view(len(rows), height, width, channels).permute(0, 3, 1, 2))
         target = np.stack([self.targets[row] for row in rows])

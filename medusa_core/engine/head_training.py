@@ -49,7 +49,7 @@ class HeadTraining(Training):
     def losses(self) -> dict[str, Tensor]:
         """Loss of the next batch."""
         features, target, valid = self.data.batch(next(self._rows))
-        if not valid.any():
+        if not valid.numpy().any():  # stops at the first; PyTorch's looks at every pixel
             return {}
         levels = [level.to(self.device) for level in features]
         with self.precision.predicting():

@@ -25,6 +25,10 @@ MIN_SIDE = 16
 """Images with a shorter side are refused."""
 
 
+FEW_CHANNELS = 8
+"""Fewer lie side by side than a processor computes at once: each channel becomes a map then."""
+
+
 def own_levels(features: Sequence[Tensor]) -> list[Tensor]:
     """Copies for one head: if it works in place, the heads after it must not see that."""
     return [level.clone() for level in features]
@@ -49,9 +53,12 @@ def upsample(raw: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resampling of a raw prediction; itself where the size agrees."""
     if tuple(raw.shape[-2:]) == tuple(size):
         return raw
-    if raw.shape[1] == 1 and raw.requires_grad and raw.device.type == "cpu":
-        upsampled: Tensor = _Upsampled.apply(raw, size)
-        return upsampled
+    if raw.requires_grad and raw.device.type == "cpu":
+        if raw.shape[1] == 1:
+            upsampled: Tensor = _Upsampled.apply(raw, size)
+            return upsampled
+        if raw.shape[1] < FEW_CHANNELS:
+            raw = raw.contiguous()
     return _interpolated(raw, size)
 
 

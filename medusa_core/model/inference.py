@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from medusa_core.heads.blocks import Foldable, Pointwise
@@ -70,6 +71,15 @@ def _operator(name: str) -> Any:
     return getattr(torch.ops.mkldnn, name).default
 
 
+@functools.cache
+def _small_product() -> int:
+    """Multiplications up to which the call of oneDNN costs more than what it is faster by.
+
+    Without AVX-512, it is hardly faster. With it, the bound is an estimate on the safe side.
+    """
+    return 1 << 20 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 1 << 22
+
+
 class PackedConv2d(nn.Module):
     """A convolution whose weights lie as the CPU's library wants them for the shape last seen.
 
@@ -108,6 +118,8 @@ class PackedConv2d(nn.Module):
         )
         return result
 
+    __call__ = forward  # nobody hooks it
+
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """As in `nn.Module`: weights change their format, so they are packed anew."""
         self._packed = None
@@ -122,7 +134,8 @@ class PackedPointwise(nn.Module):
     """A 1×1 convolution as a matrix product, its weights as the CPU's library wants them.
 
     Calling the library costs half of what it does for a convolution, and one layout suits every
-    shape. PyTorch itself gives 1×1 convolutions of one thread to a slower library.
+    shape. PyTorch itself gives 1×1 convolutions of one thread to a slower library, but one that is
+    called for a tenth: small products are given to that, too.
     """
 
     def __init__(self, plain: nn.Conv2d) -> None:
@@ -140,8 +153,12 @@ class PackedPointwise(nn.Module):
         if x.dtype is not dtype:
             x = x.to(dtype)
         rows = x.permute(0, 2, 3, 1).contiguous()
+        if dtype is torch.float32 and rows.numel() * len(weight) <= _small_product():
+            return F.linear(rows, self.weight, bias).permute(0, 3, 1, 2)
         result: Tensor = _operator("_linear_pointwise")(rows, weight, bias, "none", [], "")
         return result.permute(0, 3, 1, 2)
+
+    __call__ = forward  # nobody hooks it
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """As in `nn.Module`: weights change their format, so they are packed anew."""
@@ -151,6 +168,27 @@ class PackedPointwise(nn.Module):
     def __getstate__(self) -> dict[str, object]:
         """Without the packed weights, which cannot be copied."""
         return {**self.__dict__, "_packed": None}
+
+
+class PackedProduct(nn.Module):
+    """A 1×1 convolution to one channel as the product of a matrix and a vector."""
+
+    def __init__(self, plain: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = plain.weight, plain.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, h, w)` → `(B, 1, h, w)` in the number format of the weights."""
+        x = x.to(self.weight.dtype)
+        if x.dtype is not torch.float32:
+            return F.conv2d(x, self.weight, self.bias)
+        rows = x.permute(0, 2, 3, 1).contiguous()
+        product = torch.mv(rows.flatten(0, 2), self.weight.flatten())
+        if self.bias is not None:
+            product += self.bias
+        return product.view(len(x), 1, *x.shape[2:])
+
+    __call__ = forward
 
 
 class Chain(nn.Sequential):
@@ -216,11 +254,6 @@ def _is_pointwise(conv: Any) -> bool:
     return set(ones) == {1} and not any(_pair(conv.padding))
 
 
-def _is_one_product(conv: Any) -> bool:
-    """A product with one vector, which PyTorch's own library does fastest."""
-    return _is_pointwise(conv) and conv.out_channels == 1
-
-
 def _fold(network: nn.Module, convolution: str, norm: str) -> None:
     conv: Any = network.get_submodule(convolution)
     bn: Any = network.get_submodule(norm)
@@ -232,12 +265,17 @@ def _fold(network: nn.Module, convolution: str, norm: str) -> None:
 
 def _pack(network: nn.Module) -> None:
     for name, module in list(network.named_modules()):
-        if name and _is_plain(module) and not _is_one_product(module):
-            packed = PackedPointwise if _is_pointwise(module) else PackedConv2d
-            _replace(network, name, packed(module))
+        if name and _is_plain(module):
+            _replace(network, name, _packed(module))
     for module in network.modules():
         if type(module) is nn.Sequential and not any(_has_hooks(child) for child in module):
             module.__class__ = Chain
+
+
+def _packed(conv: nn.Conv2d) -> nn.Module:
+    if not _is_pointwise(conv):
+        return PackedConv2d(conv)
+    return PackedProduct(conv) if conv.out_channels == 1 else PackedPointwise(conv)
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:

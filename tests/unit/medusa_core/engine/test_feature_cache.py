@@ -53,6 +53,12 @@ def test_cached_features_are_those_of_the_viewed_image(cache, backbone, memory, 
                 torch.testing.assert_close(cached, level, rtol=2e-3, atol=2e-3)
 
 
+def test_levels_lie_in_memory_as_if_computed(cache, backbone, memory, bind):
+    [task] = fill(backbone, memory(), [bind("depth")])
+    features, _, _ = task.batch([0, 3, 1])
+    assert all(level.is_contiguous(memory_format=torch.channels_last) for level in features)
+
+
 @pytest.mark.parametrize("name", [*NAMES, "edges"])
 def test_cached_targets_are_those_of_the_view(cache, backbone, memory, bind, name):
     dataset, views = memory(), fixed_views(4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medusa_core.backbones.timm_backbone import build, describe
+from medusa_core.model import inference
 from medusa_core.model.execution import movement
-from medusa_core.model.inference import Chain, PackedConv2d, PackedPointwise, prepare
+from medusa_core.model.inference import (
+    Chain,
+    PackedConv2d,
+    PackedPointwise,
+    PackedProduct,
+    prepare,
+)
 
 TOLERANCE = 1e-5
 """The tolerance that is stated for prepared networks: RMS of the difference / RMS of the value."""
@@ -169,3 +177,28 @@ def test_a_prepared_network_can_be_copied() -> None:
     images = _images(1, 3, 8, 8)
     expected = fast(images)
     assert torch.equal(copy.deepcopy(fast)(images), expected)
+
+
+@pytest.mark.parametrize("outputs", [1, 5])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("most", [0, 1 << 30])
+def test_1x1_convolutions_say_the_same_whichever_library_multiplies(
+    outputs: int, bias: bool, layout: torch.memory_format, most: int, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(inference, "_small_product", lambda: most)
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(6, outputs, 1, bias=bias)).eval()
+    fast = prepare(plain)
+    assert type(fast[0]) is (PackedProduct if outputs == 1 else PackedPointwise)
+    images = _images(2, 6, 9, 12).to(memory_format=layout)
+    with torch.no_grad():
+        found, expected = fast(images), plain(images)
+    assert found.shape == expected.shape
+    assert movement(found, expected) < TOLERANCE
+
+
+def test_one_output_is_computed_in_the_format_of_its_weights() -> None:
+    plain = nn.Conv2d(6, 1, 1)
+    found = PackedProduct(plain).bfloat16()(_images(2, 6, 9, 12))
+    assert found.dtype == torch.bfloat16

@@ -6,22 +6,24 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medusa_core.model.images import upsample
+from medusa_core.model.images import FEW_CHANNELS, upsample
 
 SIZES = [((4, 6), (16, 24)), ((5, 3), (7, 11)), ((1, 8), (9, 8)), ((8, 9), (4, 3))]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, FEW_CHANNELS])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(("old", "new"), SIZES)
 def test_upsampling_is_bilinear_and_so_is_its_gradient(
-    channels: int, old: tuple[int, int], new: tuple[int, int]
+    channels: int, layout: torch.memory_format, old: tuple[int, int], new: tuple[int, int]
 ) -> None:
     torch.manual_seed(0)
-    raw = torch.randn(2, channels, *old, dtype=torch.double, requires_grad=True)
+    raw = torch.randn(2, channels, *old, dtype=torch.double).to(memory_format=layout)
+    raw.requires_grad_()
     plain = raw.detach().clone().requires_grad_()
     expected = F.interpolate(plain, size=new, mode="bilinear", align_corners=False)
     found = upsample(raw, new)
-    assert torch.equal(found, expected)
+    torch.testing.assert_close(found, expected)
     weight = torch.randn_like(found)
     (found * weight).sum().backward()
     (expected * weight).sum().backward()
