@@ -66,6 +66,7 @@ def test_no_change_touches_anything_else_for_long(machine, part):
     run(hypothesis.seed(part)(machine), examples=5, steps=30)
 
 
+@pytest.mark.slow
 def test_every_step_can_be_made(machine):
     """One of each, in an order in which each has something to do; then a whole verification."""
     one = machine()
