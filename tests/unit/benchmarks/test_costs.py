@@ -76,6 +76,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small")
 def test_the_quick_form_records_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(costs, "OUTPUTS", {"depth": 1})
+    monkeypatch.setattr(costs, "REFERENCE", {})  # of methods that need two tasks
     done = CliRunner().invoke(costs.main, ["--quick"])
     assert done.exit_code == 0, done.output
     assert "4 of 4 uncoupled networks" in done.output

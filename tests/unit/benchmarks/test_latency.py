@@ -37,6 +37,7 @@ def test_operations_are_told_apart_by_shape() -> None:
     assert [row[3] for row in rows] == sorted((row[3] for row in rows), reverse=True)
 
 
+@pytest.mark.slow
 def test_the_quick_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a small backbone and a small image; `.ci/run` runs the real one."""
     from click.testing import CliRunner
