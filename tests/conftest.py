@@ -24,6 +24,10 @@ FINGERPRINT = "f" * 64
 TINY_BACKBONE = "test_resnet"
 LABELS = LabelSchema(names=("wall", "floor", "chair", "lamp"))
 
+# For workers and the processes that tests start: there is a worker a core, and threads that take
+# turns on one are far slower than one thread.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

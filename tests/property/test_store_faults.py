@@ -3,8 +3,8 @@
 Each change runs once per system call it makes, and that call fails: with an error, with an error
 that stays (a full disk, one that has become read-only), with a crash (nothing runs after it), or
 with a power failure (and what was not synced is lost, or not, at random). All bytes, those of
-weights included, are written by `store.files`, so every one of them is in reach. With `-s` the
-number of faults is printed.
+weights included, are written by `store.files`, so every one of them is in reach. With `-n 0 -s`
+the number of faults is printed.
 """
 
 from __future__ import annotations

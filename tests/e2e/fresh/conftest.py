@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,10 @@ class Fresh:
     def medusa(self, *args: object, code: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run("-m", "medusa_core", *args, code=code)
 
+    def together(self, *lines: Sequence[object]) -> None:
+        """Commands that must work, in one process: most of their time is imports."""
+        self.run("-c", TOGETHER, json.dumps([[str(arg) for arg in line] for line in lines]))
+
     def document(self, *args: object, code: int = 0) -> Any:
         return json.loads(self.medusa(*args, "--json", code=code).stdout)
 
@@ -129,4 +134,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     return place
 
 
+TOGETHER = """
+import json, sys
+from medusa_core.cli import main
+sys.exit(next(filter(None, map(main, json.loads(sys.argv[1]))), 0))
+"""
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ def heads_on_disk(model: Path) -> dict[str, str]:
     return result
 
 
-def values(fresh: Any, *heads: str) -> dict[str, str]:
-    """Head → hash of what it predicts for one picture, bit for bit."""
+def values(fresh: Any, *heads: str, after: Sequence[Sequence[object]] = ()) -> dict[str, str]:
+    """Head → hash of what it predicts for one picture, bit for bit, after some commands."""
     out = fresh.folder / "out"
     shutil.rmtree(out, ignore_errors=True)
-    fresh.medusa("predict", "picture.png", "--tasks", ",".join(heads), "--raw", "--out", out)
+    predict = ("predict", "picture.png", "--tasks", ",".join(heads), "--raw", "--out", out)
+    fresh.together(*after, predict)
     return {h: hashlib.sha256((out / f"picture.{h}.npy").read_bytes()).hexdigest() for h in heads}
 
 
@@ -76,12 +78,12 @@ def test_the_life_of_three_plugins(fresh: Any) -> None:
         HEADS.values(), "0.1.0"
     )
 
-    fresh.medusa("init", "--backbone", "test_resnet", "--from-scratch")
-    fresh.medusa("add-task", "depth", "--data", ROOMS, *FAST)
-    fresh.medusa("add-task", "sobel,gravity", "--data", ROOMS, *FAST)
-    fresh.medusa(
-        *("add-task", "semseg", "--name", "segments", "--data", "voc:voc", "--head", "upernet"),
-        *("--set", "head.width=8", *FAST),
+    segments = ("add-task", "semseg", "--name", "segments", "--data", "voc:voc")
+    fresh.together(
+        ("init", "--backbone", "test_resnet", "--from-scratch"),
+        ("add-task", "depth", "--data", ROOMS, *FAST),
+        ("add-task", "sobel,gravity", "--data", ROOMS, *FAST),
+        (*segments, "--head", "upernet", "--set", "head.width=8", *FAST),
     )
     everything = ("depth", *HEADS)
     before = heads_on_disk(model)
@@ -93,11 +95,12 @@ def test_the_life_of_three_plugins(fresh: Any) -> None:
     assert heads_on_disk(model) == before
 
     # A head that is removed takes nothing with it, and comes back the same.
-    fresh.medusa("remove-task", "sobel", "--yes")
+    removal = ("remove-task", "sobel", "--yes")
+    left = values(fresh, "depth", "gravity", after=[removal])
+    assert left == {n: predicted[n] for n in ("depth", "gravity")}
     assert heads_on_disk(model) == {n: d for n, d in before.items() if n != "sobel"}
-    assert values(fresh, "depth", "gravity") == {n: predicted[n] for n in ("depth", "gravity")}
-    fresh.medusa("add-task", "sobel", "--data", ROOMS, *FAST)
-    assert values(fresh, *everything) == predicted
+    addition = ("add-task", "sobel", "--data", ROOMS, *FAST)
+    assert values(fresh, *everything, after=[addition]) == predicted
     before = heads_on_disk(model)
 
     # Uninstalled: orphans with the line that brings them back; the others as before.
@@ -107,8 +110,8 @@ def test_the_life_of_three_plugins(fresh: Any) -> None:
         assert f"pip install {distribution}==0.1.0" in done.stdout + done.stderr
         asked = fresh.medusa("predict", "picture.png", "--tasks", head, code=3)
         assert f"pip install '{distribution}==0.1.0'" in asked.stderr
-        left = [n for n in everything if n not in list(HEADS)[:count]]
-        assert values(fresh, *left) == {n: predicted[n] for n in left}
+        others = [n for n in everything if n not in list(HEADS)[:count]]
+        assert values(fresh, *others) == {n: predicted[n] for n in others}
         assert heads_on_disk(model) == before
     assert fresh.document("verify", code=0)["ok"]
 

@@ -38,9 +38,13 @@ def test_operations_are_told_apart_by_shape() -> None:
 
 
 @pytest.mark.slow
-def test_the_quick_form_runs() -> None:
+def test_the_quick_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a small backbone and a small image; `.ci/run` runs the real one."""
     from click.testing import CliRunner
 
+    monkeypatch.setattr(latency, "BACKBONE", "test_resnet")
+    monkeypatch.setattr(latency, "TIMED_SIZE", (64, 64))
+    monkeypatch.setattr(latency, "MANY", 2)
     flushed = torch.get_num_threads()
     done = CliRunner().invoke(latency.main, ["--quick"])
     torch.set_flush_denormal(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from medusa_core.model import open_model
 from medusa_core.model.execution import LIMITS, Execution, movement
 from medusa_core.model.inference import computes_bfloat16
 from medusa_core.model.medusa_model import MedusaModel
+from medusa_core.store.commit import NewHead, commit_head
 
 HEADS = ("depth", "normals", "semseg")
 needs_bfloat16 = pytest.mark.skipif(
@@ -43,21 +45,44 @@ def _ran(path: Path, execution: Execution, images: Tensor) -> dict[str, Tensor]:
         Execution(),
         pytest.param(Execution(precision="bf16"), marks=needs_bfloat16),
         Execution("openvino"),
-        pytest.param(Execution(compiled=True), marks=pytest.mark.slow),
     ],
     ids=str,
 )
 def test_predictions_hardly_move(path: Path, execution: Execution) -> None:
     if execution.engine == "openvino":
         pytest.importorskip("openvino")
-    heads = HEADS[:1] if execution.compiled else HEADS
-    model = open_model(path, heads, execution=execution)
+    model = open_model(path, execution=execution)
     for images in (_images(), _images(50, 33, 1)):
-        expected = _ran(path, Execution("plain"), images)
-        found = model(images)
-        limit = 1e-4 if execution.precision == "fp32" else LIMITS["bf16"]
-        assert all(movement(found[name], expected[name]) < limit for name in heads)
-        assert all(found[name].dtype == torch.float32 for name in heads)
+        _check_movement(path, model, images)
+
+
+def _check_movement(path: Path, model: MedusaModel, images: Tensor) -> None:
+    expected = _ran(path, Execution("plain"), images)
+    found = model(images)
+    limit = 1e-4 if model.execution.precision == "fp32" else LIMITS["bf16"]
+    assert set(found) == set(model.heads)
+    assert all(movement(found[name], expected[name]) < limit for name in found)
+    assert all(found[name].dtype == torch.float32 for name in found)
+
+
+@pytest.mark.slow
+def test_predictions_of_generated_code_hardly_move(
+    make_model: Callable[..., Path], untrained_head: Callable[..., NewHead]
+) -> None:
+    """Of little code, for a compiler takes seconds for each of its kernels."""
+    path = make_model()
+    head = untrained_head(path, "depth", "linear")
+    commit_head(path, "depth", head, expect_fingerprint=head.manifest.fingerprint)
+    model = open_model(path, execution=Execution(compiled=True))
+    _check_movement(path, model, _images(50, 33, 1))
+
+
+def test_networks_are_traced_for_every_shape(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of `torch.compile` but the generation of code, which takes minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    model = open_model(path, HEADS[:1], execution=Execution(compiled=True))
+    for images in (_images(), _images(50, 33, 1)):
+        _check_movement(path, model, images)
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bfloat16)])
