@@ -122,12 +122,12 @@ def view_target(
     columns = _nearest(left, right, placement.size[1], target.shape[1])
     if view.flip:
         columns = columns[::-1]
-    shown = target[np.ix_(rows, columns)]
-    if view.flip or view.zoom != 1:
+    shown = target.take(rows, axis=0).take(columns, axis=1)
+    moved = _flip_values(shown, spec, labels) if view.flip else shown
+    if view.zoom != 1 and spec.zoom == "divide":
+        moved = moved / np.asarray(view.zoom, moved.dtype)
+    if moved is not shown:
         measured = valid_mask(shown, spec, labels)
-        moved = _flip_values(shown, spec, labels) if view.flip else shown
-        if view.zoom != 1 and spec.zoom == "divide":
-            moved = moved / np.asarray(view.zoom, moved.dtype)
         shown = np.where(measured if shown.ndim == 2 else measured[..., None], moved, shown)
     if placement.size == canvas:
         return np.ascontiguousarray(shown)
