@@ -23,7 +23,6 @@ from medusa_core.engine.outcome import Clock
 from medusa_core.engine.outcome import Outcome as Outcome
 from medusa_core.engine.outcome import TrainSettings as TrainSettings
 from medusa_core.engine.precision import Precision
-from medusa_core.engine.recorded_steps import Outputs, record
 from medusa_core.engine.schedule import one_cycle
 from medusa_core.engine.training_log import TrainingLog
 from medusa_core.errors import StoreError, TrainingError
@@ -69,13 +68,12 @@ class Training(ABC):
         self._whole = True  # not in the middle of a step
         self._resumed = False
         self._states = [checkpoint.BEST]  # files of this training, those to go back to first
-        self._to_record = self.device.type == "cuda" and settings.precision == "fp32"
 
     @abstractmethod
     def losses(self) -> dict[str, Tensor]:
         """Unweighted loss of every task that has a valid pixel in the batch of this step.
 
-        Networks are run by `predicted`; losses are taken outside of it.
+        Networks are run inside `precision.predicting()`; losses are taken outside of it.
         """
 
     @abstractmethod
@@ -93,16 +91,6 @@ class Training(ABC):
     @abstractmethod
     def headline(self, figures: Mapping[str, float]) -> dict[str, float]:
         """What is worth showing while it runs."""
-
-    def predicted(
-        self, outputs: Outputs, inputs: Sequence[Tensor]
-    ) -> dict[str, list[tuple[float, Tensor]]]:
-        """Weighted raw predictions of a batch; on a CUDA device, recorded with the first one."""
-        if self._to_record:
-            self._to_record = False
-            record(outputs, inputs)
-        with self.precision.predicting():
-            return outputs.weighted(inputs)
 
     def resume(self) -> bool:
         """Take up an unfinished training; False where there is none.

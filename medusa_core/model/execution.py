@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
 from medusa_core.heads.base import Head
-from medusa_core.model.cuda_graphs import Recorded
 from medusa_core.model.images import own_levels
 from medusa_core.model.inference import computes_bfloat16, keep_memory, prepare
 from medusa_core.plugin_host.attribution import head_output
@@ -202,10 +201,9 @@ def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution)
         if not computes_bfloat16(example[0].device):
             raise ValueError("this processor does not compute in bfloat16")
         to_bfloat16(fast)
-    network = _as_network(
-        torch.compile(fast) if execution.compiled else fast, isinstance(module, Backbone)
-    )
-    return Recorded(network) if example[0].is_cuda else network
+    if not execution.compiled:
+        return _as_network(fast, isinstance(module, Backbone))
+    return _as_network(torch.compile(fast), isinstance(module, Backbone))
 
 
 def to_bfloat16(network: nn.Module) -> None:
