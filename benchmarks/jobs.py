@@ -14,14 +14,21 @@ from benchmarks.trainings import Features, Network, Training
 
 @dataclass(frozen=True)
 class Job:
-    """A training at a workbench, and whether its scores on *val* are wanted."""
+    """A training at a workbench.
+
+    scored: whether its scores on *val* are wanted. built_on: others need its network, not only
+    its result.
+    """
 
     bench: Workbench
     training: Training
     scored: bool = True
+    built_on: bool = False
 
     def make(self) -> None:
         """Do it."""
+        if self.built_on and isinstance(self.training, Network):
+            self.bench.model(self.training)
         self.bench.make(self.training, self.scored)
 
     def done(self) -> bool:
@@ -108,4 +115,4 @@ def _complete(jobs: Iterable[Job]) -> list[Job]:
             wanted.setdefault((job.bench, job.training.network), False)
         key = (job.bench, job.training)
         wanted[key] = wanted.get(key, False) or job.scored
-    return [Job(bench, training, scored) for (bench, training), scored in wanted.items()]
+    return [Job(*key, scored, key in built_on) for key, scored in wanted.items()]

@@ -101,7 +101,11 @@ def ask(question: Question, options: Options) -> dict[str, Any]:
         "question": question.name,
         "setting": question.setting.as_json(),
         "steps": question.steps,
-        "devices": devices(bench, [t for one in by_seed for t in one.values()]),
+        "devices": devices(
+            bench,
+            [t for one in by_seed for t in one.values()]
+            + [t for seed in options.seeds for t in references(question, seed)],
+        ),
         **Comparison(metrics, runs, reference).as_json(costs),
     }
 

@@ -9,6 +9,7 @@ network was trained anew, and came out differently, are trained anew, too.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -75,7 +76,14 @@ class Setting:
 
     def as_json(self) -> dict[str, Any]:
         """For the record: no paths of this machine."""
-        return {**vars(self), "data": self.name, "weights": None}
+        weights = None if self.weights is None else file_digest(self.weights)
+        return {**vars(self), "data": self.name, "weights": weights}
+
+
+@functools.cache
+def file_digest(path: Path) -> str:
+    """The sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def rooms(quick: bool) -> Setting:
@@ -125,16 +133,17 @@ class Workbench:
         if isinstance(training, Features):
             self._cache(training)
             return
-        if not isinstance(training, Network):
-            self.make(training.network, scored=False)
         if self.done(training, scored):
             return
+        if not isinstance(training, Network):
+            self.model(training.network)
+            self.make(training.network, scored=False)
         if isinstance(training, Coupled):
             self._make_coupled(training)
         else:
             heads = self._trained(training)
             found = self._score(training, list(heads)) if scored else None
-            facts = self._facts(training, heads)
+            facts = self._facts(training, heads)  # of a training that may be scored only now
             if isinstance(training, Decoder):
                 facts = replace(facts, unmoved=self._unmoved(training.network))
             self._keep(training, facts, found)
@@ -153,17 +162,25 @@ class Workbench:
         return Facts(**self._made(training, scored)["facts"])
 
     def model(self, network: Network) -> Path:
-        """The model folder of a network."""
-        path = self._seed(network.seed) / network.name
+        """The model folder of a network.
+
+        The result of one that was trained elsewhere, and came out differently, is dropped.
+        """
+        path = self._network(network)
         if not path.exists():
-            unfinished = path.with_name(f"{network.name}.unfinished")
+            unfinished = path.with_name(f"{path.name}.unfinished")
             unfinished.parent.mkdir(parents=True, exist_ok=True)
             if network.tasks:
                 self._train(unfinished, network)
             else:
                 self._init(unfinished, network.seed)
             os.replace(unfinished, path)
-            self._forget_another(network)
+        kept = self._kept(network)
+        if kept is not None:
+            with ModelFolder.open(path) as folder:
+                own = folder.manifest.backbone.fingerprint
+            if kept["facts"]["backbone"] != own:
+                self._result(network).unlink(missing_ok=True)
         return path
 
     def judged_by(self, task: str) -> MetricRef:
@@ -205,7 +222,8 @@ class Workbench:
         options = self._options(decoder.head, decoder.steps, self.setting.head_lr, seed, settings)
         with ModelFolder.open(model) as folder:
             found = folder.heads.get(decoder.name)
-        if found is not None and found.head == self._head_ref(decoder):
+        head = self._head_ref(decoder.task, decoder.head, decoder.settings)
+        if found is not None and found.head.model_dump(mode="json") == head:
             asked = {"steps": decoder.steps, "lr": options.lr, "batch": options.batch, "seed": seed}
             if asked.items() <= found.provenance.items():
                 return model
@@ -256,7 +274,7 @@ class Workbench:
             size=preparation.training_size(dataset, None, self.setting.batch),
             settings=TrainSettings(training.steps, self.setting.batch, rate, training.network.seed),
             frozen=training.frozen,
-            folder=self._seed(training.network.seed) / training.name,
+            folder=self._network(training.network).with_suffix(f".{training.name}"),
             host=self.host,
             progress=self.progress,
             device=self.device,
@@ -281,7 +299,7 @@ class Workbench:
         return {heads[name]: result.scores for name, result in found.items()}
 
     def _facts(self, training: Network | Decoder, heads: Mapping[str, HeadManifest]) -> Facts:
-        records = heads.values()
+        records, before = heads.values(), self._kept(training)
         network = training if isinstance(training, Network) else training.network
         with ModelFolder.open(self.model(network)) as folder:
             fingerprint = folder.manifest.backbone.fingerprint
@@ -291,7 +309,7 @@ class Workbench:
             # joint trainings write the time of all heads into each
             cpu_seconds=max((r.provenance["cpu_seconds"] for r in records), default=0.0),
             backbone=fingerprint,
-            device=device_name(self.device),
+            device=device_name(self.device) if before is None else before["facts"]["device"],
             figures={task: record.metrics for task, record in heads.items()},
             sha256={task: record.sha256 for task, record in heads.items()},
         )
@@ -331,21 +349,20 @@ class Workbench:
         unfinished.write_text(json.dumps(result) + "\n")
         os.replace(unfinished, path)
 
-    def _forget_another(self, network: Network) -> None:
-        """Drop the result of a network that was trained elsewhere and came out differently."""
-        kept = self._kept(network)
-        with ModelFolder.open(self.model(network)) as folder:
-            same = kept and kept["facts"]["backbone"] == folder.manifest.backbone.fingerprint
-        if not same:
-            self._result(network).unlink(missing_ok=True)
-            self.make(network, scored=False)
-
     def _identity(self, training: Training) -> dict[str, Any]:
         """What a result depends on beside the code."""
         identity: dict[str, Any] = {"training": repr(training), "setting": self.setting.as_json()}
         if isinstance(training, Decoder):
-            identity["head"] = self._head_ref(training).model_dump(mode="json")
+            identity["head"] = self._head_ref(training.task, training.head, training.settings)
+        if isinstance(training, Network):
+            identity["heads"] = [self._head_ref(task, training.head) for task in training.tasks]
         return identity
+
+    def _network(self, network: Network) -> Path:
+        """Where the model folder of a network of the present settings is."""
+        identity = json.dumps(self._identity(network), sort_keys=True)
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+        return self._seed(network.seed) / f"{network.name}-{digest}"
 
     def _result(self, training: Training) -> Path:
         network = training if isinstance(training, Network) else training.network
@@ -374,9 +391,11 @@ class Workbench:
         spec = self.host.tasks.get(name)
         return make_task(self.host, spec, check_target(self._dataset("val"), spec))
 
-    def _head_ref(self, decoder: Decoder) -> Any:
-        spec = self.host.tasks.get(decoder.task)
-        return complete_head_ref(self.host, spec, decoder.head, json.loads(decoder.settings))
+    def _head_ref(self, task: str, head: str, settings: str = "{}") -> dict[str, Any]:
+        """An architecture with every setting spelled out."""
+        spec = self.host.tasks.get(task)
+        ref = complete_head_ref(self.host, spec, head, json.loads(settings))
+        return ref.model_dump(mode="json")
 
     def _options(
         self,

@@ -75,9 +75,9 @@ class Coupled:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Of its folder, beside that of its network."""
         kind = f"{self.decoder}-frozen" if self.frozen else self.decoder
-        return f"{kind}-{'+'.join(self.tasks)}-{self.steps}-on-{self.network.name}"
+        return f"{kind}-{'+'.join(self.tasks)}-{self.steps}"
 
 
 Training = Network | Features | Decoder | Coupled

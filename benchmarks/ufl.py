@@ -168,6 +168,7 @@ def ask(question: Question, options: Options) -> dict[str, Any]:
         costs[COUPLED] = {"gmacs": fact.gmacs, "params": fact.params}
     decoders = [d for one in by_seed for method in METHODS for d in one.decoders[method]]
     seconds = sum(bench.facts(one).cpu_seconds for one in [*decoders, *coupled])
+    references = [network for one in by_seed for network in one.reference]
     metrics = {task: bench.judged_by(task) for task in question.unseen}
     reference = [merged(bench, one.reference) for one in by_seed]
     return {
@@ -176,7 +177,7 @@ def ask(question: Question, options: Options) -> dict[str, Any]:
         "setting": question.setting.as_json(),
         "source_heads_unchanged": all(bench.facts(one).unmoved for one in decoders),
         "decoder_cpu_hours": seconds / 3600,
-        "devices": devices(bench, [*decoders, *coupled]),
+        "devices": devices(bench, [*decoders, *coupled, *references]),
         **Comparison(metrics, runs, reference).as_json(costs),
     }
 

@@ -33,6 +33,11 @@ class Noting(Workbench):
         with (self.folder / "log").open("a") as file:
             file.write(json.dumps([repr(training), scored]) + "\n")
 
+    def model(self, network: Network) -> Path:
+        with (self.folder / "models").open("a") as file:
+            file.write(repr(network) + "\n")
+        return self.folder
+
     def done(self, training: Training, scored: bool = True) -> bool:
         return (self.folder / "done").exists()
 
@@ -59,6 +64,14 @@ def test_everything_is_done_once_after_what_it_needs(tmp_path: Path, workers: in
     for decoder in DECODERS:
         assert names.index(repr(SOURCE)) < names.index(repr(decoder))
         assert workers == 1 or names.index(repr(FEATURES)) < names.index(repr(decoder))
+
+
+def test_networks_that_others_need_are_there_before_them(tmp_path: Path) -> None:
+    """Made by one job, however many need them, and even where their results are kept."""
+    bench = Noting(SETTING, tmp_path, tmp_path)
+    work_off(_jobs(bench), 3)
+    made = (tmp_path / "models").read_text().splitlines()
+    assert sorted(made) == sorted(map(repr, [SOURCE, Network(0)]))
 
 
 def test_a_network_is_scored_if_anybody_wants_it(tmp_path: Path) -> None:
