@@ -42,9 +42,12 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """Ctrl-C works, even where the tests run in the background of a shell, which ignores it."""
+    """Ctrl-C works, even where the tests run in the background of a shell, which ignores it.
+
+    In every test anew: what some library leaves as the handler may end the whole process.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
