@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import click
-import torch
 
-from benchmarks.comparison import results_option
-from benchmarks.jobs import Job, work_off
+from benchmarks.comparison import Options, comparison_options
+from benchmarks.jobs import Job
 from benchmarks.protocol import Setting, Workbench, photographs, rooms
-from benchmarks.report import RESULTS, machine, save
+from benchmarks.report import RESULTS, save
 from benchmarks.scatter import Point, scatter
 from benchmarks.trainings import Decoder, Features, Network
 from medusa_core.metrics import relative_gain
@@ -81,43 +80,33 @@ def places(quick: bool) -> list[Place]:
 
 
 @click.command()
-@click.option("--work", type=click.Path(path_type=Path), default=Path("ufl-work"))
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--only", help="Variants whose group or name holds this text; nothing is recorded.")
-@click.option("--quick", is_flag=True, help="A few steps on a few images; nothing is recorded.")
-@click.option("--device", default="cpu", show_default=True, help="To train on.")
-@click.option("--workers", default=1, show_default=True, help="Trainings at a time.")
-@results_option
-def main(
-    work: Path,
-    seed: int,
-    only: str | None,
-    quick: bool,
-    device: str,
-    workers: int,
-    results: Path,
-) -> None:
+@comparison_options(seeds=1)
+def main(options: Options) -> None:
     """Train what is missing and write results/ablation.{json,md,svg}."""
-    torch.set_num_threads(1)  # CPU time is steadiest so
-    kept = work / "results" if quick else results
-    variants = [v for v in VARIANTS if only is None or only in v.group or only in v.name]
-    asked = [(place, Workbench(place.setting, work, kept, device)) for place in places(quick)]
-    work_off([job for place, bench in asked for job in jobs(bench, place, variants, seed)], workers)
-    found = [
-        _result(bench, place, [_row(bench, place, variant, seed) for variant in variants])
+    variants = options.chosen({f"{v.group}: {v.name}": v for v in VARIANTS})
+    asked = [(place, options.bench(place.setting)) for place in places(options.quick)]
+    options.work_off(
+        [
+            job
+            for place, bench in asked
+            for s in options.seeds
+            for job in jobs(bench, place, variants, s)
+        ]
+    )
+    results = [
+        _result(bench, place, [_row(bench, place, variant, options.seeds) for variant in variants])
         for place, bench in asked
     ]
-    record = {"command": "python -m benchmarks.ablation", "seed": seed, **machine()}
-    record |= {"places": found}
+    record = {"command": "python -m benchmarks.ablation", **options.record(), "places": results}
     print(render(record))
-    if not quick and only is None:
+    if options.recorded:
         save("ablation", record, render(record))
-        for result in found:
+        for result in results:
             (RESULTS / _picture(result)).write_text(plot(result))
 
 
 def jobs(bench: Workbench, place: Place, variants: Sequence[Variant], seed: int) -> list[Job]:
-    """All trainings of a place."""
+    """All trainings of a place with one seed."""
     decoders = [one for variant in variants for one in _decoders(place, variant, seed).values()]
     features = Features(_network(place, seed), place.tasks)
     return [Job(bench, training, scored=False) for training in (features, *decoders)]
@@ -137,23 +126,24 @@ def _decoders(place: Place, variant: Variant, seed: int) -> dict[str, Decoder]:
     }
 
 
-def _row(bench: Workbench, place: Place, variant: Variant, seed: int) -> dict[str, Any]:
+def _row(bench: Workbench, place: Place, variant: Variant, seeds: Sequence[int]) -> dict[str, Any]:
     facts = {
-        task: bench.facts(decoder, scored=False)
-        for task, decoder in _decoders(place, variant, seed).items()
+        task: [bench.facts(_decoders(place, variant, s)[task], scored=False) for s in seeds]
+        for task in place.tasks
     }
-    own = facts.values()
+    every = [fact for found in facts.values() for fact in found]
+    primary = {task: bench.host.tasks.get(task).primary_metric.name for task in place.tasks}
     return {
         "group": variant.group,
         "name": variant.name,
         "figures": {
-            task: fact.figures[task][bench.host.tasks.get(task).primary_metric.name]
-            for task, fact in facts.items()
+            task: fmean(fact.figures[task][primary[task]] for fact in found)
+            for task, found in facts.items()
         },
-        "gmacs": sum(fact.gmacs for fact in own) / len(own),
-        "params": sum(fact.params for fact in own) / len(own),
-        "cpu_seconds": sum(fact.cpu_seconds for fact in own),
-        "devices": sorted({fact.device for fact in own}),
+        "gmacs": fmean(fact.gmacs for fact in every),
+        "params": fmean(fact.params for fact in every),
+        "cpu_seconds": sum(fact.cpu_seconds for fact in every) / len(seeds),
+        "devices": sorted({fact.device for fact in every}),
     }
 
 
@@ -206,7 +196,7 @@ def render(record: dict[str, Any]) -> str:
     lines = [
         "# Ablation: what each part of the default head brings",
         "",
-        f"`{record['command']}`, seed {record['seed']}, scores on the selection part of *train*. "
+        f"`{record['command']}`, seeds: {record['seeds']}, scores on the selection part. "
         "Gain: mean relative improvement over the plain HRNet head. GMACs (480×640) and "
         "parameters are means over the tasks.",
         "",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import torch
@@ -16,6 +16,8 @@ from benchmarks.jobs import Job, work_off
 from benchmarks.protocol import Setting, Workbench
 from benchmarks.report import RESULTS, machine
 from benchmarks.trainings import Training
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,16 @@ class Options:
         """Whether the results are whole, and written down."""
         return not self.quick and self.only is None
 
-    def wants(self, name: str) -> bool:
-        """Whether a question is asked."""
-        return self.only is None or self.only in name
+    def chosen(self, by_name: Mapping[str, Item]) -> list[Item]:
+        """What is asked for.
+
+        Raises:
+            UsageError: nothing is named like that; lists what there is.
+        """
+        found = [item for name, item in by_name.items() if self.only is None or self.only in name]
+        if not found:
+            raise click.UsageError(f"--only {self.only}: one of {', '.join(by_name)} is needed.")
+        return found
 
     def bench(self, setting: Setting) -> Workbench:
         """Where its trainings are done."""
@@ -56,39 +65,39 @@ class Options:
         return {"seeds": len(self.seeds), **machine()}
 
 
-results_option = click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=RESULTS / "trainings",
-    help="What trainings have shown: read, and added to. An empty folder: all are done anew.",
-)
+def comparison_options(
+    seeds: int = 3,
+) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Options of every comparison, given to the command as one object.
 
+    Args:
+        seeds: how many, unless the user says so.
+    """
 
-def comparison_options(command: Callable[[Options], None]) -> Callable[..., None]:
-    """Options of every comparison, given to the command as one object."""
+    def decorate(command: Callable[[Options], None]) -> Callable[..., None]:
+        @click.option("--work", type=click.Path(path_type=Path), default=Path("ufl-work"))
+        @click.option("--seeds", type=int, default=seeds, show_default=True)
+        @click.option(
+            "--results",
+            type=click.Path(path_type=Path),
+            default=RESULTS / "trainings",
+            help="What trainings have shown: read, and added to. Empty: all are done anew.",
+        )
+        @click.option("--only", help="What is named like this; nothing is recorded.")
+        @click.option("--quick", is_flag=True, help="A few steps; nothing is recorded.")
+        @click.option("--device", default="cpu", show_default=True, help="To train on.")
+        @click.option("--workers", default=1, show_default=True, help="Trainings at a time.")
+        @wraps(command)
+        def with_options(**given: Any) -> None:
+            torch.set_num_threads(1)  # CPU time is steadiest so
+            given["seeds"] = range(1 if given["quick"] else given["seeds"])
+            if given["quick"]:
+                given["results"] = given["work"] / "results"
+            command(Options(**given))
 
-    @click.option("--work", type=click.Path(path_type=Path), default=Path("ufl-work"))
-    @click.option("--seeds", type=int, default=3, show_default=True)
-    @results_option
-    @click.option("--only", help="Questions that hold this text; nothing is recorded.")
-    @click.option("--quick", is_flag=True, help="A few steps; nothing is recorded.")
-    @click.option("--device", default="cpu", show_default=True, help="To train on.")
-    @click.option("--workers", default=1, show_default=True, help="Trainings at a time.")
-    @wraps(command)
-    def with_options(
-        work: Path,
-        seeds: int,
-        results: Path,
-        only: str | None,
-        quick: bool,
-        device: str,
-        workers: int,
-    ) -> None:
-        torch.set_num_threads(1)  # CPU time is steadiest so
-        kept = work / "results" if quick else results
-        command(Options(work, kept, range(1 if quick else seeds), only, quick, device, workers))
+        return with_options
 
-    return with_options
+    return decorate
 
 
 def devices(bench: Workbench, trainings: Iterable[Training]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from benchmarks.protocol import Workbench
-from benchmarks.trainings import Features, Network, Training
+from benchmarks.trainings import Features, Network, Training, network_of
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,13 @@ class Job:
         """Those of the others that have to be done before."""
         if isinstance(self.training, Network):
             return set()
-        own = self.training.network
+        before = Network if isinstance(self.training, Features) else Network | Features
         return {
             job
             for job in others
             if job.bench == self.bench
-            and (
-                job.training == own
-                or (
-                    isinstance(job.training, Features)
-                    and job.training.network == own
-                    and job != self
-                )
-            )
+            and isinstance(job.training, before)
+            and network_of(job.training) == self.training.network
         }
 
 
@@ -103,7 +97,7 @@ def _complete(jobs: Iterable[Job]) -> list[Job]:
     """
     missing = [job for job in jobs if not job.done()]
     built_on = {
-        (job.bench, job.training.network)
+        (job.bench, network_of(job.training))
         for job in missing
         if not isinstance(job.training, Network | Features)
     }

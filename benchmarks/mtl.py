@@ -64,10 +64,10 @@ def references(question: Question, seed: int) -> list[Network]:
 
 
 @click.command()
-@comparison_options
+@comparison_options()
 def main(options: Options) -> None:
     """Train what is missing, score, and write results/mtl.{json,md}."""
-    asked = [question for question in questions(options.quick) if options.wants(question.name)]
+    asked = options.chosen({question.name: question for question in questions(options.quick)})
     options.work_off(jobs(asked, options))
     results = []
     for question in asked:

@@ -24,7 +24,15 @@ from benchmarks.peers.coupled import CoupledDecoder, MTINet, PADNet
 from benchmarks.peers.host import peers_host
 from benchmarks.peers.training import score_coupled, train_coupled
 from benchmarks.report import device_name
-from benchmarks.trainings import Coupled, Decoder, Facts, Features, Network, Training
+from benchmarks.trainings import (
+    Coupled,
+    Decoder,
+    Facts,
+    Features,
+    Network,
+    Training,
+    network_of,
+)
 from medusa_core.api import Dataset, MetricRef, Task
 from medusa_core.cli._progress import LineProgress
 from medusa_core.data.geometry import fixed_views
@@ -38,7 +46,6 @@ from medusa_core.model.medusa_model import open_model, restore_backbone
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
 from medusa_core.store.folder import ModelFolder
-from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import HeadManifest
 from medusa_core.workflows import preparation
 from medusa_core.workflows.add_task import DEFAULT_LR, DEFAULT_VIEWS, TrainOptions, add_task
@@ -241,13 +248,11 @@ class Workbench:
 
     def _unmoved(self, network: Network) -> bool:
         """Whether the heads trained with a network are still what they were, bit for bit."""
-        model = self.model(network)
-        with ModelFolder.open(model) as folder:
-            revisions = folder.manifest.heads
-        files = {task: Layout(model).head_weights(task, revisions[task]) for task in network.tasks}
-        found = {task: hashlib.sha256(file.read_bytes()) for task, file in files.items()}
         before = self.facts(network, scored=False).sha256
-        return before == {task: digest.hexdigest() for task, digest in found.items()}
+        with ModelFolder.open(self.model(network)) as folder:
+            for task in network.tasks:
+                folder.read_head(task)  # fails where the bytes are not those of the record
+            return before == {task: folder.heads[task].sha256 for task in network.tasks}
 
     def _cache(self, features: Features) -> None:
         with ModelFolder.open(self.model(features.network)) as folder:
@@ -289,9 +294,8 @@ class Workbench:
         self._keep(training, facts, scores)
 
     def _score(self, training: Network | Decoder, tasks: Iterable[str]) -> Mapping[str, Scores]:
-        network = training if isinstance(training, Network) else training.network
         heads = {training.name if isinstance(training, Decoder) else t: t for t in tasks}
-        model = open_model(self.model(network), list(heads), self.device, self.host)
+        model = open_model(self.model(network_of(training)), list(heads), self.device, self.host)
         ref = DataRef.parse(self.setting.data)
         found, _, _ = score(
             model, list(heads), [ref], "val", None, self.setting.limit, self.progress
@@ -300,8 +304,7 @@ class Workbench:
 
     def _facts(self, training: Network | Decoder, heads: Mapping[str, HeadManifest]) -> Facts:
         records, before = heads.values(), self._kept(training)
-        network = training if isinstance(training, Network) else training.network
-        with ModelFolder.open(self.model(network)) as folder:
+        with ModelFolder.open(self.model(network_of(training))) as folder:
             fingerprint = folder.manifest.backbone.fingerprint
         return Facts(
             gmacs=sum(record.gmacs for record in records),
@@ -365,10 +368,9 @@ class Workbench:
         return self._seed(network.seed) / f"{network.name}-{digest}"
 
     def _result(self, training: Training) -> Path:
-        network = training if isinstance(training, Network) else training.network
         digest = hashlib.sha256(repr(training).encode()).hexdigest()[:12]
         name = f"{type(training).__name__.lower()}-{digest}.json"
-        return self.results / self.setting.name / f"seed-{network.seed}" / name
+        return self.results / self.setting.name / f"seed-{network_of(training).seed}" / name
 
     def _seed(self, seed: int) -> Path:
         return self.folder / self.setting.name / f"seed-{seed}"

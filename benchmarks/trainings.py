@@ -83,6 +83,11 @@ class Coupled:
 Training = Network | Features | Decoder | Coupled
 
 
+def network_of(training: Training) -> Network:
+    """The network that a training is, or stands on."""
+    return training if isinstance(training, Network) else training.network
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is told about a finished training beside how well it does on *val*.

@@ -122,10 +122,10 @@ def trainings(question: Question, seed: int) -> Trainings:
 
 
 @click.command()
-@comparison_options
+@comparison_options()
 def main(options: Options) -> None:
     """Train what is missing, score, and write results/ufl.{json,md}."""
-    asked = [question for question in questions(options.quick) if options.wants(question.name)]
+    asked = options.chosen({question.name: question for question in questions(options.quick)})
     options.work_off(jobs(asked, options))
     results = []
     for question in asked:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medusa_core.errors import UsageError
+from medusa_core.model.inference import computes_bfloat16
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -31,7 +32,7 @@ def check_precision(name: str, device: str) -> None:
             "that is for CUDA devices only.",
             hint="Use --precision bf16 or fp32.",
         )
-    if name == "bf16" and kind == "cuda" and not torch.cuda.is_bf16_supported():
+    if name == "bf16" and kind == "cuda" and not computes_bfloat16(torch.device(device)):
         raise UsageError(
             f"--precision bf16: {device} has no bfloat16.", hint="Use --precision fp16 or fp32."
         )

@@ -66,6 +66,14 @@ def test_everything_is_done_once_after_what_it_needs(tmp_path: Path, workers: in
         assert workers == 1 or names.index(repr(FEATURES)) < names.index(repr(decoder))
 
 
+def test_features_of_one_network_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    bench = Noting(SETTING, tmp_path, tmp_path)
+    more = Features(SOURCE, ("depth",))
+    work_off([*_jobs(bench), Job(bench, more)], 2)
+    names = [name for name, _ in bench.log()]
+    assert {repr(FEATURES), repr(more), *map(repr, DECODERS)} <= set(names)
+
+
 def test_networks_that_others_need_are_there_before_them(tmp_path: Path) -> None:
     """Made by one job, however many need them, and even where their results are kept."""
     bench = Noting(SETTING, tmp_path, tmp_path)
