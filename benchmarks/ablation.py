@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 import click
 
-from benchmarks.comparison import Options, comparison_options
+from benchmarks.comparison import Options, comparison_options, devices
 from benchmarks.jobs import Job
 from benchmarks.protocol import Setting, Workbench, photographs, rooms
-from benchmarks.report import RESULTS, save
+from benchmarks.report import RESULTS, document, seeds_and_devices
 from benchmarks.scatter import Point, scatter
 from benchmarks.trainings import Decoder, Features, Network
 from medusa_core.metrics import relative_gain
 
 DEFAULT = "medusa"
+REFERENCE = "plain HRNet"
 
 
 @dataclass(frozen=True)
@@ -83,33 +85,44 @@ def places(quick: bool) -> list[Place]:
 @comparison_options(seeds=1)
 def main(options: Options) -> None:
     """Train what is missing and write results/ablation.{json,md,svg}."""
-    variants = options.chosen({f"{v.group}: {v.name}": v for v in VARIANTS})
-    asked = [(place, options.bench(place.setting)) for place in places(options.quick)]
-    options.work_off(
-        [
-            job
-            for place, bench in asked
-            for s in options.seeds
-            for job in jobs(bench, place, variants, s)
-        ]
-    )
-    results = [
-        _result(bench, place, [_row(bench, place, variant, options.seeds) for variant in variants])
-        for place, bench in asked
-    ]
-    record = {"command": "python -m benchmarks.ablation", **options.record(), "places": results}
-    print(render(record))
-    if options.recorded:
-        save("ablation", record, render(record))
-        for result in results:
+    known = {place.setting.name: place for place in places(options.quick)}
+    record = options.answer("ablation", known, partial(jobs, options), partial(ask, options))
+    options.publish("ablation", record, render(record))
+    if not options.quick:
+        for result in record["answers"]:
             (RESULTS / _picture(result)).write_text(plot(result))
 
 
-def jobs(bench: Workbench, place: Place, variants: Sequence[Variant], seed: int) -> list[Job]:
+def jobs(options: Options, place: Place, seed: int) -> list[Job]:
     """All trainings of a place with one seed."""
-    decoders = [one for variant in variants for one in _decoders(place, variant, seed).values()]
+    bench = options.bench(place.setting)
+    decoders = [one for variant in VARIANTS for one in _decoders(place, variant, seed).values()]
     features = Features(_network(place, seed), place.tasks)
     return [Job(bench, training, scored=False) for training in (features, *decoders)]
+
+
+def ask(options: Options, place: Place, seeds: Sequence[int]) -> dict[str, Any]:
+    """What the variants have shown at a place, and their gain over the plain head, as JSON."""
+    bench = options.bench(place.setting)
+    rows = [_row(bench, place, variant, seeds) for variant in VARIANTS]
+    reference = next(row["figures"] for row in rows if row["name"] == REFERENCE)
+    metrics = {task: bench.host.tasks.get(task).primary_metric for task in place.tasks}
+    for row in rows:
+        row["gain"] = relative_gain(
+            row["figures"],
+            reference,
+            {task: metric.higher_is_better for task, metric in metrics.items()},
+        )
+    return {
+        "backbone": place.setting.backbone,
+        "steps": place.setting.head_steps,
+        "metrics": {task: metric.model_dump(mode="json") for task, metric in metrics.items()},
+        "devices": devices(
+            bench,
+            [d for s in seeds for v in VARIANTS for d in _decoders(place, v, s).values()],
+        ),
+        "rows": rows,
+    }
 
 
 def _network(place: Place, seed: int) -> Network:
@@ -143,32 +156,11 @@ def _row(bench: Workbench, place: Place, variant: Variant, seeds: Sequence[int])
         "gmacs": fmean(fact.gmacs for fact in every),
         "params": fmean(fact.params for fact in every),
         "cpu_seconds": sum(fact.cpu_seconds for fact in every) / len(seeds),
-        "devices": sorted({fact.device for fact in every}),
-    }
-
-
-def _result(bench: Workbench, place: Place, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows with their gain over the plain head (or over the first row where that is missing)."""
-    metrics = {task: bench.host.tasks.get(task).primary_metric for task in place.tasks}
-    reference = next((row for row in rows if row["name"] == "plain HRNet"), rows[0])
-    for row in rows:
-        row["gain"] = relative_gain(
-            row["figures"],
-            reference["figures"],
-            {task: metric.higher_is_better for task, metric in metrics.items()},
-        )
-    return {
-        "place": place.setting.name,
-        "backbone": place.setting.backbone,
-        "steps": place.setting.head_steps,
-        "reference": reference["name"],
-        "metrics": {task: metric.model_dump(mode="json") for task, metric in metrics.items()},
-        "rows": rows,
     }
 
 
 def _picture(result: Mapping[str, Any]) -> str:
-    return f"ablation-{result['place']}.svg"
+    return f"ablation-{result['name']}.svg"
 
 
 def plot(result: Mapping[str, Any]) -> str:
@@ -185,37 +177,33 @@ def plot(result: Mapping[str, Any]) -> str:
     ]
     return scatter(
         points,
-        f"{result['place']}: heads on a frozen {result['backbone']}",
+        f"{result['name']}: heads on a frozen {result['backbone']}",
         "GMACs of a head at 480×640 (log)",
-        f"gain over the {result['reference']} head, %",
+        f"gain over the {REFERENCE} head, %",
     )
 
 
 def render(record: dict[str, Any]) -> str:
     """All of it as Markdown; the pictures lie beside it."""
-    lines = [
-        "# Ablation: what each part of the default head brings",
-        "",
-        f"`{record['command']}`, seeds: {record['seeds']}, scores on the selection part. "
-        "Gain: mean relative improvement over the plain HRNet head. GMACs (480×640) and "
-        "parameters are means over the tasks.",
-        "",
-    ]
-    for result in record["places"]:
-        lines += _section(result)
-    versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-    return "\n".join([*lines, f"{versions}. {record['machine']}.", ""])
+    preface = (
+        f"`{record['command']}`, scores on the selection part. Gain: mean relative improvement "
+        "over the plain HRNet head. GMACs (480×640) and parameters are means over the tasks."
+    )
+    title = "Ablation: what each part of the default head brings"
+    return document(title, preface, map(section, record["answers"]), record)
 
 
-def _section(result: dict[str, Any]) -> list[str]:
+def section(result: dict[str, Any]) -> str:
+    """One place as Markdown."""
     heads = [
         f"{task} {ref['name']} {'↑' if ref['higher_is_better'] else '↓'}"
         for task, ref in result["metrics"].items()
     ]
     columns = ["part", "variant", *heads, "gain %", "GMACs", "params", "CPU s"]
     lines = [
-        f"## {result['place']}: frozen `{result['backbone']}`, {result['steps']} steps a head, on "
-        f"{'; '.join(sorted({name for row in result['rows'] for name in row['devices']}))}",
+        f"## {result['name']}: heads on a frozen `{result['backbone']}`",
+        "",
+        f"{result['steps']} steps a head, {seeds_and_devices(result)}.",
         "",
         f"![quality over cost]({_picture(result)})",
         "",
@@ -228,7 +216,7 @@ def _section(result: dict[str, Any]) -> list[str]:
         cells += [f"{row['gmacs']:.3f}", f"{row['params'] / 1e6:.3f} M"]
         cells += [f"{row['cpu_seconds']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -12,12 +13,14 @@ import click
 import torch
 
 from benchmarks.gains import Run
-from benchmarks.jobs import Job, work_off
+from benchmarks.jobs import Job, finished, work_off
 from benchmarks.protocol import Setting, Workbench
-from benchmarks.report import RESULTS, machine
+from benchmarks.report import RESULTS, machine, save
 from benchmarks.trainings import Training
 
 Item = TypeVar("Item")
+Jobs = Callable[[Item, int], list[Job]]
+Ask = Callable[[Item, Sequence[int]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Options:
     """How a comparison is run.
 
     work: folder of networks. results: folder of what trainings have shown. seeds: of all trainings.
-    only: questions whose name holds this text. device: to train on. workers: processes.
+    only: train for questions whose name holds this text. device: to train on. workers: processes.
     """
 
     work: Path
@@ -35,11 +38,6 @@ class Options:
     quick: bool
     device: str
     workers: int
-
-    @property
-    def recorded(self) -> bool:
-        """Whether the results are whole, and written down."""
-        return not self.quick and self.only is None
 
     def chosen(self, by_name: Mapping[str, Item]) -> list[Item]:
         """What is asked for.
@@ -60,9 +58,56 @@ class Options:
         """Train what is missing."""
         work_off(jobs, self.workers)
 
-    def record(self) -> dict[str, Any]:
-        """Seeds, versions and processor."""
-        return {"seeds": len(self.seeds), **machine()}
+    def answer(
+        self, name: str, known: Mapping[str, Item], jobs: Jobs[Item], ask: Ask[Item]
+    ) -> dict[str, Any]:
+        """Train what is missing, and tell what is known.
+
+        Args:
+            name: of the benchmark.
+            known: all its questions, by name.
+            jobs: the trainings that answer one with one seed.
+            ask: its answer with some seeds, as JSON.
+
+        Returns:
+            Answers to all questions with the seeds that are done; `unanswered` are the others.
+        """
+        chosen = self.chosen(known)
+        self.work_off(job for item in chosen for seed in self.seeds for job in jobs(item, seed))
+        done = {
+            title: [seed for seed in self.seeds if finished(jobs(item, seed))]
+            for title, item in known.items()
+        }
+        return {
+            "command": f"python -m benchmarks.{name}",
+            **machine(),
+            "answers": [
+                {"name": title, "seeds": seeds, **ask(known[title], seeds)}
+                for title, seeds in done.items()
+                if seeds
+            ],
+            "unanswered": [title for title, seeds in done.items() if not seeds],
+        }
+
+    def publish(self, name: str, record: Mapping[str, Any], page: str) -> None:
+        """Print a page, and write it to results/NAME.md beside its record; not if it is `quick`.
+
+        Raises:
+            ClickException: the record that is there answers a question that this one does not, or
+                with more seeds.
+        """
+        print(page)
+        if self.quick:
+            return
+        path = RESULTS / f"{name}.json"
+        lost = _answered(json.loads(path.read_text()) if path.exists() else {}) - _answered(record)
+        if lost:
+            raise click.ClickException(
+                f"Not saved: {path.name} has answers that this run has not: "
+                f"{', '.join(sorted(lost))}. Is MEDUSA_REAL_DATA set? Are there as many --seeds? "
+                "To write it nevertheless, remove that file."
+            )
+        save(name, record, page)
 
 
 def comparison_options(
@@ -83,7 +128,7 @@ def comparison_options(
             default=RESULTS / "trainings",
             help="What trainings have shown: read, and added to. Empty: all are done anew.",
         )
-        @click.option("--only", help="What is named like this; nothing is recorded.")
+        @click.option("--only", help="Train for what is named like this.")
         @click.option("--quick", is_flag=True, help="A few steps; nothing is recorded.")
         @click.option("--device", default="cpu", show_default=True, help="To train on.")
         @click.option("--workers", default=1, show_default=True, help="Trainings at a time.")
@@ -100,9 +145,13 @@ def comparison_options(
     return decorate
 
 
+def _answered(record: Mapping[str, Any]) -> set[str]:
+    return {f"{a['name']} (seed {seed})" for a in record.get("answers", []) for seed in a["seeds"]}
+
+
 def devices(bench: Workbench, trainings: Iterable[Training]) -> list[str]:
     """What they were trained on."""
-    return sorted({bench.facts(training).device for training in trainings})
+    return sorted({bench.facts(training, scored=False).device for training in trainings})
 
 
 def merged(bench: Workbench, parts: Sequence[Training]) -> Run:

@@ -90,6 +90,11 @@ def work_off(jobs: Iterable[Job], workers: int) -> None:
         raise RuntimeError(f"{len(failed)} of the trainings failed: {text}")
 
 
+def finished(jobs: Iterable[Job]) -> bool:
+    """Whether all results are there; features are needed only where some are not."""
+    return all(isinstance(job.training, Features) or job.done() for job in jobs)
+
+
 def _complete(jobs: Iterable[Job]) -> list[Job]:
     """What is not done yet, each once, and the networks it stands on before it.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from benchmarks.comparison import Options, comparison_options, devices, merged
 from benchmarks.gains import Comparison
 from benchmarks.jobs import Job
 from benchmarks.protocol import Setting, rooms
-from benchmarks.report import comparison_table, document, save
+from benchmarks.report import comparison_table, document, seeds_and_devices
 from benchmarks.trainings import Coupled, CoupledKind, Network
 
 HEADS = ("plain", "medusa")
@@ -67,44 +68,33 @@ def references(question: Question, seed: int) -> list[Network]:
 @comparison_options()
 def main(options: Options) -> None:
     """Train what is missing, score, and write results/mtl.{json,md}."""
-    asked = options.chosen({question.name: question for question in questions(options.quick)})
-    options.work_off(jobs(asked, options))
-    results = []
-    for question in asked:
-        results.append(ask(question, options))
-        print(section(results[-1]), flush=True)
-    record = {"command": "python -m benchmarks.mtl", **options.record(), "questions": results}
-    if options.recorded:
-        save("mtl", record, render(record))
+    known = {question.name: question for question in questions(options.quick)}
+    record = options.answer("mtl", known, partial(jobs, options), partial(ask, options))
+    options.publish("mtl", record, render(record))
 
 
-def jobs(asked: Sequence[Question], options: Options) -> list[Job]:
-    """All trainings of some questions."""
-    return [
-        Job(options.bench(question.setting), training)
-        for question in asked
-        for seed in options.seeds
-        for training in [*trainings(question, seed).values(), *references(question, seed)]
-    ]
+def jobs(options: Options, question: Question, seed: int) -> list[Job]:
+    """All trainings of a question with one seed."""
+    every = [*trainings(question, seed).values(), *references(question, seed)]
+    return [Job(options.bench(question.setting), training) for training in every]
 
 
-def ask(question: Question, options: Options) -> dict[str, Any]:
-    """Everything about one question, as JSON."""
+def ask(options: Options, question: Question, seeds: Sequence[int]) -> dict[str, Any]:
+    """What a question's trainings have shown, as JSON."""
     bench = options.bench(question.setting)
-    by_seed = [trainings(question, seed) for seed in options.seeds]
+    by_seed = [trainings(question, seed) for seed in seeds]
     runs = {method: [bench.run(one[method]) for one in by_seed] for method in by_seed[0]}
     facts = {method: bench.facts(training) for method, training in by_seed[0].items()}
     costs = {method: {"gmacs": fact.gmacs, "params": fact.params} for method, fact in facts.items()}
-    reference = [merged(bench, references(question, seed)) for seed in options.seeds]
+    reference = [merged(bench, references(question, seed)) for seed in seeds]
     metrics = {task: bench.judged_by(task) for task in question.tasks}
     return {
-        "question": question.name,
         "setting": question.setting.as_json(),
         "steps": question.steps,
         "devices": devices(
             bench,
             [t for one in by_seed for t in one.values()]
-            + [t for seed in options.seeds for t in references(question, seed)],
+            + [t for seed in seeds for t in references(question, seed)],
         ),
         **Comparison(metrics, runs, reference).as_json(costs),
     }
@@ -115,10 +105,10 @@ def section(result: dict[str, Any]) -> str:
     best = max(statistics.fmean(row["gains"]) for row in result["methods"].values())
     return "\n".join(
         [
-            f"## {result['question']}",
+            f"## {result['name']}",
             "",
             f"Backbone `{result['setting']['backbone']}`, {result['steps']} steps of "
-            f"{result['setting']['batch']} for every network, on {'; '.join(result['devices'])}. "
+            f"{result['setting']['batch']} for every network, {seeds_and_devices(result)}. "
             f"Best Δ_MTL: {best:+.2f} %.",
             "",
             *comparison_table(result, "Δ_MTL"),
@@ -130,13 +120,13 @@ def section(result: dict[str, Any]) -> str:
 def render(record: dict[str, Any]) -> str:
     """All of it as Markdown."""
     preface = (
-        f"`{record['command']}`, {record['seeds']} seeds. Figures are means over seeds on *val*. "
+        f"`{record['command']}`. Figures are means over seeds on *val*. "
         "Δ_MTL: mean relative gain over networks of single tasks. Differences are Medusa minus "
         "the method in points of Δ, with 95 % intervals over seeds (t) and over images (paired "
         "bootstrap). GMACs and parameters are of all decoders, 480×640."
     )
     title = "Multi-task learning: tasks trained jointly"
-    return document(title, preface, map(section, record["questions"]), record)
+    return document(title, preface, map(section, record["answers"]), record)
 
 
 if __name__ == "__main__":

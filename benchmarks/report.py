@@ -37,10 +37,18 @@ def save(name: str, record: Mapping[str, Any], table: str) -> None:
 
 
 def document(title: str, preface: str, sections: Iterable[str], record: Mapping[str, Any]) -> str:
-    """A whole page of Markdown, with the versions below."""
+    """A whole page of Markdown, with what is still to be trained and the versions below."""
     versions_ = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    last = f"{versions_}. {record['machine']}."
-    return "\n".join([f"# {title}", "", preface, "", *sections, last, ""])
+    last = f"Page made with {versions_}."
+    missing = ", ".join(record["unanswered"])
+    open_ = [f"Not trained yet: {missing}.", ""] if missing else []
+    return "\n".join([f"# {title}", "", preface, "", *sections, *open_, last, ""])
+
+
+def seeds_and_devices(result: Mapping[str, Any]) -> str:
+    """Of the trainings of an answer."""
+    seeds = ", ".join(map(str, result["seeds"]))
+    return f"seeds: {seeds}; trained on {'; '.join(result['devices'])}"
 
 
 def signed(value: float, interval: tuple[float, float]) -> str:

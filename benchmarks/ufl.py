@@ -15,6 +15,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -23,7 +24,7 @@ from benchmarks.comparison import Options, comparison_options, devices, merged
 from benchmarks.gains import Comparison
 from benchmarks.jobs import Job
 from benchmarks.protocol import Setting, Workbench, photographs, rooms
-from benchmarks.report import comparison_table, document, save
+from benchmarks.report import comparison_table, document, seeds_and_devices
 from benchmarks.trainings import Coupled, Decoder, Features, Network
 from medusa_core.errors import UsageError
 
@@ -125,31 +126,20 @@ def trainings(question: Question, seed: int) -> Trainings:
 @comparison_options()
 def main(options: Options) -> None:
     """Train what is missing, score, and write results/ufl.{json,md}."""
-    asked = options.chosen({question.name: question for question in questions(options.quick)})
-    options.work_off(jobs(asked, options))
-    results = []
-    for question in asked:
-        results.append(ask(question, options))
-        print(section(results[-1]), flush=True)
-    record = {"command": "python -m benchmarks.ufl", **options.record(), "questions": results}
-    if options.recorded:
-        save("ufl", record, render(record))
+    known = {question.name: question for question in questions(options.quick)}
+    record = options.answer("ufl", known, partial(jobs, options), partial(ask, options))
+    options.publish("ufl", record, render(record))
 
 
-def jobs(asked: Sequence[Question], options: Options) -> list[Job]:
-    """All trainings of some questions."""
-    return [
-        job
-        for question in asked
-        for seed in options.seeds
-        for job in trainings(question, seed).jobs(options.bench(question.setting))
-    ]
+def jobs(options: Options, question: Question, seed: int) -> list[Job]:
+    """All trainings of a question with one seed."""
+    return trainings(question, seed).jobs(options.bench(question.setting))
 
 
-def ask(question: Question, options: Options) -> dict[str, Any]:
-    """Everything about one question, as JSON."""
+def ask(options: Options, question: Question, seeds: Sequence[int]) -> dict[str, Any]:
+    """What a question's trainings have shown, as JSON."""
     bench = options.bench(question.setting)
-    by_seed = [trainings(question, seed) for seed in options.seeds]
+    by_seed = [trainings(question, seed) for seed in seeds]
     runs = {method: [merged(bench, one.decoders[method]) for one in by_seed] for method in METHODS}
     facts = {
         method: [bench.facts(one) for one in by_seed[0].decoders[method]] for method in METHODS
@@ -172,7 +162,6 @@ def ask(question: Question, options: Options) -> dict[str, Any]:
     metrics = {task: bench.judged_by(task) for task in question.unseen}
     reference = [merged(bench, one.reference) for one in by_seed]
     return {
-        "question": question.name,
         "sources": list(question.sources),
         "setting": question.setting.as_json(),
         "source_heads_unchanged": all(bench.facts(one).unmoved for one in decoders),
@@ -189,12 +178,12 @@ def section(result: dict[str, Any]) -> str:
     setting = result["setting"]
     return "\n".join(
         [
-            f"## {result['question']}",
+            f"## {result['name']}",
             "",
             f"Backbone `{setting['backbone']}`, sources: {sources}; {setting['source_steps']} "
             f"steps for the source network, {setting['head_steps']} for a decoder, batches of "
-            f"{setting['batch']}, on {'; '.join(result['devices'])}. Source heads after all "
-            f"others were added: {moved}.",
+            f"{setting['batch']}, {seeds_and_devices(result)}. Source heads after all others were "
+            f"added: {moved}.",
             "",
             *comparison_table(result, "Δ_UFL"),
             "",
@@ -204,9 +193,9 @@ def section(result: dict[str, Any]) -> str:
 
 def render(record: dict[str, Any]) -> str:
     """All of it as Markdown."""
-    hours = sum(result["decoder_cpu_hours"] for result in record["questions"])
+    hours = sum(result["decoder_cpu_hours"] for result in record["answers"])
     preface = (
-        f"`{record['command']}`, {record['seeds']} seeds. Figures are means over seeds on *val*. "
+        f"`{record['command']}`. Figures are means over seeds on *val*. "
         "Δ_UFL: mean relative gain over networks of single tasks with as many image visits. "
         "Differences are Medusa minus the method in points of Δ, with 95 % intervals over seeds "
         "(t) and over images (paired bootstrap). GMACs and parameters are of one decoder (MTI-Net "
@@ -215,7 +204,7 @@ def render(record: dict[str, Any]) -> str:
         "other data."
     )
     title = "Universal feature learning: new tasks on a frozen backbone"
-    return document(title, preface, map(section, record["questions"]), record)
+    return document(title, preface, map(section, record["answers"]), record)
 
 
 if __name__ == "__main__":
