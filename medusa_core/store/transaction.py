@@ -138,8 +138,13 @@ def locked(layout: Layout) -> Iterator[None]:
 
 
 @contextmanager
-def training(path: str | os.PathLike[str], name: str) -> Iterator[None]:
-    """Keep other trainings of a head of this name out; writers are not kept waiting.
+def training(path: str | os.PathLike[str], name: str, what: str) -> Iterator[None]:
+    """Keep other trainings of this name out; writers are not kept waiting.
+
+    Args:
+        path: of the model folder.
+        name: of the head, or of the joint training.
+        what: is trained, for the error.
 
     Raises:
         StoreError: one is under way, or the lock file cannot be made.
@@ -147,8 +152,8 @@ def training(path: str | os.PathLike[str], name: str) -> Iterator[None]:
     layout = Layout(Path(path))
     files.make_folder(layout.all_work)
     busy = StoreError(
-        f"Another medusa process is training a head {name!r} for {layout.root}.",
-        hint="Give this one another name with --name, or wait for the other one to end.",
+        f"Another medusa process is training {what} of {layout.root}.",
+        hint="Wait for it to end. A head can also be given another name, with --name.",
     )
     with _holding(layout.work_lock(name), 0, busy):
         try:

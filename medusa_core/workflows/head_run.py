@@ -162,7 +162,7 @@ class HeadRun:
 
     def _add(self, plan: Plan, plans: Sequence[Plan], features: list[Tensor]) -> dict[str, Any]:
         parts = selection_split(plan.dataset)
-        with training(self.model, plan.name):
+        with training(self.model, plan.name, f"a head {plan.name!r}"):
             cached = self.cache(plan, plans)
             started = time.perf_counter()
             head, outcome, batch = self.train(plan, cached, parts)

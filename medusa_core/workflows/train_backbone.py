@@ -22,6 +22,7 @@ from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
 from medusa_core.store.layout import Layout
+from medusa_core.store.transaction import training
 from medusa_core.workflows import preparation
 from medusa_core.workflows.add_task import TrainOptions
 from medusa_core.workflows.init import record_of
@@ -64,7 +65,8 @@ def train_backbone(
         Selection scores of every task, fingerprints before and after, times.
 
     Raises:
-        StoreError: the folder has heads: they would no longer fit.
+        StoreError: the folder has heads: they would no longer fit. Or its backbone is being
+            trained already.
         DataError: a task finds no target, or a data set has none that is asked for.
         TrainingError: the training diverged. The model folder is as it was, as after any error.
     """
@@ -74,31 +76,32 @@ def train_backbone(
     plan = make_plan(host, Path(model), tasks, data, split, balance, options, progress)
     if dry_run:
         return describe_plan(host, plan)
-    source = Source(plan.dataset, plan.size, (IDENTITY,))
-    images, targets = cache_images(source, list(plan.bindings.values()), progress)
-    started = time.perf_counter()
-    heads, outcome, unfolded = _train(host, plan, images, targets, progress)
-    provenance = _provenance(plan, outcome, unfolded)
-    backbone = plan.backbone.cpu().freeze()
-    record, weights = record_of(backbone, provenance)
-    features = probe.probe_features(backbone)
-    committed = {
-        name: preparation.new_head(
-            host,
-            plan.bindings[name].task,
-            plan.heads[name],
-            head,
-            backbone,
-            record.fingerprint,
-            features,
-            plan.size,
-            _own_part(outcome, name),
-            {**provenance, "joint": True},
-            plan.head_owners[name],
-        )
-        for name, head in heads.items()
-    }
-    commit.replace_backbone(plan.model, record, weights, committed)
+    with training(plan.model, WORK, "the backbone"):
+        source = Source(plan.dataset, plan.size, (IDENTITY,))
+        images, targets = cache_images(source, list(plan.bindings.values()), progress)
+        started = time.perf_counter()
+        heads, outcome, unfolded = _train(host, plan, images, targets, progress)
+        provenance = _provenance(plan, outcome, unfolded)
+        backbone = plan.backbone.cpu().freeze()
+        record, weights = record_of(backbone, provenance)
+        features = probe.probe_features(backbone)
+        committed = {
+            name: preparation.new_head(
+                host,
+                plan.bindings[name].task,
+                plan.heads[name],
+                head,
+                backbone,
+                record.fingerprint,
+                features,
+                plan.size,
+                _own_part(outcome, name),
+                {**provenance, "joint": True},
+                plan.head_owners[name],
+            )
+            for name, head in heads.items()
+        }
+        commit.replace_backbone(plan.model, record, weights, committed)
     for name, head in committed.items():
         host.tell(added(plan.model, name, head.manifest))
     layout = Layout(plan.model)
@@ -134,7 +137,7 @@ def _train(
             name: JointTask(binding, heads[name], *rows)
             for (name, binding), rows in zip(plan.bindings.items(), targets, strict=True)
         }
-        training = JointTraining(
+        run = JointTraining(
             plan.backbone,
             joint,
             images,
@@ -152,16 +155,16 @@ def _train(
             plan.device,
             balance=plan.balance,
         )
-        if training.unfolded:
+        if run.unfolded:
             progress.message(
-                f"The backbone's BatchNorm was folded into its weights: {training.unfolded} layers "
+                f"The backbone's BatchNorm was folded into its weights: {run.unfolded} layers "
                 "were given the statistics of training images, which changes no output."
             )
-        preparation.resume(training, options.resume, "the backbone", progress)
+        preparation.resume(run, options.resume, "the backbone", progress)
         board = Path(options.tensorboard) / WORK if options.tensorboard else None
-        log = preparation.training_log(training, board, progress)
-        outcome = training.run(progress, f"Training the backbone on {', '.join(joint)}", log)
-    return heads, outcome, training.unfolded
+        log = preparation.training_log(run, board, progress)
+        outcome = run.run(progress, f"Training the backbone on {', '.join(joint)}", log)
+    return heads, outcome, run.unfolded
 
 
 def _provenance(plan: JointPlan, outcome: Outcome, unfolded: int) -> dict[str, Any]:

@@ -458,7 +458,7 @@ def test_a_training_whose_name_was_taken_meanwhile_is_not_lost(medusa, model, mo
 
 def test_two_trainings_of_one_name_are_not_begun(medusa, model):
     line = ["add-task", "edges", *ROOMS, *FAST, *TINY]
-    with transaction.training(model, "edges"):
+    with transaction.training(model, "edges", "a head 'edges'"):
         done = medusa(*line)
         assert done.code == FAILED
         assert "is training a head 'edges'" in done.error

@@ -14,6 +14,7 @@ from PIL import Image
 
 from medusa_core.engine.joint_training import JointTraining
 from medusa_core.errors import FAILED, INTERRUPTED, USAGE
+from medusa_core.store import transaction
 
 TINY = ("--set", "head.width=4", "--set", "head.fused_width=4")
 FAST = ("--limit", "8", "--size", "64x64", "--steps", "6", "--batch", "2")
@@ -143,6 +144,16 @@ def test_an_interrupted_training_leaves_the_folder_and_can_be_taken_up(
     ]
     steps = [[json.loads(line)["step"] for line in log] for log in logs]
     assert steps[0] == steps[1]
+
+
+def test_two_joint_trainings_of_one_folder_are_not_begun(medusa, joint):
+    before = content(joint)
+    with transaction.training(joint, "backbone", "the backbone"):
+        done = medusa(*TRAIN)
+        assert done.code == FAILED
+        assert "is training the backbone of" in done.error
+    assert content(joint) == before
+    assert medusa(*TRAIN).code == 0
 
 
 def test_a_diverged_training_leaves_the_folder_and_goes_on_with_a_lower_rate(
