@@ -58,7 +58,10 @@ class Training(ABC):
             own = {"params": list(balance.parameters()), "weight_decay": 0.0}
             groups.append({**own, "factor": balance.factor})
         self.optimizer = torch.optim.AdamW(
-            groups, lr=settings.lr, weight_decay=settings.weight_decay
+            groups,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            fused=self.device.type == "cpu",  # one call instead of ten a parameter
         )
         self.step = 0
         self.best_state: dict[str, Tensor] = {}

@@ -102,7 +102,7 @@ def test_the_default_is_plain_adamw_on_the_weighted_sum_bit_for_bit(make_joint):
     """Balances, precisions and logs leave no trace where none is asked for."""
     run, naive = make_joint("run"), make_joint("naive")
     run.run(SilentProgress(), "x")
-    optimizer = torch.optim.AdamW(naive.module.parameters(), lr=1.0, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(naive.module.parameters(), lr=1.0, weight_decay=1e-4, fused=True)
     states = {}
     for step in range(SETTINGS.steps):
         naive.module.train()
