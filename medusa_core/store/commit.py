@@ -240,11 +240,6 @@ def require_free(path: PathLike) -> None:
         )
 
 
-def work_dir(path: PathLike, name: str) -> Path:
-    """Where an unfinished training of a head keeps its resume state. It may not exist yet."""
-    return Layout(Path(path)).work(name)
-
-
 def _create(
     layout: Layout,
     backbone: BackboneRecord,

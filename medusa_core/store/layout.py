@@ -20,6 +20,9 @@ _REPORTS = "reports"
 _LOCK = ".lock"
 _HEAD_FILES = ("head.json", "head.safetensors")
 
+JOINT = "train-backbone"
+"""Where trainings go by the names of their heads: the joint one. No head can have this name."""
+
 _ROOT_ENTRIES = {_MODEL, _BACKBONE, _HEADS, _WORK, _REPORTS, _LOCK}
 _ROOT_LEFTOVERS = {
     _NEXT_BACKBONE,
@@ -89,27 +92,20 @@ class Layout:
         return self.revision(name, revision) / _HEAD_FILES[1]
 
     def report(self, name: str) -> Path:
-        """The picture of how a head's training went. Nothing depends on it."""
-        return self.root / _REPORTS / f"{checked_name(name)}.png"
+        """The picture of how a training went. Nothing depends on it."""
+        return self.root / _REPORTS / f"{_training(name)}.png"
 
     def log(self, name: str) -> Path:
-        """The records of how a head's training went, one a line. Nothing depends on them."""
-        return self.root / _REPORTS / f"{checked_name(name)}.jsonl"
-
-    def joint_report(self, suffix: str) -> Path:
-        """The picture (.png) or the records (.jsonl) of the joint training of the backbone.
-
-        No head can have this name.
-        """
-        return self.root / _REPORTS / f"train-backbone{suffix}"
+        """The records of how a training went, one a line. Nothing depends on them."""
+        return self.root / _REPORTS / f"{_training(name)}.jsonl"
 
     def work(self, name: str) -> Path:
-        """The resume state of an unfinished training of a head."""
-        return self.all_work / checked_name(name)
+        """The resume state of an unfinished training. It may not exist yet."""
+        return self.all_work / _training(name)
 
     def work_lock(self, name: str) -> Path:
-        """The file that a training of a head locks; no head can be called that."""
-        return self.all_work / f"{checked_name(name)}.lock"
+        """The file that a training locks; no head can be called that."""
+        return self.all_work / f"{_training(name)}.lock"
 
     def strays(self, heads: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
         """Entries that `heads` (name → current revision) does not account for.
@@ -145,6 +141,11 @@ def _strays_of_revision(revision: Path) -> Iterator[tuple[Path, bool]]:
 def is_name(name: str) -> bool:
     """Whether a head may be called `name`."""
     return re.fullmatch(NAME_PATTERN, name) is not None
+
+
+def _training(name: str) -> str:
+    """The name of a head, or `JOINT`."""
+    return name if name == JOINT else checked_name(name)
 
 
 def checked_name(name: str) -> str:

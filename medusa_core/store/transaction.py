@@ -160,7 +160,8 @@ def training(path: str | os.PathLike[str], name: str, what: str) -> Iterator[Non
             yield
         finally:
             with best_effort(f"{layout.work_lock(name)} is left"):
-                if os.name != "nt":  # it is in use; Windows would not have it
+                # In use, so Windows would not have it. A new backbone may have cleared it away.
+                if os.name != "nt" and files.exists(layout.work_lock(name)):
                     files.remove(layout.work_lock(name))
 
 

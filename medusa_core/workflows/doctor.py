@@ -169,6 +169,6 @@ def _model(model: Path) -> Iterator[Finding]:
         entry.name for entry in files.children(Layout(model).all_work) if files.is_folder(entry)
     ]
     if work:
-        hint = "Go on with medusa add-task … --resume."
+        hint = "Go on with medusa add-task … --resume, or train-backbone … --resume."
         yield Finding("unfinished trainings", "note", ", ".join(work), hint)
     yield _space("model disk", model)

@@ -248,7 +248,7 @@ class HeadRun:
             "views": options.views,
             "backbone": self.record.fingerprint,
         }
-        work = commit.work_dir(self.model, plan.name)
+        work = Layout(self.model).work(plan.name)
         with torch.random.fork_rng():
             torch.manual_seed(options.seed)
             head = make_head(

@@ -21,7 +21,7 @@ from medusa_core.model.assembly import added
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
-from medusa_core.store.layout import Layout
+from medusa_core.store.layout import JOINT, Layout
 from medusa_core.store.transaction import training
 from medusa_core.workflows import preparation
 from medusa_core.workflows.add_task import TrainOptions
@@ -30,7 +30,6 @@ from medusa_core.workflows.joint_plan import JointPlan, describe_plan, fresh_hea
 
 DEFAULT_BATCH = 16
 DEFAULT_LR = 1e-3
-WORK = "backbone"
 
 
 def train_backbone(
@@ -76,7 +75,7 @@ def train_backbone(
     plan = make_plan(host, Path(model), tasks, data, split, balance, options, progress)
     if dry_run:
         return describe_plan(host, plan)
-    with training(plan.model, WORK, "the backbone"):
+    with training(plan.model, JOINT, "the backbone"):
         source = Source(plan.dataset, plan.size, (IDENTITY,))
         images, targets = cache_images(source, list(plan.bindings.values()), progress)
         started = time.perf_counter()
@@ -121,8 +120,8 @@ def train_backbone(
         "unfolded_norms": unfolded,
         "cpu_seconds": round(outcome.cpu_seconds, 1),
         "seconds": round(time.perf_counter() - started, 1),
-        "report": preparation.write_report(layout.joint_report(".png"), picture, progress),
-        "log": preparation.write_report(layout.joint_report(".jsonl"), log, progress),
+        "report": preparation.write_report(layout.report(JOINT), picture, progress),
+        "log": preparation.write_report(layout.log(JOINT), log, progress),
     }
 
 
@@ -151,7 +150,7 @@ def _train(
                 "size": list(plan.size),
                 "backbone": plan.record.fingerprint,
             },
-            commit.work_dir(plan.model, WORK),
+            Layout(plan.model).work(JOINT),
             plan.device,
             balance=plan.balance,
         )
@@ -161,7 +160,7 @@ def _train(
                 "were given the statistics of training images, which changes no output."
             )
         preparation.resume(run, options.resume, "the backbone", progress)
-        board = Path(options.tensorboard) / WORK if options.tensorboard else None
+        board = Path(options.tensorboard) / JOINT if options.tensorboard else None
         log = preparation.training_log(run, board, progress)
         outcome = run.run(progress, f"Training the backbone on {', '.join(joint)}", log)
     return heads, outcome, run.unfolded

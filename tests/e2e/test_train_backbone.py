@@ -15,6 +15,7 @@ from PIL import Image
 from medusa_core.engine.joint_training import JointTraining
 from medusa_core.errors import FAILED, INTERRUPTED, USAGE
 from medusa_core.store import transaction
+from medusa_core.store.layout import JOINT
 
 TINY = ("--set", "head.width=4", "--set", "head.fused_width=4")
 FAST = ("--limit", "8", "--size", "64x64", "--steps", "6", "--batch", "2")
@@ -146,9 +147,25 @@ def test_an_interrupted_training_leaves_the_folder_and_can_be_taken_up(
     assert steps[0] == steps[1]
 
 
+def test_no_head_is_in_the_way_of_an_unfinished_joint_training(medusa, joint, monkeypatch):
+    """Whatever it is called: heads go by their names, where trainings are kept."""
+    with monkeypatch.context() as patch:
+        press_ctrl_c(patch, 3)
+        assert medusa(*TRAIN).code == INTERRUPTED
+    before = {p: p.read_bytes() for p in (joint / ".work").rglob("*") if p.is_file()}
+    assert before
+    for name in ("backbone", "joint", "train_backbone"):
+        done = medusa("add-task", "edges", "-m", joint, "--name", name, *ROOMS, *FAST, *TINY)
+        assert done.code == 0, done.err
+    assert before == {p: p.read_bytes() for p in (joint / ".work").rglob("*") if p.is_file()}
+    for name in ("backbone", "joint", "train_backbone"):
+        assert medusa("remove-task", name, "-m", joint, "--yes").code == 0
+    assert medusa(*TRAIN, "--resume").code == 0
+
+
 def test_two_joint_trainings_of_one_folder_are_not_begun(medusa, joint):
     before = content(joint)
-    with transaction.training(joint, "backbone", "the backbone"):
+    with transaction.training(joint, JOINT, "the backbone"):
         done = medusa(*TRAIN)
         assert done.code == FAILED
         assert "is training the backbone of" in done.error
@@ -176,7 +193,7 @@ def test_a_diverged_training_leaves_the_folder_and_goes_on_with_a_lower_rate(
 
 
 def test_a_log_that_cannot_be_written_costs_nothing(medusa, joint):
-    (joint / ".work" / "backbone" / "log.jsonl").mkdir(parents=True)
+    (joint / ".work" / JOINT / "log.jsonl").mkdir(parents=True)
     (joint / "reports").write_text("a file")
     done = medusa(*TRAIN, *ROOMS, "--json")
     assert done.code == 0
@@ -267,4 +284,4 @@ def test_options_this_machine_cannot_do_are_refused_at_once(medusa, joint, monke
 def test_the_log_for_tensorboard(medusa, joint, tmp_path):
     pytest.importorskip("tensorboard")
     assert medusa(*TRAIN, *ROOMS, "--tensorboard", tmp_path / "board").code == 0
-    assert list((tmp_path / "board" / "backbone").glob("events.out.tfevents.*"))
+    assert list((tmp_path / "board" / JOINT).glob("events.out.tfevents.*"))

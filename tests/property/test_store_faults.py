@@ -27,6 +27,7 @@ from medusa_core.store import commit, container, files, head_file
 from medusa_core.store.check import check
 from medusa_core.store.commit import NewHead
 from medusa_core.store.folder import ModelFolder
+from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner, Probe
 from medusa_core.workflows.head_files import export_head
 
@@ -98,8 +99,8 @@ def create_without_heads(path: Path) -> None:
 
 
 def add(path: Path) -> None:
-    commit.work_dir(path, "edges").mkdir(parents=True, exist_ok=True)
-    (commit.work_dir(path, "edges") / "state").write_bytes(b"resume")
+    Layout(path).work("edges").mkdir(parents=True, exist_ok=True)
+    (Layout(path).work("edges") / "state").write_bytes(b"resume")
     commit.commit_head(path, "edges", head(b"edges"), expect_fingerprint=OLD)
 
 

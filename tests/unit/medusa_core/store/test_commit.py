@@ -21,6 +21,7 @@ from medusa_core.errors import (
 from medusa_core.store import commit, files, transaction
 from medusa_core.store.check import check
 from medusa_core.store.folder import ModelFolder
+from medusa_core.store.layout import Layout
 
 
 def contents(path):
@@ -167,20 +168,20 @@ def test_a_backbone_is_replaced_only_while_there_are_no_heads(model, backbone, h
 
 def test_a_new_backbone_ends_all_training(model, backbone):
     commit.remove_heads(model, ["depth", "normals"])
-    commit.work_dir(model, "edges").mkdir(parents=True)
+    Layout(model).work("edges").mkdir(parents=True)
     commit.replace_backbone(model, backbone(b"joint"), b"joint")
     assert not (model / ".work").exists()
 
 
 def test_the_resume_state_goes_with_the_commit_of_its_head_only(model, head, fingerprint):
     for name in ("depth", "edges"):
-        commit.work_dir(model, name).mkdir(parents=True)
-        (commit.work_dir(model, name) / "state").write_text("half way")
+        Layout(model).work(name).mkdir(parents=True)
+        (Layout(model).work(name) / "state").write_text("half way")
     commit.remove_heads(model, ["depth"])
-    assert commit.work_dir(model, "depth").exists()
+    assert Layout(model).work("depth").exists()
     commit.commit_head(model, "edges", head(b"e"), expect_fingerprint=fingerprint)
-    assert not commit.work_dir(model, "edges").exists()
-    assert commit.work_dir(model, "depth").exists()
+    assert not Layout(model).work("edges").exists()
+    assert Layout(model).work("depth").exists()
     assert check(model) == []
 
 
@@ -197,7 +198,7 @@ def test_deleting_does_not_follow_links(model, head, fingerprint, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("mine")
-    work = commit.work_dir(model, "edges")
+    work = Layout(model).work("edges")
     work.parent.mkdir()
     work.symlink_to(outside)
     (model / "model.json.tmp").symlink_to(outside / "precious")
@@ -224,7 +225,7 @@ def test_names_cannot_leave_the_folder(model, head, fingerprint, name):
     with pytest.raises(UsageError, match="cannot be called"):
         commit.commit_head(model, name, head(), expect_fingerprint=fingerprint)
     with pytest.raises(UsageError, match="cannot be called"):
-        commit.work_dir(model, name)
+        Layout(model).work(name)
 
 
 def test_no_lock_file_is_made_where_there_is_no_model(tmp_path):
