@@ -1,8 +1,8 @@
-"""Bundle a jointly trained backbone and write its model card.
+"""A jointly trained backbone on the tasks it never saw; with `--install`, bundle it.
 
-The backbone comes from the two commands that the card names. Then, on the frozen backbone, a head
-is trained for every task of `rooms` that it never saw, beside `linear` and `constant` heads and
-beside the same head on a random backbone; all are scored on *val*.
+The backbone comes from the two commands that the model card names. Then, on the frozen backbone, a
+head is trained for every task of `rooms` that it never saw, beside `linear` and `constant` heads
+and beside the same head on a random backbone; all are scored on *val*.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from medusa_core.engine.datasets import DataRef
 from medusa_core.engine.evaluator import HeadScores
 from medusa_core.model.medusa_model import open_model
 from medusa_core.plugin_host.host import default_host
+from medusa_core.store.commit import create
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows.add_task import TrainOptions, add_task
 from medusa_core.workflows.evaluate import score
@@ -35,22 +36,21 @@ KINDS = ("medusa", "linear", "constant")
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), default=Path("bundle-work"))
-@click.option("--steps", type=int, default=800, show_default=True, help="Of each unseen head.")
+@click.option("--steps", type=int, default=600, show_default=True, help="Of each unseen head.")
 @click.option("--demo", "demo_tasks", multiple=True, help="Unseen tasks that the demo adds.")
-def main(model: Path, work: Path, steps: int, demo_tasks: tuple[str, ...]) -> None:
-    """Measure MODEL, copy its backbone into the package, write the card."""
+@click.option("--install", is_flag=True, help="Make it the bundled backbone, and write its card.")
+def main(model: Path, work: Path, steps: int, demo_tasks: tuple[str, ...], install: bool) -> None:
+    """Measure the backbone of MODEL and print its card."""
     with ModelFolder.open(model) as folder:
         record, weights = folder.manifest.backbone, folder.read_backbone_bytes()
     host = default_host()
     offered = host.datasets.get(DATA).targets
     trained = list(record.provenance["trained_on"])
     unseen = [name for name in host.tasks.names if name in offered and name not in trained]
-    BUNDLE.mkdir(exist_ok=True)
-    (BUNDLE / "backbone.safetensors").write_bytes(weights)
-    (BUNDLE / "backbone.json").write_text(record.model_dump_json(indent=1) + "\n")
-    frozen, random = work / "frozen", work / "random"
+    frozen, random = work / record.fingerprint[:12], work / f"random-{record.name}"
     if not frozen.exists():
-        init(frozen)
+        create(frozen, record, weights)
+    if not random.exists():
         init(random, backbone=record.name, from_scratch=True, seed=1)
     for task in unseen:
         for kind in KINDS:
@@ -69,7 +69,7 @@ def main(model: Path, work: Path, steps: int, demo_tasks: tuple[str, ...]) -> No
             f"medusa init universal --backbone {record.name} --from-scratch",
             f"medusa train-backbone universal --tasks {tasks} --steps {provenance['steps']} "
             f"--lr {provenance['lr']}",
-            f"python -m benchmarks.bundled_backbone universal --steps {steps}",
+            f"python -m benchmarks.bundled_backbone universal --steps {steps} --install",
         ],
         "training": {
             key: provenance[key]
@@ -81,9 +81,13 @@ def main(model: Path, work: Path, steps: int, demo_tasks: tuple[str, ...]) -> No
         "unseen_scores": {task: _unseen_scores(frozen, random, task) for task in unseen},
         "unseen_steps": steps,
     }
-    (BUNDLE / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-    CARD.write_text(render(card))
     click.echo(render(card))
+    if install:
+        BUNDLE.mkdir(exist_ok=True)
+        (BUNDLE / "backbone.safetensors").write_bytes(weights)
+        (BUNDLE / "backbone.json").write_text(record.model_dump_json(indent=1) + "\n")
+        (BUNDLE / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+        CARD.write_text(render(card))
 
 
 def _add(model: Path, task: str, kind: str, steps: int) -> None:
