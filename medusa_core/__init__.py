@@ -10,6 +10,7 @@ from medusa_core.errors import MedusaError
 if TYPE_CHECKING:
     from medusa_core.model import MedusaModel
     from medusa_core.model import open_model as open
+    from medusa_core.model.execution import Execution
     from medusa_core.workflows.add_task import add_task
     from medusa_core.workflows.bench import bench
     from medusa_core.workflows.doctor import doctor
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Execution",
     "MedusaError",
     "MedusaModel",
     "__version__",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Execution": ("medusa_core.model.execution", "Execution"),
     "MedusaModel": ("medusa_core.model", "MedusaModel"),
     "add_head": ("medusa_core.workflows.head_files", "add_head"),
     "add_task": ("medusa_core.workflows.add_task", "add_task"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,7 +107,8 @@ data_option = click.option(
     "data",
     multiple=True,
     metavar="[TASK=]NAME[:PATH]",
-    help="A data set, see `medusa datasets`; may be repeated. TASK= binds it to one task.",
+    help="A data set, see `medusa datasets`; may be repeated. TASK= binds it to one task. "
+    "[default: rooms]",
 )
 
 tasks_option = click.option(
@@ -188,34 +189,45 @@ INFERENCE_PRECISIONS = ("fp32", "bf16")
 BALANCES = ("fixed", "uncertainty", "dwa")
 """As in the engine, which is too heavy to import for `--help`."""
 
-batch_option = click.option("--batch", type=click.IntRange(min=1), help="Images a step.")
+HEAD_STEPS, HEAD_LR, HEAD_BATCH = 800, 1e-2, 8
+JOINT_STEPS, JOINT_LR, JOINT_BATCH = 3000, 1e-3, 16
+"""Defaults of trainings, for their help; as in the workflows."""
+
+
+def batch_option(default: int) -> Callable[[Command], Command]:
+    """`--batch N`."""
+    return click.option("--batch", type=click.IntRange(min=1), help=f"Images a step [{default}].")
+
 
 auto_batch_option = click.option(
     "--batch",
     type=NumberOrAuto(),
-    help="Images a step [8]. auto: fewer, where 8 do not fit into memory.",
+    help=f"Images a step [{HEAD_BATCH}]. auto: fewer, where {HEAD_BATCH} do not fit into memory.",
 )
 
-_LEARNING = (
-    click.option(
-        "--head", metavar="NAME", help="Head architecture, [PLUGIN:]NAME; default: the task's."
-    ),
-    settings_option("SECTION.KEY=VALUE", "the head", "head.width=64"),
-    click.option("--steps", type=click.IntRange(min=1), help="Length of the training in steps."),
-    click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="… in epochs."),
-    click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Learning rate."),
-    size_option,
-    click.option("--seed", type=click.IntRange(min=0), help="Seed of everything drawn by chance."),
-    device_option,
-    click.option(
-        "--precision",
-        type=click.Choice(PRECISIONS),
-        help="Number format of the networks in training; fp16 on CUDA only. [fp32]",
-    ),
-)
+
+def _learning(steps: int, lr: float) -> tuple[Callable[[Any], Any], ...]:
+    number, rate = click.IntRange(min=1), click.FloatRange(min=0, min_open=True)
+    return (
+        click.option(
+            "--head", metavar="NAME", help="Head architecture, [PLUGIN:]NAME; default: the task's."
+        ),
+        settings_option("SECTION.KEY=VALUE", "the head", "head.width=64"),
+        click.option("--steps", type=number, help=f"Length of the training in steps [{steps}]."),
+        click.option("--epochs", type=rate, help="… in epochs."),
+        click.option("--lr", type=rate, help=f"Learning rate [{lr:g}]."),
+        size_option,
+        click.option("--seed", type=click.IntRange(min=0), help="Seed of what is random [0]."),
+        device_option,
+        click.option(
+            "--precision",
+            type=click.Choice(PRECISIONS),
+            help="Number format of the networks in training [fp32]; fp16 on CUDA only.",
+        ),
+    )
+
 
 _TRAINING = (
-    *_LEARNING,
     click.option(
         "--tensorboard",
         type=click.Path(file_okay=False, path_type=Path),
@@ -252,26 +264,29 @@ _EXECUTION = (
 
 def execution_options(command: Command) -> Command:
     """Add the options that say how networks are run. Parameters: engine, precision, compiled."""
-    for option in reversed(_EXECUTION):
-        command = option(command)
-    return command
+    return _all_of(_EXECUTION)(command)
 
 
-def learning_options(command: Command) -> Command:
-    """Add the options that say how a head learns; those not given are None.
+def learning_options(steps: int, lr: float) -> Callable[[Command], Command]:
+    """The options that say how a head learns; those not given are None. The defaults are shown.
 
     Parameters: head, settings (nested dict), steps, epochs, lr, size, seed, device, precision.
     """
-    for option in reversed(_LEARNING):
-        command = option(command)
-    return command
+    return _all_of(_learning(steps, lr))
 
 
-def training_options(command: Command) -> Command:
-    """Add the options of every command that trains; those not given are None.
+def training_options(steps: int, lr: float) -> Callable[[Command], Command]:
+    """The options of every command that trains; those not given are None. The defaults are shown.
 
     Parameters: those of `learning_options`, tensorboard, resume.
     """
-    for option in reversed(_TRAINING):
-        command = option(command)
-    return command
+    return _all_of((*_learning(steps, lr), *_TRAINING))
+
+
+def _all_of(options: Sequence[Callable[[Any], Any]]) -> Callable[[Command], Command]:
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add

@@ -9,6 +9,8 @@ import click
 from click.core import ParameterSource
 
 from medusa_core.cli._options import (
+    HEAD_LR,
+    HEAD_STEPS,
     auto_batch_option,
     data_option,
     examples,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="NAME", help="Name of the head; default: that of the task.")
 @click.option("--replace", is_flag=True, help="Replace a head of that name.")
 @click.option("--split", default="train", show_default=True, help="Split to train on.")
-@training_options
+@training_options(HEAD_STEPS, HEAD_LR)
 @auto_batch_option
 @click.option("--views", type=click.IntRange(min=1, max=64), help="Cached views an image [4].")
 @click.option(

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medusa_core.cli._options import (
+    HEAD_BATCH,
+    HEAD_LR,
+    HEAD_STEPS,
     batch_option,
     data_option,
     examples,
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
 @model_option
 @data_option
 @click.option("--split", default="train", show_default=True, help="Split to train on.")
-@learning_options
-@batch_option
+@learning_options(HEAD_STEPS, HEAD_LR)
+@batch_option(HEAD_BATCH)
 @click.option("--limit", type=click.IntRange(min=2), help="Use at most so many images.")
 @json_option
 def command(

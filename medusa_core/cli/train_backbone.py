@@ -9,6 +9,9 @@ import click
 
 from medusa_core.cli._options import (
     BALANCES,
+    JOINT_BATCH,
+    JOINT_LR,
+    JOINT_STEPS,
     NAMES,
     batch_option,
     data_option,
@@ -42,8 +45,8 @@ if TYPE_CHECKING:
 @click.option("--tasks", type=NAMES, required=True, metavar="TASKS", help="Tasks to train on.")
 @data_option
 @click.option("--split", default="train", show_default=True, help="Split to train on.")
-@training_options
-@batch_option
+@training_options(JOINT_STEPS, JOINT_LR)
+@batch_option(JOINT_BATCH)
 @click.option(
     "--balance",
     type=click.Choice(BALANCES),

@@ -159,10 +159,6 @@ class ModelFolder:
             known = self.manifest.heads
             raise UnknownNameError("head", name, known, hint="Heads are shown by: medusa list")
 
-    def head_size(self, name: str) -> int:
-        """Bytes of a head's weights on the disk."""
-        return os.fstat(self._weights[name]).st_size
-
     def close(self) -> None:
         """Close all descriptors. Reading is over then; what was read stays."""
         self._backbone.clear()
