@@ -7,9 +7,7 @@ others once a visit where images are not cached either, is left out. Nothing dep
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -23,11 +21,11 @@ import click
 import torch
 from torch import Tensor
 
-from benchmarks.costs import RESULTS
 from benchmarks.latency import spread
 from benchmarks.peers.coupled import MTINet
 from benchmarks.peers.host import peers_host
 from benchmarks.peers.training import CoupledTraining
+from benchmarks.report import machine, save
 from medusa_core.api import Dataset, Sample, TargetInfo
 from medusa_core.backbones.timm_backbone import Backbone, build, describe
 from medusa_core.data.geometry import IDENTITY, Size, fixed_views
@@ -42,7 +40,7 @@ from medusa_core.model.assembly import complete_head_ref, make_head, make_task
 from medusa_core.model.inference import keep_memory
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import SilentProgress
-from medusa_core.workflows.preparation import versions
+from medusa_core.workflows.add_task import DEFAULT_STEPS
 
 TASKS = ("semseg", "depth", "normals", "edges", "saliency", "human_parts")
 """Of the joint model; the last ones are added, one at a time."""
@@ -50,7 +48,6 @@ ADDED = ("depth", "normals", "semseg")
 BATCH, VIEWS = 8, 4
 IMAGES, EPOCHS = 795, 100
 """The typical schedule: NYUD-v2, and the epochs of the recipe its multi-task papers share."""
-DEFAULT_STEPS = 800
 
 
 class InMemory:
@@ -124,15 +121,13 @@ def main(backbone: str, size: Size, rounds: int, quick: bool) -> None:
         "tasks": list(TASKS),
         "images": IMAGES,
         "epochs": EPOCHS,
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-        "versions": versions(),
+        **machine(),
         "seconds_an_image": seconds,
         "rows": [row(task, seconds) for task in ADDED],
     }
     print(table(result))
     if not quick:
-        (RESULTS / "add_task_time.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "add_task_time.md").write_text(table(result))
+        save("add_task_time", result, table(result))
 
 
 def measure(name: str, size: Size, rounds: int, folder: Path) -> dict[str, list[float]]:

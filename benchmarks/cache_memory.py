@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.add_task_time import bind, new_head
-from benchmarks.costs import RESULTS
+from benchmarks.report import machine, save
 from medusa_core.api import Sample, TargetInfo
 from medusa_core.backbones.timm_backbone import build, describe
 from medusa_core.data.geometry import fixed_views
@@ -31,7 +31,6 @@ from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.training import TrainSettings
 from medusa_core.plugin_host.host import default_host
 from medusa_core.progress import SilentProgress
-from medusa_core.workflows.preparation import versions
 
 BATCH, VIEWS, SIZE = 16, 4, (128, 160)
 
@@ -74,11 +73,11 @@ def main(megabytes: int, allowed: int, quick: bool) -> None:
             "command": f"python -m benchmarks.cache_memory --megabytes {megabytes} "
             f"--allowed {allowed}",
             **measure(megabytes, allowed),
-            "versions": versions(),
+            **machine(),
         }
     print(json.dumps(result, indent=1))
     if not quick:
-        (RESULTS / "cache_memory.json").write_text(json.dumps(result, indent=1) + "\n")
+        save("cache_memory", result)
 
 
 def measure(megabytes: int, allowed: int) -> dict[str, Any]:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.peers.blocks import PerTask
 from benchmarks.peers.coupled import CoupledDecoder, MTINet, PADNet
 from benchmarks.peers.host import peers_host
+from benchmarks.report import machine, save
 from medusa_core.api import FeatureInfo, LabelSchema
 from medusa_core.backbones.timm_backbone import Backbone, build, describe
 from medusa_core.heads.base import Head
@@ -30,7 +29,6 @@ from medusa_core.model import costs
 from medusa_core.model.assembly import complete_head_ref, make_head, make_task
 from medusa_core.plugin_host.host import Host
 from medusa_core.store.manifest import COST_SIZE
-from medusa_core.workflows.preparation import versions
 
 BACKBONE = "hrnet_w18_small_v2"
 OUTPUTS = {"semseg": 40, "depth": 1, "normals": 3, "edges": 1, "saliency": 1, "human_parts": 7}
@@ -73,7 +71,6 @@ REFERENCE = {
 
 Times are another machine's; GMACs include the initial predictions, which only training needs.
 """
-RESULTS = Path(__file__).parent / "results"
 
 
 class Independent(nn.Module):
@@ -117,8 +114,7 @@ def main(quick: bool, rounds: int) -> None:
         "command": "python -m benchmarks.costs" + (" --quick" if quick else f" --rounds {rounds}"),
         "rounds": rounds,
         "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-        "versions": versions(),
+        **machine(),
         "backbone": {
             "name": BACKBONE,
             "params": costs.parameters(backbone),
@@ -132,9 +128,7 @@ def main(quick: bool, rounds: int) -> None:
     }
     print(table(result))
     if not quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "costs.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "costs.md").write_text(table(result))
+        save("costs", result, table(result))
 
 
 def count_and_time(

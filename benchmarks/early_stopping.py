@@ -6,7 +6,6 @@ off that curve (weights and curve do not depend on it). Then it is trained again
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +14,11 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.costs import RESULTS
+from benchmarks.report import machine, save
 from medusa_core.cli._progress import LineProgress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows.add_task import add_task
 from medusa_core.workflows.init import init
-from medusa_core.workflows.preparation import versions
 
 TASKS = ("normals", "saliency", "depth")
 PATIENCE = (2, 3, 5)
@@ -41,13 +39,12 @@ def main(quick: bool) -> None:
         "command": "python -m benchmarks.early_stopping",
         "steps": steps,
         "images": limit,
-        "versions": versions(),
+        **machine(),
         "rows": rows,
     }
     print(table(result))
     if not quick:
-        (RESULTS / "early_stopping.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "early_stopping.md").write_text(table(result))
+        save("early_stopping", result, table(result))
 
 
 def measure(model: Path, task: str, steps: int, limit: int) -> list[dict[str, Any]]:

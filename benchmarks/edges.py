@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.report import machine, save
 from medusa_core.api import Dataset, Metric, Sample
 from medusa_core.cli._progress import LineProgress
 from medusa_core.engine.datasets import DataRef, load_dataset, shorten
@@ -31,12 +30,10 @@ from medusa_core.plugin_host import default_host
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows.add_task import DEFAULT_STEPS, TrainOptions, add_task
 from medusa_core.workflows.init import init
-from medusa_core.workflows.preparation import versions
 
 Detector = Callable[[Sample], np.ndarray]
 """`(H, W) float32` probabilities in `[0, 1]` of a boundary."""
 MAJORITY = 128
-RESULTS = Path(__file__).parent / "results"
 
 
 @click.command()
@@ -66,15 +63,12 @@ def main(out: Path, steps: int, quick: bool) -> None:
         "max_distance": BoundaryF().max_distance,
         "training": training,
         "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-        "versions": {**versions(), "scipy": version("scipy")},
+        **machine("scipy"),
         "rows": rows,
     }
     print(table(result))
     if not quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "edges.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "edges.md").write_text(table(result))
+        save("edges", result, table(result))
 
 
 def train(model: Path, data: Path, weights: Path, options: TrainOptions) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.costs import RESULTS
+from benchmarks.report import machine, save
 from medusa_core.api import MetricRef
 from medusa_core.cli._progress import LineProgress
 from medusa_core.engine import estimation
@@ -28,7 +28,6 @@ from medusa_core.engine.estimation import Evidence, extrapolate, to_scale
 from medusa_core.workflows.add_task import add_task
 from medusa_core.workflows.estimate import estimate
 from medusa_core.workflows.init import init
-from medusa_core.workflows.preparation import versions
 
 ROOMS = ("semseg", "depth", "normals", "edges", "saliency", "human_parts")
 SCHEDULES = ({"limit": 150, "steps": 240, "seed": 1}, {"limit": 600, "steps": 800, "seed": 0})
@@ -59,14 +58,13 @@ def main(quick: bool, out: Path) -> None:
                     file.write(json.dumps(known[-1]) + "\n")
         result = {
             "command": "python -m benchmarks.estimates",
-            "versions": versions(),
+            **machine(),
             **judge(known),
             "cases": known,
         }
     print(table(result))
     if not quick:
-        (RESULTS / "estimates.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "estimates.md").write_text(table(result))
+        save("estimates", result, table(result))
 
 
 def cases() -> Iterator[dict[str, Any]]:

@@ -6,8 +6,6 @@ packed. Nothing is trained: times do not depend on weights.
 
 from __future__ import annotations
 
-import json
-import platform
 import time
 from collections.abc import Callable
 from statistics import median
@@ -19,18 +17,17 @@ import torch
 from benchmarks.costs import (
     BACKBONE,
     OUTPUTS,
-    RESULTS,
     SINGLE,
     TIMED_SIZE,
     decoder_of,
     head_of,
 )
 from benchmarks.peers.host import peers_host
+from benchmarks.report import machine, save
 from medusa_core.backbones.timm_backbone import Backbone, build, describe
 from medusa_core.model.inference import keep_memory, prepare
 from medusa_core.plugin_host.host import Host
 from medusa_core.workflows.bench import interleaved
-from medusa_core.workflows.preparation import versions
 
 MANY = 16
 """Heads of the second claim: as many, of the tasks in turn."""
@@ -57,14 +54,12 @@ def main(quick: bool, rounds: int) -> None:
         "backbone": BACKBONE,
         "size": list(TIMED_SIZE),
         "rounds": rounds,
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-        "versions": versions(),
+        **machine(),
         "rows": rows,
     }
     print(table(result))
     if not quick:
-        (RESULTS / "latency.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "latency.md").write_text(table(result))
+        save("latency", result, table(result))
 
 
 def measure(host: Host, backbone: Backbone, rounds: int) -> list[dict[str, Any]]:

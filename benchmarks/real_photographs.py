@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import click
 import torch
 
 from benchmarks.bootstrap import paired_difference
+from benchmarks.report import machine, save
 from medusa_core.cli._progress import LineProgress
 from medusa_core.engine.datasets import DataRef
 from medusa_core.engine.evaluator import HeadScores
@@ -27,7 +27,6 @@ from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows.add_task import TrainOptions, add_task
 from medusa_core.workflows.evaluate import score
 from medusa_core.workflows.init import init
-from medusa_core.workflows.preparation import versions
 
 HEADS = {
     "depth": ("depth", "nyuv2"),
@@ -39,7 +38,6 @@ HEADS = {
     "saliency": ("saliency", "people"),
 }
 ARCHITECTURES = ("medusa", "linear", "constant")
-RESULTS = Path(__file__).parent / "results"
 
 
 @click.command()
@@ -68,15 +66,12 @@ def main(out: Path, steps: int, quick: bool, draws: int) -> None:
         "steps": steps,
         "seed": 0,
         "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-        "versions": versions(),
+        **machine(),
         "rows": rows,
     }
     print(table(result))
     if not quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "real_photographs.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "real_photographs.md").write_text(table(result))
+        save("real_photographs", result, table(result))
 
 
 def _train(model: Path, kind: str, data: Path, steps: int, limit: int | None) -> None:

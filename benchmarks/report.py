@@ -7,6 +7,7 @@ import math
 import platform
 import statistics
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from medusa_core.workflows.preparation import versions
 RESULTS = Path(__file__).parent / "results"
 
 
-def machine() -> dict[str, Any]:
-    """Versions and processor, for the record."""
-    return {"machine": device_name("cpu"), "versions": versions()}
+def machine(*packages: str) -> dict[str, Any]:
+    """Versions (of these packages, too) and processor, for the record."""
+    more = {name: version(name) for name in packages}
+    return {"machine": device_name("cpu"), "versions": {**versions(), **more}}
 
 
 def device_name(device: str) -> str:
@@ -29,11 +31,12 @@ def device_name(device: str) -> str:
     return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def save(name: str, record: Mapping[str, Any], table: str) -> None:
-    """Write results/NAME.json and NAME.md."""
+def save(name: str, record: Mapping[str, Any], table: str | None = None) -> None:
+    """Write results/NAME.json and, where there is a table, NAME.md."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(table)
+    if table is not None:
+        (RESULTS / f"{name}.md").write_text(table)
 
 
 def document(title: str, preface: str, sections: Iterable[str], record: Mapping[str, Any]) -> str:

@@ -20,12 +20,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.costs import RESULTS
+from benchmarks.report import machine, save
 from medusa_core.data.images import read_rgb
 from medusa_core.model import MedusaModel, open_model
 from medusa_core.model.images import resized, to_tensor
 from medusa_core.workflows.predict import predict
-from medusa_core.workflows.preparation import versions
 
 
 @click.command()
@@ -47,11 +46,11 @@ def main(model: str, task: str, count: int, size: tuple[int, int], chunk: int, q
             "size": list(size),
             "task": task,
             **measure(opened, task, files, chunk, Path(folder) / "out"),
-            "versions": versions(),
+            **machine(),
         }
     print(json.dumps(result, indent=1))
     if not quick:
-        (RESULTS / "throughput.json").write_text(json.dumps(result, indent=1) + "\n")
+        save("throughput", result)
 
 
 def write_files(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:

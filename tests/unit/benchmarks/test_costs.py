@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from benchmarks import costs
+from benchmarks import costs, report
 from benchmarks.peers.host import peers_host
 from medusa_core.api import LabelSchema
 from medusa_core.backbones.timm_backbone import Backbone, build, describe
@@ -70,7 +70,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(costs, "BACKBONE", "test_resnet")
     monkeypatch.setattr(costs, "OUTPUTS", {"semseg": 4, "depth": 1})
     monkeypatch.setattr(costs, "TIMED_SIZE", (32, 32))
-    monkeypatch.setattr(costs, "RESULTS", tmp_path)
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
 
 
 @pytest.mark.usefixtures("small")
