@@ -190,15 +190,21 @@ class FolderDataset:
         return ids
 
     def _digest(self) -> str:
-        """Hash of the description, the ids, and size and time of every file."""
-        state = hashlib.sha256(self.description.model_dump_json().encode())
+        """Hash of where it is, the description, the ids, and size and time of every file.
+
+        Copies whose files were given the same times (archives, container images) are told apart by
+        the place.
+        """
+        state = hashlib.sha256(f"{self._resolved_root}\n".encode("utf-8", "surrogateescape"))
+        state.update(self.description.model_dump_json().encode())
         patterns = [self.description.image]
         for target in self.description.targets.values():
             if not isinstance(target, TABLES):
                 patterns.append(target.path)
         for values in self._values.values():
             for name in self.ids:
-                state.update(f"{name}:{values.get(name)}\n".encode())
+                value = values.get(name)
+                state.update(f"{name}:".encode() + (b"" if value is None else value.tobytes()))
         for name in self.ids:
             for pattern in patterns:
                 path = self._path(pattern, name)

@@ -16,6 +16,12 @@ from medusa_core.testing.fixtures import Done
 TINY = ("--set", "head.width=4", "--set", "head.fused_width=4")
 FAST = ("--limit", "6", "--size", "64x64", "--steps", "4", "--batch", "2", "--views", "2")
 ROOMS = ("--data", "rooms:64x64")
+ADD = ("add-task", "edges", *ROOMS, *FAST, *TINY)
+
+
+def add(task: str, data: Path, *more: str) -> tuple[str, ...]:
+    """The command that trains a head called `own` on a `folder` data set."""
+    return ("add-task", task, "--name", "own", "--data", f"folder:{data}", *FAST, *TINY, *more)
 
 
 @pytest.fixture
@@ -35,8 +41,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with heads for depth and semseg, made by the commands themselves."""
     path = tmp_path_factory.mktemp("original") / "medusa-model"
     init = ["init", path, "--backbone", "test_efficientnet", "--from-scratch"]
-    add = ["add-task", "depth,semseg", "-m", path, *ROOMS, *FAST, *TINY]
-    for args in (init, add):
+    train = ["add-task", "depth,semseg", "-m", path, *ROOMS, *FAST, *TINY]
+    for args in (init, train):
         assert main(["--quiet", *map(str, args)]) == 0
     return path
 

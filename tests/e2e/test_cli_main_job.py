@@ -13,9 +13,7 @@ from PIL import Image
 import medusa_core as medusa_package
 from medusa_core.cli import _output
 
-FAST = ("--limit", "6", "--size", "64x64", "--steps", "4", "--batch", "2", "--views", "2")
-TINY = ("--set", "head.width=4", "--set", "head.fused_width=4")
-ROOMS = ("--data", "rooms:64x64")
+from .conftest import FAST, ROOMS, TINY
 
 
 def contents(model, head):

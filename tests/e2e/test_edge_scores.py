@@ -6,9 +6,8 @@ import pytest
 
 import medusa_core as medusa_package
 
-FAST = ("--limit", "6", "--size", "64x64", "--steps", "4", "--batch", "2", "--views", "2")
-TINY = ("--set", "head.width=4", "--set", "head.fused_width=4")
-ROOMS = ("--data", "rooms:64x64")
+from .conftest import FAST, ROOMS, TINY
+
 EVAL = ("eval", "--tasks", "edges", *ROOMS, "--limit", "3")
 COSTLY = {"odsf", "oisf", "ap"}
 

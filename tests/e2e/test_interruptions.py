@@ -10,10 +10,7 @@ from medusa_core.engine import head_training
 from medusa_core.errors import INTERRUPTED, USAGE
 from medusa_core.workflows.add_task import DEFAULT_LR
 
-FAST = ("--limit", "6", "--size", "64x64", "--steps", "4", "--batch", "2", "--views", "2")
-TINY = ("--set", "head.width=4", "--set", "head.fused_width=4")
-ROOMS = ("--data", "rooms:64x64")
-ADD = ("add-task", "edges", *ROOMS, *FAST, *TINY)
+from .conftest import ADD, FAST, ROOMS, TINY
 
 
 @pytest.mark.parametrize("task", ["edges", "edges,normals"])

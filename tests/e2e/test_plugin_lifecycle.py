@@ -8,8 +8,9 @@ import pytest
 from medusa_core.cli import main
 from medusa_core.plugin_host import default_host
 
+from .conftest import ROOMS
+
 SHORT = ("--limit", "4", "--steps", "2", "--batch", "2", "--size", "32x32")
-ROOMS = ("--data", "rooms:64x64")
 OTHER_LINEAR = """
 from medusa_core.api import HeadSpec, hookimpl
 

@@ -17,9 +17,9 @@ from medusa_core.errors import FAILED, INTERRUPTED, USAGE
 from medusa_core.store import transaction
 from medusa_core.store.layout import JOINT
 
-TINY = ("--set", "head.width=4", "--set", "head.fused_width=4")
+from .conftest import ROOMS, TINY
+
 FAST = ("--limit", "8", "--size", "64x64", "--steps", "6", "--batch", "2")
-ROOMS = ("--data", "rooms:64x64")
 TRAIN = ("train-backbone", "joint", "--tasks", "depth,semseg", *FAST, *TINY)
 
 

@@ -1,4 +1,4 @@
-"""`medusa plugins …` with good plugins; bad ones are in tests/e2e/test_bad_plugins.py."""
+"""`medusa plugins …` with good plugins; bad ones are in tests/e2e/bad_plugins."""
 
 import json
 import shutil

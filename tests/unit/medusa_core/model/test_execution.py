@@ -20,15 +20,11 @@ from medusa_core.model.inference import computes_bfloat16
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.store.commit import NewHead, commit_head
 
-HEADS = ("depth", "normals", "semseg")
+from .conftest import HEADS
+
 needs_bfloat16 = pytest.mark.skipif(
     not computes_bfloat16(torch.device("cpu")), reason="this processor has no bfloat16"
 )
-
-
-@pytest.fixture
-def path(make_model: Callable[..., Path]) -> Path:
-    return make_model(*HEADS)
 
 
 def _images(height: int = 48, width: int = 64, batch: int = 2) -> Tensor:

@@ -8,15 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from medusa_core.cli import main
-from medusa_core.plugin_host import default_host, importing
+from medusa_core.plugin_host import importing
 
-ROOMS = ("--data", "rooms:64x64", "--limit", "4")
-SHORT = ("--steps", "2", "--batch", "2", "--views", "1", "--size", "32x32")
+from .conftest import ROOMS, SHORT, Medusa
 
 WHY = {
     "api_newer_fields": "incompatible: 'from_the_future' speaks plugin API 1.7, medusa-heads 0.1.0 "
@@ -53,53 +49,6 @@ def line(file: str) -> str:
     return f"Warning: Plugin {name} 1.0 is {WHY[file]}. See: medusa plugins doctor {name}"
 
 
-class Medusa:
-    """Runs command lines in this process, each with plugins found anew."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-
-    def __call__(self, *args: object) -> tuple[int, str, str]:
-        default_host.cache_clear()
-        self.capsys.readouterr()
-        code = main(["--quiet", *map(str, args)])
-        return code, *self.capsys.readouterr()
-
-    def json(self, *args: object, code: int = 0) -> tuple[Any, list[str]]:
-        """The one document on stdout, and the lines on stderr."""
-        got, out, err = self(*args, "--json")
-        assert got == code, err
-        return json.loads(out), err.splitlines()
-
-    def error(self, *args: object) -> tuple[int, str]:
-        """Exit code and the error of a command that must fail; nothing is on stdout."""
-        code, out, err = self(*args)
-        assert out == ""
-        [error] = [row for row in err.splitlines() if row.startswith("Error: ")]
-        return code, error.removeprefix("Error: ")
-
-
-@pytest.fixture
-def medusa(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Medusa:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MEDUSA_CONFIG", str(tmp_path / "settings.json"))
-    return Medusa(capsys)
-
-
-@pytest.fixture
-def model(make_model: Callable[..., Path]) -> Path:
-    return make_model("depth", "normals")
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    pixels = np.random.RandomState(0).randint(0, 256, (40, 50, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
-
-
 def light(medusa: Medusa, model: Path) -> tuple[list[Any], list[list[str]]]:
     """Documents and stderr of the commands that only look."""
     remove = ("remove-task", "depth", "--dry-run", "-m", model)
@@ -122,7 +71,7 @@ def heavy(medusa: Medusa, model: Path, photo: Path) -> tuple[list[Any], list[lis
 
 
 def test_the_zoo_is_complete(tmp_path: Path) -> None:
-    folder = Path(__file__).parents[1] / "fixtures" / "bad_plugins"
+    folder = Path(__file__).parents[2] / "fixtures" / "bad_plugins"
     assert sorted(path.stem for path in folder.iterdir() if path.is_file()) == sorted(WHY)
 
 
@@ -333,130 +282,3 @@ def test_an_observer_that_fails_breaks_nothing(
     assert told == [
         f"Warning: Plugin {name} 1.0: medusa_head_removed failed: RuntimeError: do not go."
     ]
-
-
-IN_TRAINING = {
-    "task": "task 'brightness': ZeroDivisionError: division by zero",
-    "task:none": "task 'brightness': TypeError: MODULE:make_task is not a Task",
-    "head": "head architecture 'fragile': ZeroDivisionError: division by zero",
-    "head:none": "head architecture 'fragile': TypeError: MODULE:make_head gave NoneType, not a "
-    "Head",
-    "forward": "training_outputs of Fragile: ZeroDivisionError: division by zero",
-    "forward:none": "training_outputs of Fragile: TypeError: it returned NoneType for 2 images",
-    "data": "data set 'noise': ZeroDivisionError: division by zero",
-    "data:none": "data set 'noise': AttributeError: 'NoneType' object has no attribute 'name'",
-    "load": "data set 'noise': ZeroDivisionError: division by zero",
-    "load:none": "data set 'noise': TypeError: load returned NoneType, not a Sample",
-    "load:exit": "data set 'noise': SystemExit: enough",
-    "encode_target": "encode_target of task 'brightness': ZeroDivisionError: division by zero",
-    "encode_target:none": "encode_target of task 'brightness': TypeError: it returned NoneType, "
-    "not an array",
-    "loss": "loss of task 'brightness': ZeroDivisionError: division by zero",
-    "loss:none": "loss of task 'brightness': TypeError: it returned NoneType, not a dict of named "
-    "terms",
-    "loss:exit": "loss of task 'brightness': SystemExit: enough",
-    "new_metrics:none": "new_metrics of task 'brightness': TypeError: 'NoneType' object is not "
-    "iterable",
-    "statistics": "metric MeanError of task 'brightness': ZeroDivisionError: division by zero",
-    "statistics:none": "metric MeanError of task 'brightness': TypeError: statistics returned "
-    "NoneType for 1 images",
-    "compute": "metric MeanError of task 'brightness': ZeroDivisionError: division by zero",
-    "decode": "decode of task 'brightness': ZeroDivisionError: division by zero",
-}
-"""Where and how → what the error says after "failed in"."""
-
-
-@pytest.fixture
-def fragile(install_plugin: Callable[..., str], model: Path) -> Path:
-    install_plugin("fails_in_use")
-    return model
-
-
-def add(model: Path) -> tuple[object, ...]:
-    options = ("-m", model, "--head", "fragile", "--data", "noise", *SHORT)
-    return ("add-task", "brightness", *options)
-
-
-def module_of(text: str) -> str:
-    return text.replace("MODULE", "medusa_fails_in_use_medusa_fails_in_use_plugin")
-
-
-@pytest.mark.parametrize("fail", sorted(IN_TRAINING))
-def test_what_fails_in_training_names_its_plugin_and_leaves_the_model(
-    fail: str, medusa: Medusa, fragile: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAIL", fail)
-    before = (fragile / "model.json").read_bytes()
-    code, error = medusa.error(*add(fragile))
-    wanted = module_of(IN_TRAINING[fail])
-    assert (code, error) == (3, f"Plugin medusa-fails-in-use 1.0 failed in {wanted}.")
-    assert (fragile / "model.json").read_bytes() == before
-    assert medusa("eval", "--tasks", "depth", "-m", fragile, *ROOMS)[0] == 0
-
-
-def test_what_a_task_prints_stays_off_stdout(
-    medusa: Medusa, fragile: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAIL", "chat")
-    for command, places in (
-        (add(fragile), ("data", "load", "head", "encode_target", "forward", "loss", "statistics")),
-        (("eval", "-m", fragile, "--data", "noise"), ("decode", "statistics", "compute")),
-        (("predict", photo, "-m", fragile), ("decode", "render")),
-        (("verify", "-m", fragile), ("task", "head")),
-    ):
-        _, told = medusa.json(*command)
-        assert {f"this is {place}" for place in places} <= set(told)
-
-
-@pytest.mark.parametrize(
-    ("fail", "said"),
-    [
-        (
-            "costly",
-            "Task 'brightness' of medusa-fails-in-use 1.0 has the primary metric 'mae', which is "
-            "marked as costly: trainings leave it out, and could not choose weights by it.",
-        ),
-        (
-            "figure",
-            "Task 'brightness' of medusa-fails-in-use 1.0 declares mae; no metric of it gives "
-            "that.",
-        ),
-    ],
-)
-def test_metrics_that_do_not_fit_the_task_are_refused_before_any_work(
-    fail: str, said: str, medusa: Medusa, fragile: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAIL", fail)
-    assert medusa.error(*add(fragile), "--dry-run") == (3, said)
-
-
-def test_what_fails_in_use_names_its_plugin_and_costs_its_own_head_only(
-    medusa: Medusa, fragile: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert medusa(*add(fragile))[0] == 0
-    predict, evaluate = ("predict", photo, "-m", fragile), ("eval", "-m", fragile)
-    assert medusa(*predict)[0] == 0
-    picture = (tmp_path / "out" / "photo.depth.png").read_bytes()
-    for fail, where, command in (
-        ("forward", "forward of Fragile", (*predict, "--tasks", "brightness")),
-        ("decode", "decode of task 'brightness'", (*predict, "--tasks", "brightness")),
-        ("render", "render of task 'brightness'", (*predict, "--tasks", "brightness")),
-        ("decode", "decode of task 'brightness'", (*evaluate, "--data", "noise")),
-        ("statistics", "metric MeanError of task 'brightness'", (*evaluate, "--data", "noise")),
-        ("encode_target", "encode_target of task 'brightness'", (*evaluate, "--data", "noise")),
-    ):
-        monkeypatch.setenv("FAIL", fail)
-        assert medusa.error(*command) == (
-            3,
-            f"Plugin medusa-fails-in-use 1.0 failed in {where}: ZeroDivisionError: division by "
-            "zero.",
-        )
-        document, told = medusa.json(*predict, "--tasks", "depth,normals")
-        assert (document["ok"], told) == (True, [])
-        assert (tmp_path / "out" / "photo.depth.png").read_bytes() == picture
-    for fail in ("task", "head"):
-        monkeypatch.setenv("FAIL", fail)
-        document, told = medusa.json(*predict)
-        assert len(told) == 1
-        assert "Head 'brightness' cannot be built from what is installed" in told[0]
-        assert [entry["head"] for entry in document["images"][0]["results"]] == ["depth", "normals"]

@@ -1,0 +1,134 @@
+"""A plugin that fails while it is used: its name is told, and only its own head is lost."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOMS, SHORT, Medusa
+
+IN_TRAINING = {
+    "task": "task 'brightness': ZeroDivisionError: division by zero",
+    "task:none": "task 'brightness': TypeError: MODULE:make_task is not a Task",
+    "head": "head architecture 'fragile': ZeroDivisionError: division by zero",
+    "head:none": "head architecture 'fragile': TypeError: MODULE:make_head gave NoneType, not a "
+    "Head",
+    "forward": "training_outputs of Fragile: ZeroDivisionError: division by zero",
+    "forward:none": "training_outputs of Fragile: TypeError: it returned NoneType for 2 images",
+    "data": "data set 'noise': ZeroDivisionError: division by zero",
+    "data:none": "data set 'noise': AttributeError: 'NoneType' object has no attribute 'name'",
+    "load": "data set 'noise': ZeroDivisionError: division by zero",
+    "load:none": "data set 'noise': TypeError: load returned NoneType, not a Sample",
+    "load:exit": "data set 'noise': SystemExit: enough",
+    "encode_target": "encode_target of task 'brightness': ZeroDivisionError: division by zero",
+    "encode_target:none": "encode_target of task 'brightness': TypeError: it returned NoneType, "
+    "not an array",
+    "loss": "loss of task 'brightness': ZeroDivisionError: division by zero",
+    "loss:none": "loss of task 'brightness': TypeError: it returned NoneType, not a dict of named "
+    "terms",
+    "loss:exit": "loss of task 'brightness': SystemExit: enough",
+    "new_metrics:none": "new_metrics of task 'brightness': TypeError: 'NoneType' object is not "
+    "iterable",
+    "statistics": "metric MeanError of task 'brightness': ZeroDivisionError: division by zero",
+    "statistics:none": "metric MeanError of task 'brightness': TypeError: statistics returned "
+    "NoneType for 1 images",
+    "compute": "metric MeanError of task 'brightness': ZeroDivisionError: division by zero",
+    "decode": "decode of task 'brightness': ZeroDivisionError: division by zero",
+}
+"""Where and how → what the error says after "failed in"."""
+
+
+@pytest.fixture
+def fragile(install_plugin: Callable[..., str], model: Path) -> Path:
+    install_plugin("fails_in_use")
+    return model
+
+
+def add(model: Path) -> tuple[object, ...]:
+    options = ("-m", model, "--head", "fragile", "--data", "noise", *SHORT)
+    return ("add-task", "brightness", *options)
+
+
+def module_of(text: str) -> str:
+    return text.replace("MODULE", "medusa_fails_in_use_medusa_fails_in_use_plugin")
+
+
+@pytest.mark.parametrize("fail", sorted(IN_TRAINING))
+def test_what_fails_in_training_names_its_plugin_and_leaves_the_model(
+    fail: str, medusa: Medusa, fragile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIL", fail)
+    before = (fragile / "model.json").read_bytes()
+    code, error = medusa.error(*add(fragile))
+    wanted = module_of(IN_TRAINING[fail])
+    assert (code, error) == (3, f"Plugin medusa-fails-in-use 1.0 failed in {wanted}.")
+    assert (fragile / "model.json").read_bytes() == before
+    assert medusa("eval", "--tasks", "depth", "-m", fragile, *ROOMS)[0] == 0
+
+
+def test_what_a_task_prints_stays_off_stdout(
+    medusa: Medusa, fragile: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIL", "chat")
+    for command, places in (
+        (add(fragile), ("data", "load", "head", "encode_target", "forward", "loss", "statistics")),
+        (("eval", "-m", fragile, "--data", "noise"), ("decode", "statistics", "compute")),
+        (("predict", photo, "-m", fragile), ("decode", "render")),
+        (("verify", "-m", fragile), ("task", "head")),
+    ):
+        _, told = medusa.json(*command)
+        assert {f"this is {place}" for place in places} <= set(told)
+
+
+@pytest.mark.parametrize(
+    ("fail", "said"),
+    [
+        (
+            "costly",
+            "Task 'brightness' of medusa-fails-in-use 1.0 has the primary metric 'mae', which is "
+            "marked as costly: trainings leave it out, and could not choose weights by it.",
+        ),
+        (
+            "figure",
+            "Task 'brightness' of medusa-fails-in-use 1.0 declares mae; no metric of it gives "
+            "that.",
+        ),
+    ],
+)
+def test_metrics_that_do_not_fit_the_task_are_refused_before_any_work(
+    fail: str, said: str, medusa: Medusa, fragile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIL", fail)
+    assert medusa.error(*add(fragile), "--dry-run") == (3, said)
+
+
+def test_what_fails_in_use_names_its_plugin_and_costs_its_own_head_only(
+    medusa: Medusa, fragile: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert medusa(*add(fragile))[0] == 0
+    predict, evaluate = ("predict", photo, "-m", fragile), ("eval", "-m", fragile)
+    assert medusa(*predict)[0] == 0
+    picture = (tmp_path / "out" / "photo.depth.png").read_bytes()
+    for fail, where, command in (
+        ("forward", "forward of Fragile", (*predict, "--tasks", "brightness")),
+        ("decode", "decode of task 'brightness'", (*predict, "--tasks", "brightness")),
+        ("render", "render of task 'brightness'", (*predict, "--tasks", "brightness")),
+        ("decode", "decode of task 'brightness'", (*evaluate, "--data", "noise")),
+        ("statistics", "metric MeanError of task 'brightness'", (*evaluate, "--data", "noise")),
+        ("encode_target", "encode_target of task 'brightness'", (*evaluate, "--data", "noise")),
+    ):
+        monkeypatch.setenv("FAIL", fail)
+        assert medusa.error(*command) == (
+            3,
+            f"Plugin medusa-fails-in-use 1.0 failed in {where}: ZeroDivisionError: division by "
+            "zero.",
+        )
+        document, told = medusa.json(*predict, "--tasks", "depth,normals")
+        assert (document["ok"], told) == (True, [])
+        assert (tmp_path / "out" / "photo.depth.png").read_bytes() == picture
+    for fail in ("task", "head"):
+        monkeypatch.setenv("FAIL", fail)
+        document, told = medusa.json(*predict)
+        assert len(told) == 1
+        assert "Head 'brightness' cannot be built from what is installed" in told[0]
+        assert [entry["head"] for entry in document["images"][0]["results"]] == ["depth", "normals"]

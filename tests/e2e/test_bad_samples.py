@@ -1,0 +1,142 @@
+"""Samples and targets that cannot be used: the error names the file, and the model is unchanged."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medusa_core.errors import FAILED, USAGE
+
+from .conftest import add
+
+
+def _missing(path):
+    path.unlink()
+
+
+def _truncated(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _text(path):
+    path.write_text("not an image")
+
+
+def _other_size(path):
+    Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "said"),
+    [
+        (_missing, "image/im3.png", "image/im3.png: no such file"),
+        (_truncated, "image/im3.png", "image/im3.png: truncated or damaged"),
+        (_text, "image/im3.png", "image/im3.png: not an image"),
+        (_other_size, "image/im3.png", "depth/im3.npy: 64×64 but its image is 64×32"),
+        (_truncated, "depth/im3.npy", "depth/im3.npy: not a .npy file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["add-task", "eval"])
+def test_a_damaged_sample(medusa, unchanged, folder, damage, file, said, command):
+    damage(folder / file)
+    evaluate = ("eval", "--tasks", "depth", "--data", f"folder:{folder}", "--split", "train")
+    done = medusa(*(evaluate if command == "eval" else add("depth", folder)))
+    assert done.code == FAILED
+    assert said in done.error
+
+
+def test_a_truncated_label_map(medusa, unchanged, folder):
+    _truncated(folder / "semseg" / "im3.png")
+    done = medusa(*add("semseg", folder))
+    assert done.code == FAILED
+    assert "semseg/im3.png: truncated or damaged" in done.error
+
+
+def test_a_label_outside_the_schema(medusa, unchanged, folder):
+    Image.fromarray(np.full((64, 64), 7, np.uint8)).save(folder / "semseg" / "im2.png")
+    done = medusa(*add("semseg", folder))
+    assert done.code == FAILED
+    assert "semseg/im2.png: label 7 is outside the schema: 2 classes" in done.error
+    assert "ignore_index" in done.hint
+
+
+def test_depth_that_is_not_a_number(medusa, unchanged, folder):
+    values = np.ones((64, 64), np.float32)
+    values[5, :7] = np.nan
+    np.save(folder / "depth" / "im1.npy", values)
+    done = medusa(*add("depth", folder))
+    assert done.code == FAILED
+    assert "depth/im1.npy: 7 values are NaN" in done.error
+    assert '"invalid": "nan"' in done.hint
+
+
+def test_a_set_without_a_valid_pixel(medusa, unchanged, folder):
+    for path in (folder / "depth").iterdir():
+        np.save(path, np.zeros((64, 64), np.float32))
+    done = medusa(*add("depth", folder))
+    assert done.code == FAILED
+    assert "own: no valid pixel of 'depth' in 6 images" in done.error
+    assert done.hint
+
+
+def test_a_batch_without_a_valid_pixel_is_skipped(medusa, model, folder):
+    for number in range(5):
+        np.save(folder / "depth" / f"im{number}.npy", np.zeros((64, 64), np.float32))
+    done = medusa(*add("depth", folder, "--batch", "1", "--steps", "12"))
+    if done.code == FAILED:  # the only image with depth is kept aside to choose weights by
+        assert "none of 12 batches had a valid pixel" in done.error
+        assert "--batch" in done.hint
+    else:
+        assert medusa("verify").code == 0
+
+
+def test_training_images_without_a_valid_pixel(medusa, unchanged, folder, monkeypatch):
+    """Depth in the selection part alone."""
+    monkeypatch.setattr(
+        "medusa_core.workflows.head_run.selection_split", lambda _: ([0, 1, 2, 3, 4], [5])
+    )
+    for number in range(5):
+        np.save(folder / "depth" / f"im{number}.npy", np.zeros((64, 64), np.float32))
+    done = medusa(*add("depth", folder))
+    assert done.code == FAILED
+    assert done.error == "Training own: none of 4 batches had a valid pixel."
+    assert done.hint
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [("empty", "split 'empty' has no images"), ("one", "1 image is too few: at least 2")],
+)
+def test_too_few_images(medusa, unchanged, folder, split, said):
+    description = json.loads((folder / "dataset.json").read_text())
+    description["splits"]["one"] = "one.txt"
+    (folder / "dataset.json").write_text(json.dumps(description))
+    (folder / "one.txt").write_text("im0")
+    done = medusa(*add("depth", folder, "--split", split))
+    assert done.code == FAILED
+    assert said in done.error
+
+
+def test_no_data_set_there(medusa, unchanged, tmp_path):
+    done = medusa(*add("depth", tmp_path / "nowhere"))
+    assert done.code == FAILED
+    assert "nowhere/dataset.json: no such file" in done.error
+    assert "dataset.json" in done.hint
+
+
+def test_a_data_set_without_the_target(medusa, unchanged, folder):
+    done = medusa(*add("normals", folder))
+    assert done.code == FAILED
+    assert "own: no target 'normals' for task 'normals'. Its targets: depth, semseg." in done.error
+    done = medusa("eval", "--tasks", "depth", "--data", f"semseg=folder:{folder}")
+    assert done.code == USAGE
+
+
+def test_other_labels_at_evaluation_are_shown(medusa, unchanged, folder):
+    done = medusa("eval", "--tasks", "semseg", "--data", f"folder:{folder}")
+    assert done.code == FAILED
+    assert "'semseg'" in done.error
+    assert "15 classes against 2" in done.error
+    assert "only in the second: sky, road" in done.error
+    assert "medusa add-task" in done.hint

@@ -1,0 +1,118 @@
+"""`predict`: from a picture of any size and kind to decoded results of the same size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medusa_core.api import OutputSpec
+from medusa_core.errors import DataError
+from medusa_core.model import MedusaModel
+from medusa_core.model.images import finish, resized, to_tensor, upsample
+
+from .conftest import HEADS, make_images, make_photo
+
+
+def test_predict_on_an_array_and_a_file_agree(model: MedusaModel, tmp_path: Path) -> None:
+    photo = make_photo()
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    results = model.predict(photo)
+    for source in (tmp_path / "photo.png", str(tmp_path / "photo.png")):
+        again = model.predict(source, tasks=["semseg", "depth"])
+        assert list(again) == ["semseg", "depth"]
+        for name, result in again.items():
+            np.testing.assert_array_equal(result.value, results[name].value)
+
+
+def test_results_are_decoded(model: MedusaModel) -> None:
+    results = model.predict(make_photo())
+    depth, normals, semseg = (results[name] for name in HEADS)
+    assert depth.value.shape == (40, 60)
+    assert depth.value.dtype == np.float32
+    assert (depth.value > 0).all()
+    assert (depth.unit, depth.labels, depth.task, depth.head) == ("m", None, "depth", "depth")
+    assert normals.value.shape == (3, 40, 60)
+    np.testing.assert_allclose(np.linalg.norm(normals.value, axis=0), 1, atol=1e-4)
+    assert semseg.value.shape == (40, 60)
+    assert semseg.value.dtype == np.int64
+    assert semseg.labels is not None
+    assert semseg.labels.names == ("wall", "floor", "chair", "lamp")
+    assert set(np.unique(semseg.value)) <= {0, 1, 2, 3}
+
+
+def test_a_picture_of_the_trained_size_is_seen_as_it_is(model: MedusaModel) -> None:
+    photo = make_photo(64, 96)
+    raw = model.raw_predictions(photo, ["depth"])["depth"]
+    expected = model(to_tensor(photo))["depth"]
+    assert torch.equal(raw, expected)
+    value = model.predict(photo)["depth"].value
+    np.testing.assert_array_equal(value, expected[0, 0].exp().numpy())
+
+
+def test_the_scale_is_that_of_training_unless_asked(model: MedusaModel) -> None:
+    assert model.working_size("depth", (480, 640)) == (72, 96)
+    assert model.working_size("depth", (640, 480)) == (96, 72)
+    assert model.working_size("depth", (480, 640), long_side=320) == (240, 320)
+    assert model.working_size("depth", (20, 2000)) == (16, 96)
+    photo = make_photo(128, 160)
+    raw = model.raw_predictions(photo, ["depth"], long_side=80)["depth"]
+    seen = model(to_tensor(resized(photo, (64, 80))))["depth"]
+    assert torch.equal(raw, upsample(seen, (128, 160)))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 300), (301, 18)])
+def test_predict_takes_any_shape(model: MedusaModel, size: tuple[int, int]) -> None:
+    assert model.predict(make_photo(*size))["depth"].value.shape == size
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros((20, 20), np.uint8), r"got \(20, 20\) uint8"),
+        (np.zeros((20, 20, 4), np.uint8), r"got \(20, 20, 4\)"),
+        (np.zeros((20, 20, 3), np.float32), "float32"),
+        (np.zeros((20, 15, 3), np.uint8), "The image: 15×20 is too small"),
+    ],
+)
+def test_arrays_that_are_no_images(model: MedusaModel, source: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        model.predict(source)
+
+
+def test_files_that_are_no_images(model: MedusaModel, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.png: no such file"):
+        model.predict(tmp_path / "none.png")
+    Image.fromarray(make_photo(10, 20)).save(tmp_path / "tiny.png")
+    with pytest.raises(DataError, match=r"tiny\.png: 20×10 is too small"):
+        model.predict(tmp_path / "tiny.png")
+
+
+def test_a_global_task_is_averaged(model: MedusaModel) -> None:
+    task = model.tasks["semseg"]
+    spec = task.spec.model_copy(update={"output": OutputSpec(kind="global", channels=4)})
+    task.spec = task.inner.spec = spec  # type: ignore[attr-defined]
+    images = make_images(33, 47, batch=2)
+    outputs = model(images)
+    assert tuple(outputs["semseg"].shape) == (2, 4)
+    raw = torch.arange(8.0).view(1, 2, 2, 2)
+    assert finish(raw, task, (33, 47)).tolist() == [[1.5, 5.5]]
+    assert model.predict(make_photo())["semseg"].value.shape == (4,)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("size", [(32, 64), (33, 47), (50, 31)])
+def test_a_prediction_at_a_stride_shows_what_the_whole_one_shows(
+    model: MedusaModel, size: tuple[int, int], stride: int
+) -> None:
+    """A ramp is a ramp at every stride; there is a value for every stride-th pixel, and no more."""
+    task = model.tasks["semseg"]
+    padded = tuple(side + -side % 32 for side in size)
+    ramp = torch.arange(padded[1] // 4, dtype=torch.float32).expand(1, 4, padded[0] // 4, -1)
+    whole, thin = finish(ramp, task, size), finish(ramp, task, size, stride)
+    assert thin.shape == whole[..., ::stride, ::stride].shape
+    near = (whole[..., ::stride, ::stride] - thin).abs()
+    assert float(near.max()) <= stride / 8 + 1e-6  # half a stride, in cells of four pixels

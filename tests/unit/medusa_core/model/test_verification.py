@@ -1,0 +1,88 @@
+"""`verify`: files against their hashes, and what the heads compute against their probes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medusa_core.errors import StoreError
+from medusa_core.model import MedusaModel, open_model
+from medusa_core.store.commit import NewHead, commit_head
+
+from .conftest import HEADS, MakeHead, orphaned, without_tasks
+
+
+def _kinds(report: dict[str, object]) -> set[str]:
+    problems = report["problems"]
+    assert isinstance(problems, list)
+    return {problem["kind"] for problem in problems}
+
+
+def test_a_sound_folder_verifies(model: MedusaModel) -> None:
+    report = model.verify()
+    assert report["ok"] is True
+    assert report["problems"] == []
+    assert report["probes"] == dict.fromkeys(HEADS, "equal")
+
+
+def test_verify_reports_a_damaged_head(model: MedusaModel) -> None:
+    weights = next((model.path / "heads" / "depth").glob("*/head.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    report = model.verify()
+    assert report["ok"] is False
+    assert "hash" in _kinds(report)
+    assert report["probes"] == {"depth": "not replayed", "normals": "equal", "semseg": "equal"}
+
+
+def test_verify_reports_a_damaged_backbone(model: MedusaModel) -> None:
+    path = model.path / "backbone.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    report = model.verify()
+    assert report["ok"] is False
+    assert "hash" in _kinds(report)
+    assert report["probes"] == dict.fromkeys(HEADS, "not replayed")
+
+
+def test_verify_reports_another_fingerprint(model: MedusaModel) -> None:
+    """The mean colour is part of the fingerprint: an edited record does not go unnoticed."""
+    path = model.path / "model.json"
+    mean = model.record.mean[0]
+    path.write_text(path.read_text().replace(str(mean), str(mean + 0.001), 1))
+    report = model.verify()
+    assert report["ok"] is False
+    assert "fingerprint" in _kinds(report)
+
+
+def test_verify_reports_an_output_that_changed(
+    model: MedusaModel, untrained_head: MakeHead
+) -> None:
+    """Whole files, but a head that does not compute what it did when it was committed."""
+    head = untrained_head(model.path, "depth", seed=5)
+    lying = head.manifest.model_copy(update={"probe": model.heads["depth"].probe})
+    commit_head(
+        model.path,
+        "lying",
+        NewHead(lying, head.weights),
+        expect_fingerprint=model.record.fingerprint,
+    )
+    report = model.verify()
+    assert report["ok"] is False
+    assert _kinds(report) == {"probe"}
+    assert report["probes"] == {**dict.fromkeys(HEADS, "equal"), "lying": "different"}
+
+
+def test_verify_replays_what_it_can(path: Path) -> None:
+    model = orphaned(path, host=without_tasks())
+    report = model.verify()
+    assert report["ok"] is True
+    assert report["probes"] == dict.fromkeys(HEADS, "not replayed")
+
+
+def test_verify_needs_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no model folder"):
+        open_model(tmp_path / "none")
