@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from medusa_core.workflows.preparation import versions
+from medusa_core.workflows.finishing import versions
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -223,7 +223,7 @@ def _untrained_head(
     from medusa_core.model.assembly import complete_head_ref, make_head, make_task
     from medusa_core.model.medusa_model import restore_backbone
     from medusa_core.store.folder import ModelFolder
-    from medusa_core.workflows import preparation
+    from medusa_core.workflows import finishing
 
     host = host or default_host()
     with ModelFolder.open(model) as folder:
@@ -242,7 +242,7 @@ def _untrained_head(
                 tensor.copy_(torch.randn_like(tensor) * 0.1)
             if key.endswith("running_var"):
                 tensor.copy_(torch.rand_like(tensor) + 0.5)
-    return preparation.new_head(
+    return finishing.new_head(
         host,
         bound,
         ref,

@@ -1,4 +1,4 @@
-"""Any timm model as a frozen, multi-scale feature extractor. The only file that imports timm."""
+"""Any timm model as a frozen, multi-scale feature extractor."""
 
 from __future__ import annotations
 
@@ -194,84 +194,6 @@ def check_name(name: str) -> None:
         )
 
 
-def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str) -> list[str]:
-    """Copy weights into a backbone, strictly.
-
-    Args:
-        backbone: receives the weights.
-        tensors: under the names of the timm feature model, or of the full timm model.
-        source: named in errors.
-
-    Returns:
-        Keys of `tensors` that the backbone has no place for (a classifier's, usually).
-
-    Raises:
-        WeightsError: a key is missing or has another shape; lists all of them.
-    """
-    own = backbone.net.state_dict()
-    chosen: dict[str, str] = {}
-    problems = []
-    for key, tensor in own.items():
-        found = next((c for c in _checkpoint_names(key) if c in tensors), None)
-        if found is None:
-            if not key.endswith("num_batches_tracked"):
-                problems.append(f"{key} is missing")
-        elif tensors[found].shape != tensor.shape:
-            problems.append(
-                f"{key} is {tuple(tensors[found].shape)} in the file, {tuple(tensor.shape)} here"
-            )
-        elif not torch.isfinite(tensors[found].float()).all():
-            problems.append(f"{key} holds NaN or infinity")
-        else:
-            chosen[key] = found
-    if problems:
-        shown = "; ".join(problems[:8]) + ("; …" if len(problems) > 8 else "")
-        raise WeightsError(
-            f"Cannot load {source} into {backbone.description.name}: "
-            f"{len(problems)} problems: {shown}",
-            hint="The file must hold the weights of this timm model, under timm's names.",
-        )
-    with torch.no_grad():
-        for key, found in chosen.items():
-            own[key].copy_(tensors[found])
-    return sorted(set(tensors) - set(chosen.values()))
-
-
-def hub_repository(name: str) -> str | None:
-    """Where timm keeps the weights of a model on the Hugging Face hub; None: nowhere.
-
-    Raises:
-        UnknownNameError: timm has no such model.
-    """
-    check_name(name)
-    config = timm.get_pretrained_cfg(name)
-    return config.hf_hub_id or None if config is not None else None
-
-
-def download_pretrained(name: str) -> str:
-    """Path of the pretrained safetensors file of a timm model, fetched by huggingface_hub.
-
-    Raises:
-        UnknownNameError: timm has no such model.
-        WeightsError: the model has no pretrained weights, or they cannot be fetched.
-    """
-    import huggingface_hub
-
-    repository = hub_repository(name)
-    if repository is None:
-        raise WeightsError(
-            f"timm offers no pretrained weights for {name!r}.",
-            hint="Give your own with --weights FILE.safetensors.",
-        )
-    try:
-        return huggingface_hub.hf_hub_download(repository, "model.safetensors")
-    except Exception as err:
-        raise WeightsError(
-            f"Cannot fetch the pretrained weights of {name!r} ({repository}): {err}",
-            hint="Without a network, give a local file: --weights FILE.safetensors.",
-        ) from err
-
-
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
     red, green, blue = values
     return float(red), float(green), float(blue)
@@ -328,16 +250,6 @@ def _pyramid(net: nn.Module, x: Tensor, patch: int) -> list[Tensor]:
         F.interpolate(level, size=(height // s, width // s), mode="bilinear", align_corners=False)
         for level, s in zip(net(x), LEVEL_STRIDES, strict=True)
     ]
-
-
-def _checkpoint_names(key: str) -> list[str]:
-    """Names a key of a timm feature model may have in a checkpoint of the full model."""
-    names = [key, key.removeprefix("model."), key.removeprefix("body.")]
-    module, dot, rest = key.partition(".")  # timm flattens `stages.0` to `stages_0`
-    names += [
-        f"{module[:i]}.{module[i + 1 :]}{dot}{rest}" for i, c in enumerate(module) if c == "_"
-    ]
-    return names
 
 
 def _measure(backbone: Backbone) -> FeatureInfo:

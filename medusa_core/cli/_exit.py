@@ -67,7 +67,7 @@ def _explain(error: Exception, args: list[str], debug: bool) -> int:
     if isinstance(error, MedusaError):
         print_error(error.message, error.hint)
         return error.exit_code
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _out_of_memory(error):
         print_error("Out of memory.", "Try a smaller --batch or --size.")
         return FAILED
     if isinstance(error, OSError) and error.strerror:
@@ -80,6 +80,16 @@ def _explain(error: Exception, args: list[str], debug: bool) -> int:
         None if debug else f"This is unexpected. For details, run: {again}",
     )
     return FAILED
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if "torch" not in sys.modules:  # do not import it to report an error
+        return False
+    from medusa_core.engine.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 @contextlib.contextmanager

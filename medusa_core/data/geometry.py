@@ -6,7 +6,8 @@ right parts, a zoom must divide depth, and what lies outside the picture is inva
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,7 +178,7 @@ def value_is_valid(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | N
 
 def size_votes(sizes: Sequence[Size]) -> Size:
     """The most common size; the largest among equals."""
-    counts: Mapping[Size, int] = {size: sizes.count(size) for size in set(sizes)}
+    counts = Counter(sizes)
     return max(counts, key=lambda size: (counts[size], size))
 
 

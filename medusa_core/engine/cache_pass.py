@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -11,6 +11,7 @@ from medusa_core.api import Dataset, Sample
 from medusa_core.data.geometry import Size, View, view_image
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import File, Inputs, Source, compact
+from medusa_core.engine.row_file import RowWriter
 from medusa_core.errors import DataError
 from medusa_core.plugin_host.importing import FAILURES
 from medusa_core.progress import Progress
@@ -26,48 +27,62 @@ def fill(
     bindings: Sequence[Binding],
     missing: Sequence[File],
     progress: Progress,
-) -> dict[int, BaseException]:
+) -> tuple[dict[File, np.ndarray], dict[int, BaseException]]:
     """One pass over the data set that writes whatever is missing.
 
     Returns:
-        The number of each task whose target could not be had → why. None of its files is written.
+        The rows of each file that was written; and the number of each task whose target could not
+        be had → why. None of its files is written, and none at all where no task is left.
 
     Raises:
-        Exception: of the last task that was left, or of an image.
+        Exception: of an image.
     """
-    dataset, failed = source.dataset, dict[int, BaseException]()
-    views = sorted({file.view for file in missing})
-    wanted = {file.binding for file in missing if file.binding is not None}
-    progress.start(f"Caching {dataset.name} ({dataset.split})", len(dataset))
     with ExitStack() as stack:
-        writers = {
-            (file.view, file.part, file.binding): stack.enter_context(file.writer())
-            for file in missing
-        }
-        waiting: dict[int, list[np.ndarray]] = {view: [] for view in views}
-        for index in range(len(dataset)):
-            sample = _load(dataset, index, bindings, wanted, failed)
-            for number in views:
-                view = source.views[number]
-                shown = view_image(sample.image, source.size, view, PADDING)
-                for task in sorted(wanted - failed.keys()):
-                    if (number, "target", task) not in writers:
-                        continue
-                    try:
-                        target, valid = _viewed(bindings[task], sample, shown, source.size, view)
-                    except FAILURES as err:
-                        _drop(failed, task, err, bindings)
-                        continue
-                    writers[number, "target", task].write(target)
-                    writers[number, "valid", task].write(valid)
-                if (number, "input", None) in writers:
-                    waiting[number].append(shown)
-            for number, images in waiting.items():
-                if images and (len(images) >= BATCH or index == len(dataset) - 1):
-                    for row in inputs.compute(images):
-                        writers[number, "input", None].write(row)
-                    images.clear()
-            progress.advance()
+        writers = {file: stack.enter_context(file.writer()) for file in missing}
+        by_part = {(file.view, file.part, file.binding): w for file, w in writers.items()}
+        failed = _write_all(source, inputs, bindings, by_part, progress)
+    return {file: w.rows for file, w in writers.items() if w.rows is not None}, failed
+
+
+def _write_all(
+    source: Source,
+    inputs: Inputs,
+    bindings: Sequence[Binding],
+    writers: Mapping[tuple[int, str, int | None], RowWriter],
+    progress: Progress,
+) -> dict[int, BaseException]:
+    """Every sample in every view. Ends when no task is left."""
+    dataset, failed = source.dataset, dict[int, BaseException]()
+    wanted = {task for _, _, task in writers if task is not None}
+    waiting: dict[int, list[np.ndarray]] = {view: [] for view in sorted({v for v, _, _ in writers})}
+    progress.start(f"Caching {dataset.name} ({dataset.split})", len(dataset))
+    for index in range(len(dataset)):
+        sample = _load(dataset, index, bindings, wanted, failed)
+        if sample is None:
+            return failed
+        for number, images in waiting.items():
+            view = source.views[number]
+            shown = view_image(sample.image, source.size, view, PADDING)
+            for task in sorted(wanted - failed.keys()):
+                if (number, "target", task) not in writers:
+                    continue
+                try:
+                    target, valid = _viewed(bindings[task], sample, shown, source.size, view)
+                except FAILURES as err:
+                    failed[task] = err
+                    continue
+                writers[number, "target", task].write(target)
+                writers[number, "valid", task].write(valid)
+            if (number, "input", None) in writers:
+                images.append(shown)
+        if bindings and len(failed) == len(bindings):
+            return failed
+        for number, images in waiting.items():
+            if images and (len(images) >= BATCH or index == len(dataset) - 1):
+                for row in inputs.compute(images):
+                    writers[number, "input", None].write(row)
+                images.clear()
+        progress.advance()
     progress.finish()
     return failed
 
@@ -78,11 +93,13 @@ def _load(
     bindings: Sequence[Binding],
     wanted: Iterable[int],
     failed: dict[int, BaseException],
-) -> Sample:
+) -> Sample | None:
     """A sample with the targets of all tasks that have not failed; those that fail now are noted.
 
+    None where no task is left.
+
     Raises:
-        DataError: its image cannot be read, or no task is left.
+        DataError: its image cannot be read.
     """
 
     def names(tasks: Iterable[int]) -> list[str]:
@@ -98,17 +115,10 @@ def _load(
             try:
                 dataset.load(index, names([task]))
             except DataError as err:
-                _drop(failed, task, err, bindings)
+                failed[task] = err
+        if len(failed) == len(bindings):
+            return None
         return dataset.load(index, names(set(left) - failed.keys()))
-
-
-def _drop(
-    failed: dict[int, BaseException], task: int, error: BaseException, bindings: Sequence[Binding]
-) -> None:
-    """Go on without a task, unless no other is left."""
-    if len(failed) + 1 == len(bindings):
-        raise error
-    failed[task] = error
 
 
 def _viewed(

@@ -38,6 +38,15 @@ def exists(folder: Path) -> bool:
     return (folder / FILE).exists()
 
 
+def saved_setting(folder: Path, name: str) -> Any:
+    """A setting of an unfinished training; None where there is none.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    return _read(folder / FILE)[1]["identity"].get(name) if exists(folder) else None
+
+
 def load_state(
     folder: Path, identity: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -24,7 +24,6 @@ from medusa_core.engine.cache_files import Source as Source
 from medusa_core.engine.cache_folder import cache_folder, make_room, shown_bytes, touch
 from medusa_core.engine.cache_pass import PADDING as PADDING
 from medusa_core.engine.cache_pass import fill
-from medusa_core.engine.row_file import read_rows
 from medusa_core.errors import DataError, StoreError
 from medusa_core.model.images import to_tensor
 from medusa_core.progress import Progress
@@ -161,12 +160,12 @@ def _cached_rows(
     failed: dict[int, BaseException] = {}
     if missing:
         _announce(source, files, missing, progress)
-        failed = fill(source, inputs, bindings, missing, progress)
-    for file in missing:
-        if file.binding not in failed:
-            found[file] = read_rows(file.path)[0]
+        written, failed = fill(source, inputs, bindings, missing, progress)
+        found |= written
     for file in found:
         touch(file.path)
+    if bindings and len(failed) == len(bindings):
+        return Rows([]), [failed[number] for number in range(len(bindings))]
 
     def rows_of(part: str, binding: int | None) -> Rows:
         return Rows([found[f] for f in files if (f.part, f.binding) == (part, binding)])

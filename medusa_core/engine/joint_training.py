@@ -146,7 +146,7 @@ class JointTraining(Training):
         return result
 
     def improved(self, figures: Mapping[str, float]) -> bool:
-        """By the mean relative change of the primary metrics."""
+        """By the mean relative change of the primary metrics; from 0, a change of 1 or -1."""
         changes = []
         for name, joint in self.tasks.items():
             metric = joint.binding.task.spec.primary_metric
@@ -154,8 +154,9 @@ class JointTraining(Training):
             old = self.outcome.best.get(f"{name}.{metric.name}", float("nan"))
             if old == old and new != new:
                 return False
-            if old == old and old != 0:
-                changes.append((new - old) / abs(old) * (1 if metric.higher_is_better else -1))
+            if old == old:
+                change = (new - old) / abs(old) if old else math.copysign(new != 0, new)
+                changes.append(change if metric.higher_is_better else -change)
         return not changes or sum(changes) > 0
 
     def headline(self, figures: Mapping[str, float]) -> dict[str, float]:

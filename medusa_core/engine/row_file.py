@@ -6,6 +6,7 @@ The library's own writer needs the whole tensor in memory; a feature cache is la
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -25,7 +26,11 @@ _TENSOR = "rows"
 
 
 class RowWriter:
-    """Writes `count` rows of `shape` and `dtype`; the file appears when all are there."""
+    """Writes `count` rows of `shape` and `dtype`; the file appears when all are there.
+
+    Attributes:
+        rows: of the file once it has appeared, in use without a gap: others cannot delete it.
+    """
 
     def __init__(
         self,
@@ -36,6 +41,7 @@ class RowWriter:
         metadata: Mapping[str, str],
     ) -> None:
         self.path = path
+        self.rows: np.ndarray | None = None
         self.dtype = np.dtype(dtype)
         self.shape = tuple(shape)
         self.missing = count
@@ -74,8 +80,13 @@ class RowWriter:
                 with _reported(self.path):
                     self._file.flush()
                     os.fsync(self._file.fileno())
+                    if os.name != "nt":  # where a file in use cannot be renamed
+                        lock(self._file, shared=True)
+                        self.rows = read_rows(self._temporary)[0]
                     self._file.close()
                     os.replace(self._temporary, self.path)
+                    if self.rows is None:
+                        self.rows = read_rows(self.path)[0]
         finally:
             self._discard()
 
@@ -114,10 +125,10 @@ def _reported(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise StoreError(
-            f"{path}: cannot be written: {err.strerror}.",
-            hint="Free some space, or put the cache elsewhere: MEDUSA_CACHE=DIR",
-        ) from err
+        hint = "Free some space, or put the cache elsewhere: MEDUSA_CACHE=DIR"
+        if err.errno == errno.EMFILE:
+            hint = "Raise the limit (ulimit -n 4096), or use fewer --views or tasks at once."
+        raise StoreError(f"{path}: cannot be written: {err.strerror}.", hint=hint) from err
 
 
 def file_size(shape: tuple[int, ...], dtype: np.dtype, metadata: Mapping[str, str]) -> int:

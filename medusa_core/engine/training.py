@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medusa_core import __version__
 from medusa_core.api import Task
 from medusa_core.engine import checkpoint
 from medusa_core.engine.balancing import Balance
@@ -50,7 +51,7 @@ class Training(ABC):
         self.module, self.settings, self.work = module.to(self.device), settings, work
         self.balance = balance.to(self.device)
         self.precision = Precision(settings.precision, self.device)
-        self.identity = {**asdict(settings), **identity}
+        self.identity = {"medusa": __version__, **asdict(settings), **identity}
         groups: list[dict[str, Any]] = [
             {"params": [p for p in module.parameters() if p.requires_grad]}
         ]
@@ -64,6 +65,7 @@ class Training(ABC):
             fused=self.device.type == "cpu",  # one call instead of ten a parameter
         )
         self.step = 0
+        self.resumable = True  # whether its state is kept where it is interrupted
         self.best_state: dict[str, Tensor] = {}
         self.outcome = Outcome()
         self.log = TrainingLog()
@@ -195,7 +197,7 @@ class Training(ABC):
                     self.save()
                     saved = time.monotonic()
         except KeyboardInterrupt:
-            if self._whole and self._broken() is None:
+            if self.resumable and self._whole and self._broken() is None:
                 self.save()
                 progress.message(f"Stopped at step {self.step}. Add --resume to go on from there.")
             raise
@@ -259,6 +261,11 @@ class Training(ABC):
         if broken is not None:
             raise self._diverged(f"a weight is not finite ({broken})")
         figures = self.figures()
+        with interrupted_afterwards():
+            self._note(figures)
+
+    def _note(self, figures: dict[str, float]) -> None:
+        """Put an evaluation down, and its weights where they are the best."""
         means = self._means.take()
         mean_loss = means.pop("loss", math.nan)
         parts = means if len(means) > 1 else {}

@@ -116,6 +116,11 @@ class AttributedDataset:
             self.ids: Sequence[str] = inner.ids
             self.targets: Mapping[str, TargetInfo] = inner.targets
             self._count = len(inner)
+            if len(self.ids) != self._count:
+                raise TypeError(f"it has {self._count} samples and {len(self.ids)} ids")
+            odd = next((one for one in self.ids if not isinstance(one, str)), None)
+            if odd is not None:
+                raise TypeError(f"the id {odd!r} is not text")
 
     @property
     def digest(self) -> str:
@@ -138,6 +143,11 @@ class AttributedDataset:
             sample = self.inner.load(index, targets)
             if not isinstance(sample, Sample):
                 raise TypeError(f"load returned {_kind(sample)}, not a Sample")
+            image = sample.image
+            if _shape(image) is None or image.ndim != 3 or image.shape[2] != 3:
+                raise TypeError(f"the image of {sample.id!r} is {_kind(image)}, not (H, W, 3)")
+            if image.dtype != "uint8":
+                raise TypeError(f"the image of {sample.id!r} is {image.dtype}, not uint8")
             return sample
 
 

@@ -50,6 +50,9 @@ def create(
 ) -> None:
     """Make a new model folder: written and synced beside `path`, then renamed in one step.
 
+    An empty folder that is there is filled instead, `model.json` last: somebody may stand in it, or
+    have mounted it.
+
     Raises:
         StoreError: there is something at `path`, or it cannot be written.
         FingerprintError: a head belongs to another backbone.
@@ -232,8 +235,8 @@ def require_free(path: PathLike) -> None:
     Raises:
         StoreError: something else is there, and belongs to somebody.
     """
-    root = Path(path).resolve()
-    if files.exists(root) and not (files.is_folder(root) and not files.children(root)):
+    layout = Layout(Path(path).resolve())
+    if files.exists(layout.root) and not (files.is_folder(layout.root) and _is_empty(layout)):
         raise StoreError(
             f"{path} is an output folder in use: something is there already.",
             hint="Name a folder that does not exist, or is empty.",
@@ -247,24 +250,52 @@ def _create(
     contents: Mapping[str, tuple[bytes, bytes]],
     medusa_version: str,
 ) -> None:
-    staging = Layout(layout.staging)
+    in_place = files.is_folder(layout.root)
+    staging = layout if in_place else Layout(layout.staging)
     files.make_folder(staging.root)
     with locked(staging):
+        if in_place:
+            require_free(layout.root)  # still
         try:
-            for entry in files.children(staging.root):  # what a crash left
-                if entry != staging.lock:
-                    files.remove(entry)
+            _clear(staging)  # in a staging folder, what a crash left
             files.write(staging.backbone, backbone_bytes)
             heads = write_revisions(staging, contents)
             manifest = ModelManifest(medusa_version=medusa_version, backbone=backbone, heads=heads)
-            files.write(staging.model, records.dump(manifest, staging.model))
+            document = records.dump(manifest, staging.model)
             files.sync_folder(staging.root)
-            files.move(staging.root, layout.root)  # this is the commit
+            files.write(staging.model, document)  # in place, this is the commit
+            if not in_place:
+                files.sync_folder(staging.root)
+                files.move(staging.root, layout.root)  # else this is
         finally:
             with best_effort(f"{staging.root} may be left, or {layout.root} lost by power failure"):
-                if files.exists(staging.root):
-                    files.remove(staging.root)
-                files.sync_folder(layout.root.parent)
+                if not in_place:
+                    _remove(staging)
+                elif not files.exists(layout.model):
+                    _clear(layout)
+                files.sync_folder(layout.root if in_place else layout.root.parent)
+
+
+def _is_empty(layout: Layout) -> bool:
+    """But for what filling it may have left, were it interrupted: never a head."""
+    left = {layout.lock, layout.backbone}
+    left |= {files.temporary(path) for path in (layout.backbone, layout.model)}
+    entries = set(files.children(layout.root))
+    if files.is_folder(layout.heads) and not files.children(layout.heads):
+        left.add(layout.heads)
+    return not entries or (layout.lock in entries and entries <= left)
+
+
+def _clear(layout: Layout) -> None:
+    """Delete what is ours, but for the lock that is held."""
+    for entry in files.children(layout.root):
+        if entry != layout.lock and layout.is_own(entry):
+            files.remove(entry)
+
+
+def _remove(layout: Layout) -> None:
+    if files.exists(layout.root):
+        files.remove(layout.root)
 
 
 def _contents(layout: Layout, heads: Mapping[str, NewHead]) -> dict[str, tuple[bytes, bytes]]:

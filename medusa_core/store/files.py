@@ -44,6 +44,8 @@ def reported(action: str, path: Path) -> Iterator[None]:
     except OSError as err:
         reason = err.strerror or str(err)
         hint = _HINTS.get(err.errno or 0, _OTHER_HINT)
+        if err.errno == errno.ENOENT and action != "read":
+            hint = "Make the folder first, or name another place."
         raise StoreError(f"Cannot {action} {path}: {reason}.", hint) from err
 
 

@@ -107,6 +107,14 @@ class Layout:
         """The file that a training locks; no head can be called that."""
         return self.all_work / f"{_training(name)}.lock"
 
+    def work_locks(self) -> list[Path]:
+        """Those of all trainings that are there; what is left of a killed process is not held."""
+        return [entry for entry in files.children(self.all_work) if entry.suffix == ".lock"]
+
+    def is_own(self, entry: Path) -> bool:
+        """Whether an entry of the root has the name of one of a model folder's."""
+        return entry.name in _ROOT_ENTRIES | _ROOT_LEFTOVERS
+
     def strays(self, heads: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
         """Entries that `heads` (name → current revision) does not account for.
 

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from medusa_core.errors import StoreError
 from medusa_core.store import files, records
-from medusa_core.store.layout import Layout
+from medusa_core.store.layout import JOINT, Layout
 from medusa_core.store.manifest import ModelManifest
 
 LOCK_SECONDS = 30.0
@@ -151,11 +151,9 @@ def training(path: str | os.PathLike[str], name: str, what: str) -> Iterator[Non
     """
     layout = Layout(Path(path))
     files.make_folder(layout.all_work)
-    busy = StoreError(
-        f"Another medusa process is training {what} of {layout.root}.",
-        hint="Wait for it to end. A head can also be given another name, with --name.",
-    )
-    with _holding(layout.work_lock(name), 0, busy):
+    hint = "Wait for it to end. A head can also be given another name, with --name."
+    with _holding(layout.work_lock(name), 0, _training_error(layout, what, hint)):
+        _refuse_rivals(layout, name)
         try:
             yield
         finally:
@@ -163,6 +161,25 @@ def training(path: str | os.PathLike[str], name: str, what: str) -> Iterator[Non
                 # In use, so Windows would not have it. A new backbone may have cleared it away.
                 if os.name != "nt" and files.exists(layout.work_lock(name)):
                     files.remove(layout.work_lock(name))
+
+
+def _refuse_rivals(layout: Layout, name: str) -> None:
+    """Heads and their backbone cannot be trained at once: what ends last could not be committed.
+
+    Of two that start at the same moment, both may be refused.
+    """
+    locks = [layout.work_lock(JOINT)] if name != JOINT else layout.work_locks()
+    for lock in locks:
+        if lock == layout.work_lock(name) or not files.exists(lock):
+            continue
+        what = "the backbone" if name != JOINT else f"a head {lock.stem!r}"
+        hint = "Wait for it to end, or work in another folder: medusa init NEW"
+        with _holding(lock, 0, _training_error(layout, what, hint)):
+            pass
+
+
+def _training_error(layout: Layout, what: str, hint: str) -> StoreError:
+    return StoreError(f"Another medusa process is training {what} of {layout.root}.", hint)
 
 
 @contextmanager

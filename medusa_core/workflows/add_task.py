@@ -135,11 +135,10 @@ def add_task(
         make_plan(host, head, task, refs, split, options, progress) for head, task in wanted.items()
     ]
     device = preparation.training_device(options.device, options.precision, options.tensorboard)
-    if not model.exists() and not dry_run:
-        from medusa_core.workflows.init import init
+    if not dry_run:
+        from medusa_core.workflows.init import ensure
 
-        init(model, progress=progress)
-        progress.message(f"Made {model} from the bundled universal backbone.")
+        ensure(model, progress)
     with ModelFolder.open(model) as folder:
         record, existing = folder.manifest.backbone, set(folder.heads)
         if options.resume and len(plans) > 1 and not replace:  # those before the interruption

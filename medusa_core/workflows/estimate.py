@@ -67,8 +67,9 @@ def estimate(
     host, progress = host or default_host(), progress or SilentProgress()
     options = TrainOptions(**{**(vars(options) if options else {}), **overrides})
     refs = preparation.parse_data(data)
-    preparation.require_bindings_used(refs, (task,))
-    plan = make_plan(host, task.rpartition(":")[2], task, refs, split, options, progress)
+    name = task.rpartition(":")[2]
+    preparation.require_bindings_used(refs, (task, name))
+    plan = make_plan(host, name, task, refs, split, options, progress)
     device = preparation.training_device(options.device, options.precision)
     with ModelFolder.open(Path(model)) as folder:
         record = folder.manifest.backbone
@@ -124,8 +125,9 @@ def _short(
     )
     with tempfile.TemporaryDirectory() as work, torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        head = make_head(host, plan.ref, features, plan.task.out_channels)
+        head = make_head(host, plan.ref, features, plan.task.out_channels, plan.head_owner)
         run = HeadTraining(plan.task, head, cached, parts, settings, {}, Path(work), device)
+        run.resumable = False
         run.run(progress, f"A short training on {len(parts[0])} images")
     return score_head(plan.task, head, cached, parts[1], options.batch, torch.device(device))
 

@@ -157,8 +157,8 @@ def score(
         for name in names:
             spec = model.tasks[name].spec
             has_target = spec.target.source == "image" or spec.target_name in dataset.targets
-            bound = any(other.task in (name, spec.name) for other in refs)
-            if (ref.task in (name, spec.name)) if bound else (ref.task is None and has_target):
+            bound = preparation.bound_to(refs, name, spec.name)
+            if ref.task == bound and (bound is not None or has_target):
                 labels = check_target(dataset, spec)
                 require_same_labels(
                     model.tasks[name].labels, labels, f"Head {name!r} (first) and {dataset.name}"

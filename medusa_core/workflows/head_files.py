@@ -132,11 +132,9 @@ def add_head(
         result["problems"].append(" ".join(filter(None, (err.message, err.hint))))
     if dry_run:
         return result
-    if not model.exists():
-        from medusa_core.workflows.init import init
+    from medusa_core.workflows.init import ensure
 
-        init(model, progress=progress)
-        progress.message(f"Made {model} from the bundled universal backbone.")
+    ensure(model, progress)
     commit.import_head(
         model,
         name,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import fixed_views
+from medusa_core.engine import checkpoint
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder, cache_limit, check_room, free_space
 from medusa_core.engine.datasets import DataRef, selection_split
@@ -34,7 +35,7 @@ from medusa_core.store.commit import NewHead
 from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import BackboneRecord
 from medusa_core.store.transaction import training
-from medusa_core.workflows import preparation
+from medusa_core.workflows import finishing, preparation
 
 if TYPE_CHECKING:
     from medusa_core.workflows.add_task import Plan, TrainOptions
@@ -167,7 +168,7 @@ class HeadRun:
             started = time.perf_counter()
             head, outcome, batch = self.train(plan, cached, parts)
             seconds = time.perf_counter() - started
-            committed = preparation.new_head(
+            committed = finishing.new_head(
                 self.host,
                 plan.task,
                 plan.ref,
@@ -197,7 +198,7 @@ class HeadRun:
             "cpu_seconds": round(outcome.cpu_seconds, 1),
             "seconds": round(seconds, 1),
             "report": self._report(plan, head, cached, parts[1], outcome),
-            "log": preparation.write_report(layout.log(plan.name), log, self.progress),
+            "log": finishing.write_report(layout.log(plan.name), log, self.progress),
         }
 
     def train(
@@ -208,7 +209,7 @@ class HeadRun:
         Raises:
             TrainingError: it diverged, or ran out of memory; then the batch size is named.
         """
-        batch = self.options.batch
+        batch = self._first_batch(plan)
         while True:
             try:
                 return *self._train(plan, cached, parts, batch), batch
@@ -227,6 +228,14 @@ class HeadRun:
                     f"with {smaller}."
                 )
                 batch = smaller
+
+    def _first_batch(self, plan: Plan) -> int:
+        """As asked for; or what fitted before the training that is taken up was interrupted."""
+        asked = self.options.batch
+        if not (self.options.resume and self.options.smaller_batches):
+            return asked
+        saved = checkpoint.saved_setting(Layout(self.model).work(plan.name), "batch")
+        return saved if isinstance(saved, int) and 1 <= saved < asked else asked
 
     def _train(
         self, plan: Plan, cached: CachedTask, parts: tuple[list[int], list[int]], batch: int
@@ -310,7 +319,7 @@ class HeadRun:
         except FAILURES as err:
             self.progress.message(f"No report of {plan.name}: {describe(err)}.")
             return None
-        return preparation.write_report(Layout(self.model).report(plan.name), png, self.progress)
+        return finishing.write_report(Layout(self.model).report(plan.name), png, self.progress)
 
 
 def _views(plan: Plan, options: TrainOptions) -> Any:

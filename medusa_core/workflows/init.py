@@ -12,15 +12,34 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from medusa_core.api import WeightsRequest
+from medusa_core.backbones import pretrained as pretrained_weights
 from medusa_core.backbones import timm_backbone
 from medusa_core.backbones.fingerprint import fingerprint
 from medusa_core.backbones.timm_backbone import Backbone
-from medusa_core.errors import UsageError, WeightsError
+from medusa_core.errors import StoreError, UsageError, WeightsError
 from medusa_core.model import costs
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
-from medusa_core.store import commit, weights
+from medusa_core.store import commit, files, weights
+from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import BackboneRecord
+
+
+def ensure(model: Path, progress: Progress) -> None:
+    """Make a model folder from the bundled backbone, unless there is one, or one appears meanwhile.
+
+    Raises:
+        StoreError: something else is there, or it cannot be written.
+    """
+    if model.exists():
+        return
+    try:
+        init(model, progress=progress)
+    except StoreError:
+        if not files.exists(Layout(model).model):
+            raise
+        return
+    progress.message(f"Made {model} from the bundled universal backbone.")
 
 
 def init(
@@ -77,7 +96,7 @@ def init(
     provenance: dict[str, Any] = {"source": "from scratch", "seed": seed}
     if not from_scratch:
         path, source = _locate(backbone, weights, host, progress)
-        left_over = timm_backbone.load_weights(net, _read(path), str(path))
+        left_over = pretrained_weights.load_weights(net, _read(path), str(path))
         provenance = {"source": source}
         provenance["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         if left_over:
@@ -135,14 +154,14 @@ def _locate(
     """The file of weights, and what the record calls its source."""
     if weights is not None:
         return Path(weights), Path(weights).name
-    request = WeightsRequest(backbone, timm_backbone.hub_repository(backbone))
+    request = WeightsRequest(backbone, pretrained_weights.hub_repository(backbone))
     found = (host or default_host()).locate_weights(request)
     if found is not None:
         path, provider = found
         progress.message(f"The weights of {backbone} are those of {provider}: {path}")
         return path, f"pretrained, from {provider}"
     progress.message(f"Fetching the pretrained weights of {backbone} …")
-    return Path(timm_backbone.download_pretrained(backbone)), "pretrained"
+    return Path(pretrained_weights.download_pretrained(backbone)), "pretrained"
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

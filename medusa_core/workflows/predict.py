@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -259,7 +260,11 @@ def _trained(model: MedusaModel, names: Iterable[str]) -> float:
     """When the newest of these heads was written into the model folder, in seconds."""
     layout = Layout(model.path)
     files = [path for name in names for path in layout.head(name).glob("*/head.json")]
-    return max((path.stat().st_mtime for path in files), default=0.0)
+    times = []
+    for path in files:
+        with suppress(FileNotFoundError):  # just replaced by another process
+            times.append(path.stat().st_mtime)
+    return max(times, default=0.0)
 
 
 def _is_done(file: Path, targets: Iterable[Path], trained: float) -> bool:

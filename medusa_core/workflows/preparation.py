@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy
-import timm
 import torch
-from torch import Tensor
 
-from medusa_core import __version__
-from medusa_core.api import API_VERSION, Dataset, HeadRef, Task, TaskSpec
-from medusa_core.backbones.timm_backbone import Backbone
+from medusa_core.api import Dataset, TaskSpec
 from medusa_core.data.geometry import Size, size_votes
 from medusa_core.engine import checkpoint
 from medusa_core.engine.binding import Binding
@@ -29,7 +22,7 @@ from medusa_core.engine.datasets import (
     shorten,
 )
 from medusa_core.engine.precision import check_precision
-from medusa_core.engine.training import Outcome, Training
+from medusa_core.engine.training import Training
 from medusa_core.engine.training_log import (
     JsonLines,
     Sink,
@@ -37,18 +30,13 @@ from medusa_core.engine.training_log import (
     TrainingLog,
     require_tensorboard,
 )
-from medusa_core.errors import DataError, StoreError, UnknownNameError, UsageError
-from medusa_core.heads.base import Head
-from medusa_core.model import costs, probe
+from medusa_core.errors import DataError, UnknownNameError, UsageError
 from medusa_core.model.execution import Execution
 from medusa_core.model.images import STRIDE
 from medusa_core.model.inference import keep_memory
 from medusa_core.model.medusa_model import MedusaModel, open_model
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
-from medusa_core.store import files, weights
-from medusa_core.store.commit import NewHead
-from medusa_core.store.manifest import HeadManifest, Owner
 
 DEFAULT_DATA = ("rooms",)
 MIN_SIZE, MAX_SIZE = 32, 4096
@@ -60,6 +48,12 @@ def parse_data(data: Iterable[str]) -> tuple[DataRef, ...]:
     return tuple(DataRef.parse(text) for text in (tuple(data) or DEFAULT_DATA))
 
 
+def bound_to(refs: Iterable[DataRef], head: str, task: str) -> str | None:
+    """What the data of a head are bound to: itself, or else its task, or else nothing."""
+    bound = {ref.task for ref in refs}
+    return next((name for name in (head, task) if name in bound), None)
+
+
 def data_for(
     host: Host,
     refs: Sequence[DataRef],
@@ -68,14 +62,15 @@ def data_for(
     split: str,
     limit: int | None = None,
 ) -> Dataset:
-    """The data sets bound to a task (or head), or all unbound ones that have its target, joined.
+    """The data sets bound to a head, or else to its task, or all unbound ones with its target.
+
+    Several are joined.
 
     Raises:
         DataError: none of them has the target.
     """
-    bound = [ref for ref in refs if ref.task in (task.name, name)]
-    chosen = bound or [ref for ref in refs if ref.task is None]
-    parts = [load_dataset(host, ref, split) for ref in chosen]
+    bound = bound_to(refs, name, task.name)
+    parts = [load_dataset(host, ref, split) for ref in refs if ref.task == bound]
     if not parts:
         raise UsageError(
             f"No data for {name!r}: every --data is bound to another task.",
@@ -264,86 +259,3 @@ def training_device(name: str | None, precision: str, tensorboard: str | Path | 
         require_tensorboard()
     keep_memory()
     return device
-
-
-def new_head(
-    host: Host,
-    task: Task,
-    ref: HeadRef,
-    head: Head,
-    backbone: Backbone,
-    fingerprint: str,
-    probe_features: list[Tensor],
-    size: Size,
-    outcome: Outcome,
-    provenance: dict[str, Any],
-    head_owner: str | None = None,
-) -> NewHead:
-    """A trained head as the store takes it: weights, costs, probe, where it comes from.
-
-    `head_owner` is the distribution that its architecture is of, None where there is but one.
-    """
-    head = head.cpu().eval().requires_grad_(False)
-    data = weights.to_bytes(head.state_dict())
-    owner = host.owner(task.spec)
-    builder = host.heads.entry(ref.name, distribution=head_owner).provider
-    manifest = HeadManifest(
-        task=task.spec.name,
-        head=ref,
-        owner=Owner(distribution=owner.distribution, version=owner.version),
-        head_owner=Owner(distribution=builder.distribution, version=builder.version),
-        api_version=API_VERSION,
-        labels=task.labels,
-        unit=task.spec.output.unit,
-        size=size,
-        fingerprint=fingerprint,
-        sha256=hashlib.sha256(data).hexdigest(),
-        params=costs.parameters(head),
-        gmacs=costs.head_gmacs(head, backbone.info),
-        metrics={k: (v if v == v else None) for k, v in outcome.best.items()},
-        probe=probe.record(probe.probe_output(head, probe_features)),
-        provenance={
-            **provenance,
-            "best_step": outcome.best_step,
-            "cpu_seconds": round(outcome.cpu_seconds, 1),
-            **({"restarts": outcome.restarts} if outcome.restarts else {}),
-            "curve": [{k: _rounded(v) for k, v in point.items()} for point in outcome.curve],
-            "versions": versions(),
-        },
-    )
-    return NewHead(manifest, data)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    return {
-        "medusa": __version__,
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "numpy": numpy.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def write_report(path: Path, data: bytes, progress: Progress) -> str | None:
-    """Put a picture or the records of a training where people find them.
-
-    Args:
-        path: by `Layout.report` or one of its kind.
-        data: of the file.
-        progress: told if it cannot be written: no head depends on it.
-
-    Returns:
-        The path, None where it could not be written.
-    """
-    try:
-        files.make_folder(path.parent)
-        files.rewrite(path, data)  # in place of a link, not through it
-    except StoreError as err:
-        progress.message(f"The report could not be written: {err}")
-        return None
-    return str(path)
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.6g}") if value == value else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -156,8 +157,8 @@ def summary(result: Result) -> dict[str, Any]:
 
 
 def _write_whole(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
-    """Under another name first, so that a file that is there is complete."""
-    part = path.with_name(f".{path.name}.part")
+    """Under a name that is this thread's alone first, so that a file that is there is complete."""
+    part = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
     try:
         part.unlink(missing_ok=True)  # of a process that was killed
         with part.open("xb") as file:  # never through a link

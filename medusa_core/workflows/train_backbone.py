@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,18 @@ from medusa_core.engine.joint_training import JointTask, JointTraining
 from medusa_core.engine.report import joint_report
 from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
+from medusa_core.errors import StoreError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import added
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
+from medusa_core.store.commit import NewHead
 from medusa_core.store.layout import JOINT, Layout
+from medusa_core.store.manifest import BackboneRecord
 from medusa_core.store.transaction import training
-from medusa_core.workflows import preparation
+from medusa_core.workflows import finishing, preparation
 from medusa_core.workflows.add_task import TrainOptions
 from medusa_core.workflows.init import record_of
 from medusa_core.workflows.joint_plan import JointPlan, describe_plan, fresh_heads, make_plan
@@ -85,7 +88,7 @@ def train_backbone(
         record, weights = record_of(backbone, provenance)
         features = probe.probe_features(backbone)
         committed = {
-            name: preparation.new_head(
+            name: finishing.new_head(
                 host,
                 plan.bindings[name].task,
                 plan.heads[name],
@@ -100,7 +103,7 @@ def train_backbone(
             )
             for name, head in heads.items()
         }
-        commit.replace_backbone(plan.model, record, weights, committed)
+        _commit(plan.model, record, weights, committed)
     for name, head in committed.items():
         host.tell(added(plan.model, name, head.manifest))
     layout = Layout(plan.model)
@@ -120,8 +123,8 @@ def train_backbone(
         "unfolded_norms": unfolded,
         "cpu_seconds": round(outcome.cpu_seconds, 1),
         "seconds": round(time.perf_counter() - started, 1),
-        "report": preparation.write_report(layout.report(JOINT), picture, progress),
-        "log": preparation.write_report(layout.log(JOINT), log, progress),
+        "report": finishing.write_report(layout.report(JOINT), picture, progress),
+        "log": finishing.write_report(layout.log(JOINT), log, progress),
     }
 
 
@@ -166,6 +169,20 @@ def _train(
     return heads, outcome, run.unfolded
 
 
+def _commit(
+    model: Path, record: BackboneRecord, weights: bytes, heads: Mapping[str, NewHead]
+) -> None:
+    """Commit. Where that fails, the training is kept, and the error says so."""
+    try:
+        commit.replace_backbone(model, record, weights, heads)
+    except StoreError as err:
+        err.hint = (
+            f"{err.hint or ''} The finished training is kept: add --resume once there is nothing "
+            "in its way (medusa remove-task)."
+        ).strip()
+        raise
+
+
 def _provenance(plan: JointPlan, outcome: Outcome, unfolded: int) -> dict[str, Any]:
     options = plan.options
     return {
@@ -189,7 +206,7 @@ def _provenance(plan: JointPlan, outcome: Outcome, unfolded: int) -> dict[str, A
         **({"restarts": outcome.restarts} if outcome.restarts else {}),
         "cpu_seconds": round(outcome.cpu_seconds, 1),
         "selection": {k: float(f"{v:.5g}") for k, v in outcome.best.items() if v == v},
-        "versions": preparation.versions(),
+        "versions": finishing.versions(),
     }
 
 

@@ -134,6 +134,10 @@ def nothing(path: Path) -> None:
     pass
 
 
+def empty_folder(path: Path) -> None:
+    path.mkdir()
+
+
 def export(path: Path) -> None:
     export_head("depth", path.parent / EXPORTED, model=path)
 
@@ -178,6 +182,7 @@ def counts() -> Iterator[None]:
 Change = Callable[[Path], None]
 CHANGES = [
     pytest.param(nothing, create, id="create"),
+    pytest.param(empty_folder, create_without_heads, id="create in a folder that is there"),
     pytest.param(create, add, id="add"),
     pytest.param(create, add_two, id="add two"),
     pytest.param(create, replace, id="replace"),
@@ -194,7 +199,7 @@ CHANGES = [
 
 def state(path: Path) -> object:
     """All that a reader can see: nothing, or the model, and the head file beside it."""
-    if not path.exists():
+    if not (path / "model.json").exists():
         return None
     file = path.parent / EXPORTED
     exported = head_file.read(file) if file.exists() else None
@@ -260,7 +265,9 @@ def test_a_failing_call_leaves_the_old_state_or_the_new(
 
 
 def the_next_change_leaves_nothing_behind(path: Path) -> None:
-    if not path.exists():
+    if state(path) is None:
+        if path.exists():  # filled halfway; the disk above does not know of the lock in it
+            (path / ".lock").touch()
         create(path)
     if (path.parent / f"{EXPORTED}.tmp").exists():  # the next export clears it
         export_again(path)

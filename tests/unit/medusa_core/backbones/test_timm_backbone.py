@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from medusa_core.backbones import timm_backbone
 from medusa_core.backbones.fingerprint import fingerprint
+from medusa_core.backbones.pretrained import _checkpoint_names, download_pretrained, load_weights
 from medusa_core.backbones.timm_backbone import (
     LEVEL_STRIDES,
     Backbone,
@@ -23,8 +23,6 @@ from medusa_core.backbones.timm_backbone import (
     build,
     check_name,
     describe,
-    download_pretrained,
-    load_weights,
     pad_to_stride,
 )
 from medusa_core.errors import UnknownNameError, UsageError, WeightsError
@@ -237,10 +235,10 @@ def test_weights_come_back_under_either_name(
 
 
 def test_names_of_flattened_modules_are_found() -> None:
-    assert "features.denseblock1.x" in timm_backbone._checkpoint_names("features_denseblock1.x")
-    assert "stages.0.blocks.1.w" in timm_backbone._checkpoint_names("stages_0.blocks.1.w")
-    assert "stem.conv1.weight" in timm_backbone._checkpoint_names("stem_conv1.weight")
-    assert "blocks.0.w" in timm_backbone._checkpoint_names("model.blocks.0.w")
+    assert "features.denseblock1.x" in _checkpoint_names("features_denseblock1.x")
+    assert "stages.0.blocks.1.w" in _checkpoint_names("stages_0.blocks.1.w")
+    assert "stem.conv1.weight" in _checkpoint_names("stem_conv1.weight")
+    assert "blocks.0.w" in _checkpoint_names("model.blocks.0.w")
 
 
 def test_half_precision_files_load_as_float32() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from medusa_core.backbones import timm_backbone
+from medusa_core.backbones.pretrained import load_weights
 from medusa_core.backbones.unfold import has_folded_norms, unfold_norms
 
 NETS = ["test_efficientnet", "test_resnet"]
@@ -114,7 +115,7 @@ def test_unfolding_published_weights_changes_no_output():
 
     file = Path(os.environ["MEDUSA_REAL_DATA"]) / "weights/mobilenetv2_100.features.safetensors"
     before = timm_backbone.build(timm_backbone.describe("mobilenetv2_100")).eval()
-    timm_backbone.load_weights(before, load_file(file), str(file))
+    load_weights(before, load_file(file), str(file))
     assert has_folded_norms(before)
     after = copy.deepcopy(before)
     unfold_norms(after, [images(8, 96)])

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from medusa_core.backbones import timm_backbone
 from medusa_core.backbones.unfold import has_folded_norms
 from medusa_core.engine.balancing import BALANCES
 from medusa_core.engine.datasets import selection_split
-from medusa_core.engine.joint_training import random_views
+from medusa_core.engine.joint_training import JointTraining, random_views
 from medusa_core.engine.report import joint_report
 from medusa_core.engine.schedule import one_cycle
 from medusa_core.engine.training import TrainSettings
@@ -236,3 +237,26 @@ def test_random_views_depend_on_the_arguments_alone():
     assert zooms.min() == 1
     assert 1.1 < zooms.max() <= 1.4
     assert all(0 <= offset <= 1 for view in first for offset in view.offset)
+
+
+@pytest.mark.parametrize(
+    ("higher_is_better", "old", "new", "better"),
+    [
+        (True, 0.0, 0.1, True),
+        (True, 0.0, 0.0, False),
+        (True, 0.5, 0.6, True),
+        (True, 0.5, 0.4, False),
+        (False, 0.0, 0.1, False),
+        (False, 0.2, 0.1, True),
+        (True, 0.5, float("nan"), False),
+        (True, float("nan"), 0.0, True),
+    ],
+)
+def test_better_is_told_from_worse_at_nothing_too(higher_is_better, old, new, better):
+    metric = SimpleNamespace(name="m", higher_is_better=higher_is_better)
+    task = SimpleNamespace(spec=SimpleNamespace(primary_metric=metric))
+    run = SimpleNamespace(
+        tasks={"t": SimpleNamespace(binding=SimpleNamespace(task=task))},
+        outcome=SimpleNamespace(best={"t.m": old}),
+    )
+    assert JointTraining.improved(run, {"t.m": new}) is better

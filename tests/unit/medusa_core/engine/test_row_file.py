@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from medusa_core.engine import row_file
+from medusa_core.engine import cache_folder, row_file
 from medusa_core.engine.cache_folder import remove_leftovers
 from medusa_core.engine.row_file import RowWriter, read_rows
 from medusa_core.errors import StoreError
@@ -98,6 +98,7 @@ def test_no_descriptor_is_left_open(tmp_path):
     for i in range(5):
         with RowWriter(tmp_path / str(i), 1, (), np.dtype(np.uint8), {}) as writer:
             writer.write(np.zeros((), np.uint8))
+    del writer  # and its rows
     assert len(list(row_file.Path("/proc/self/fd").iterdir())) == before
 
 
@@ -109,6 +110,18 @@ def test_what_killed_processes_left_is_deleted_and_what_is_being_written_is_not(
         os.utime(path, (0, 0))
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".partial-new", "rows"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locks")
+def test_rows_are_in_use_as_soon_as_they_appear(tmp_path):
+    """Whoever makes room between the writing of a file and its first reading spares it."""
+    path = tmp_path / "x"
+    with RowWriter(path, 1, (2,), np.dtype(np.uint8), {}) as writer:
+        writer.write(np.arange(2, dtype=np.uint8))
+    assert not cache_folder._remove_unused(path)
+    assert writer.rows.tolist() == [[0, 1]]
+    del writer
+    assert cache_folder._remove_unused(path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no locks")

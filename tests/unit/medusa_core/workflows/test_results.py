@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -37,8 +40,29 @@ def test_a_picture_without_a_finite_value_has_a_summary(tmp_path) -> None:
     assert json.loads((tmp_path / "a.head.json").read_text())["size"] == [4, 4]
 
 
+def test_two_that_write_one_file_do_not_meet(tmp_path: Path) -> None:
+    """Each writes its own part; the later one wins, and both are whole."""
+    path, begun, go_on = tmp_path / "a.bin", threading.Event(), threading.Event()
+
+    def slowly(file: BinaryIO) -> None:
+        file.write(b"slow ")
+        begun.set()
+        assert go_on.wait(10)
+        file.write(b"and whole")
+
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(results._write_whole, path, slowly)
+        assert begun.wait(10)
+        results._write_whole(path, lambda file: file.write(b"fast"))
+        assert path.read_bytes() == b"fast"
+        go_on.set()
+        slow.result()
+    assert path.read_bytes() == b"slow and whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-@pytest.mark.parametrize("name", [".a.head.npy.part", "a.head.npy"])
+@pytest.mark.parametrize("name", [f".{os.getpid()}-{threading.get_ident()}.part", "a.head.npy"])
 def test_results_are_not_written_through_links(tmp_path: Path, name: str) -> None:
     precious = tmp_path / "precious"
     precious.write_text("kept")

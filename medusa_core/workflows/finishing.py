@@ -1,0 +1,110 @@
+"""What trainings leave behind: the record of a head, reports, the versions that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy
+import timm
+import torch
+from torch import Tensor
+
+from medusa_core import __version__
+from medusa_core.api import API_VERSION, HeadRef, Task
+from medusa_core.backbones.timm_backbone import Backbone
+from medusa_core.data.geometry import Size
+from medusa_core.engine.training import Outcome
+from medusa_core.errors import StoreError
+from medusa_core.heads.base import Head
+from medusa_core.model import costs, probe
+from medusa_core.plugin_host.host import Host
+from medusa_core.progress import Progress
+from medusa_core.store import files, weights
+from medusa_core.store.commit import NewHead
+from medusa_core.store.manifest import HeadManifest, Owner
+
+
+def new_head(
+    host: Host,
+    task: Task,
+    ref: HeadRef,
+    head: Head,
+    backbone: Backbone,
+    fingerprint: str,
+    probe_features: list[Tensor],
+    size: Size,
+    outcome: Outcome,
+    provenance: dict[str, Any],
+    head_owner: str | None = None,
+) -> NewHead:
+    """A trained head as the store takes it: weights, costs, probe, where it comes from.
+
+    `head_owner` is the distribution that its architecture is of, None where there is but one.
+    """
+    head = head.cpu().eval().requires_grad_(False)
+    data = weights.to_bytes(head.state_dict())
+    owner = host.owner(task.spec)
+    builder = host.heads.entry(ref.name, distribution=head_owner).provider
+    manifest = HeadManifest(
+        task=task.spec.name,
+        head=ref,
+        owner=Owner(distribution=owner.distribution, version=owner.version),
+        head_owner=Owner(distribution=builder.distribution, version=builder.version),
+        api_version=API_VERSION,
+        labels=task.labels,
+        unit=task.spec.output.unit,
+        size=size,
+        fingerprint=fingerprint,
+        sha256=hashlib.sha256(data).hexdigest(),
+        params=costs.parameters(head),
+        gmacs=costs.head_gmacs(head, backbone.info),
+        metrics={k: (v if v == v else None) for k, v in outcome.best.items()},
+        probe=probe.record(probe.probe_output(head, probe_features)),
+        provenance={
+            **provenance,
+            "best_step": outcome.best_step,
+            "cpu_seconds": round(outcome.cpu_seconds, 1),
+            **({"restarts": outcome.restarts} if outcome.restarts else {}),
+            "curve": [{k: _rounded(v) for k, v in point.items()} for point in outcome.curve],
+            "versions": versions(),
+        },
+    )
+    return NewHead(manifest, data)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {
+        "medusa": __version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def write_report(path: Path, data: bytes, progress: Progress) -> str | None:
+    """Put a picture or the records of a training where people find them.
+
+    Args:
+        path: by `Layout.report` or one of its kind.
+        data: of the file.
+        progress: told if it cannot be written: no head depends on it.
+
+    Returns:
+        The path, None where it could not be written.
+    """
+    try:
+        files.make_folder(path.parent)
+        files.rewrite(path, data)  # in place of a link, not through it
+    except StoreError as err:
+        progress.message(f"The report could not be written: {err}")
+        return None
+    return str(path)
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.6g}") if value == value else None

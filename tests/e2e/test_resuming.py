@@ -1,0 +1,79 @@
+"""`--resume` after interruptions at odd moments, and of trainings that changed their settings."""
+
+import copy
+import os
+import shutil
+import signal
+
+import pytest
+
+from medusa_core.engine import head_training, training
+from medusa_core.errors import INTERRUPTED
+
+from .conftest import ADD, FAST, ROOMS, TINY
+
+
+@pytest.fixture
+def press_ctrl_c(monkeypatch):
+    """Replaces an attribute by one that presses Ctrl-C in its `call`-th call."""
+
+    def press(owner, name, call):
+        real, calls = getattr(owner, name), []
+
+        def pressed(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == call:
+                os.kill(os.getpid(), signal.SIGINT)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, pressed)
+
+    return press
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_ctrl_c_between_an_evaluation_and_its_weights(medusa, model, tmp_path, monkeypatch, steps):
+    """The best weights are put down together with the figures that make them the best."""
+    line = [*ADD, "--steps", str(steps)]
+    straight = tmp_path / "straight"
+    shutil.copytree(model, straight)
+    assert medusa(*line, "-m", straight).code == 0
+
+    class Copying:
+        @staticmethod
+        def deepcopy(value):
+            os.kill(os.getpid(), signal.SIGINT)
+            return copy.deepcopy(value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "copy", Copying)
+        assert medusa(*line).code == INTERRUPTED
+    assert medusa(*line, "--resume").code == 0
+    weights = [next(m.glob("heads/edges/*/head.safetensors")) for m in (model, straight)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_batch_that_was_made_smaller_stays_so(medusa, model, monkeypatch, press_ctrl_c):
+    real = head_training.HeadTraining.losses
+
+    def short(self):
+        if self.settings.batch > 2:
+            raise MemoryError
+        return real(self)
+
+    line = ["add-task", "edges", *ROOMS, *FAST[:6], "--batch", "auto", *TINY]
+    monkeypatch.setattr(head_training.HeadTraining, "losses", short)
+    with monkeypatch.context():
+        press_ctrl_c(head_training.HeadTraining, "losses", 5)  # 8, 4, then the third of 2
+        assert medusa(*line).code == INTERRUPTED
+    done = medusa(*line, "--resume", "--json")
+    assert done.code == 0, done.err
+    assert done.document["heads"]["edges"]["batch"] == 2
+    assert "Going on with edges at step" in done.err
+
+
+def test_estimates_do_not_promise_to_be_resumed(medusa, model, press_ctrl_c):
+    press_ctrl_c(head_training.HeadTraining, "losses", 2)
+    done = medusa("estimate", "edges", *ROOMS, "--limit", "8", "--size", "64x64", *TINY)
+    assert done.code == INTERRUPTED
+    assert "--resume" not in done.err

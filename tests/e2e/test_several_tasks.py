@@ -1,0 +1,42 @@
+"""Several tasks in one command: each is told its own faults, and named as `add-task` takes it."""
+
+from medusa_core.errors import FAILED, USAGE
+
+from .conftest import FAST, ROOMS, TINY
+
+
+def test_each_task_is_told_what_is_wrong_with_its_own_target(medusa, model, folder):
+    (folder / "depth" / "im2.npy").write_bytes(b"damaged")
+    (folder / "semseg" / "im4.png").write_bytes(b"damaged, too")
+    for name in ("depth", "semseg"):
+        assert medusa("remove-task", name, "--yes").code == 0
+    done = medusa("add-task", "depth,semseg", "--data", f"folder:{folder}", *FAST, *TINY, "--json")
+    assert done.code == FAILED
+    failed = done.document["failed"]
+    assert "im2.npy" in failed["depth"]["error"]
+    assert "im4.png" in failed["semseg"]["error"]
+
+
+def test_estimate_takes_what_add_task_takes(medusa, model, folder):
+    names = ("medusa-tasks:depth", "--data", f"depth=folder:{folder}", *FAST[:6], *TINY)
+    assert medusa("estimate", *names).code == 0
+    own = ("medusa-tasks:depth", "--head", "medusa-heads:linear", *ROOMS, *FAST[:6])
+    assert medusa("estimate", *own).code == 0
+    other = medusa("estimate", "medusa-tasks:depth", "--data", f"edges=folder:{folder}")
+    assert other.code == USAGE
+
+
+def test_a_folder_that_is_missing_is_no_damage(medusa, model, tmp_path):
+    done = medusa("export-head", "depth", "-o", tmp_path / "nowhere" / "depth.medusa")
+    assert done.code == FAILED
+    assert done.hint == "Make the folder first, or name another place."
+
+
+def test_data_bound_to_a_head_go_before_those_of_its_task(medusa, model, folder):
+    add = ("add-task", "depth", "--name", "depth_own", "--data", f"folder:{folder}", *FAST, *TINY)
+    assert medusa(*add).code == 0
+    data = ("--data", "depth=rooms:64x64", "--data", f"depth_own=folder:{folder}")
+    done = medusa("eval", "--tasks", "depth,depth_own", *data, "--limit", "2", "--json")
+    assert done.code == 0, done.err
+    used = {name: head["data"] for name, head in done.document["heads"].items()}
+    assert used == {"depth": ["depth=rooms:64x64"], "depth_own": [f"depth_own=folder:{folder}"]}

@@ -1,0 +1,61 @@
+"""Data sets of plugins that break the contract are named, with what is wrong."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medusa_core.api import Sample
+from medusa_core.errors import PluginError
+from medusa_core.plugin_host.attribution import AttributedDataset
+from medusa_core.plugin_host.report import Provider
+
+PROVIDER = Provider("their-data", "their-data", "1.0")
+
+
+class Theirs:
+    """Two grey images."""
+
+    name, split, digest, targets = "theirs", "train", "d", SimpleNamespace()
+
+    def __init__(self, ids: Any = ("a", "b"), image: Any = None) -> None:
+        self.ids, self.image = ids, np.zeros((4, 4, 3), np.uint8) if image is None else image
+
+    def __len__(self) -> int:
+        return 2
+
+    def load(self, index: int, targets: Any = None) -> Sample:
+        return Sample(self.ids[index], self.image)
+
+
+def test_a_sound_one_is_passed_on() -> None:
+    found = AttributedDataset(Theirs(), PROVIDER, "theirs")
+    assert found.load(1).id == "b"
+
+
+@pytest.mark.parametrize(
+    ("ids", "wrong"),
+    [(("a",), "2 samples and 1 ids"), (("a", 7), "id 7 is not text")],
+)
+def test_ids_that_cannot_be(ids: Any, wrong: str) -> None:
+    with pytest.raises(PluginError, match=wrong) as error:
+        AttributedDataset(Theirs(ids), PROVIDER, "theirs")
+    assert "their-data" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "wrong"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "float32, not uint8"),
+        (np.zeros((4, 4), np.uint8), "not \\(H, W, 3\\)"),
+        ("a file name", "not \\(H, W, 3\\)"),
+    ],
+)
+def test_images_that_cannot_be(image: Any, wrong: str) -> None:
+    found = AttributedDataset(Theirs(image=image), PROVIDER, "theirs")
+    with pytest.raises(PluginError, match=wrong) as error:
+        found.load(0)
+    assert "their-data" in str(error.value)
