@@ -5,6 +5,7 @@ import warnings
 
 import click
 import pytest
+import torch
 
 from medusa_core.cli import main
 from medusa_core.cli import medusa as group
@@ -55,11 +56,16 @@ def test_every_error_is_a_line_and_a_code(failing, capsys, error, code, lines):
     assert captured.err.strip().splitlines() == lines
 
 
-def test_an_accelerator_out_of_memory_is_out_of_memory(failing, capsys):
-    class OutOfMemoryError(RuntimeError):
-        """As torch names it."""
-
-    assert failing(OutOfMemoryError("CUDA …")) == 1
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA …"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate …"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_told_whatever_it_is_called(failing, capsys, error):
+    assert failing(error) == 1
     assert capsys.readouterr().err.startswith("Error: Out of memory.")
 
 
