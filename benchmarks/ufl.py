@@ -176,14 +176,16 @@ def section(result: dict[str, Any]) -> str:
     sources = " + ".join(result["sources"]) or "nothing but the first weights"
     moved = "bit-identical" if result["source_heads_unchanged"] else "CHANGED"
     setting = result["setting"]
+    before = (
+        f"{setting['source_steps']} steps for the source network, " if result["sources"] else ""
+    )
     return "\n".join(
         [
             f"## {result['name']}",
             "",
-            f"Backbone `{setting['backbone']}`, sources: {sources}; {setting['source_steps']} "
-            f"steps for the source network, {setting['head_steps']} for a decoder, batches of "
-            f"{setting['batch']}, {seeds_and_devices(result)}. Source heads after all others were "
-            f"added: {moved}.",
+            f"Backbone `{setting['backbone']}`, sources: {sources}; {before}"
+            f"{setting['head_steps']} steps for a decoder, batches of {setting['batch']}, "
+            f"{seeds_and_devices(result)}. Source heads after all others were added: {moved}.",
             "",
             *comparison_table(result, "Δ_UFL"),
             "",

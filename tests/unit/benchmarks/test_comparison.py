@@ -80,7 +80,7 @@ def test_what_is_not_known_is_named(tmp_path: Path) -> None:
 
 
 def test_only_that_fits_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(click.UsageError, match="about depth, about edges"):
+    with pytest.raises(click.UsageError, match="about depth; about edges"):
         _answer(tmp_path, only="parts")
     assert not list(tmp_path.iterdir())
 
