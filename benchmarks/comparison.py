@@ -48,8 +48,8 @@ class Options:
         found = [item for name, item in by_name.items() if self.only is None or self.only in name]
         if not found:
             raise click.UsageError(
-                f"--only {self.only}: part of one of these is needed: {'; '.join(by_name)}. Those on "
-                "photographs are there when MEDUSA_REAL_DATA is set."
+                f"--only {self.only}: part of one of these is needed: {'; '.join(by_name)}. Those "
+                "on photographs are there when MEDUSA_REAL_DATA is set."
             )
         return found
 
