@@ -84,12 +84,12 @@ def header(folder: Path) -> Path:
 def description(folder: Path) -> Path:
     """`dataset.json` of 4 MB of empty lists."""
     path = folder / "dataset.json"
-    from medusa_core.data import folder as data
+    from medusa_core.data import folder_description as data
 
     if not path.exists():
         path.write_text('{"a":[' + "[]," * ((data.MAX_DESCRIPTION - 10) // 3) + "0]}")
         return path
-    data._read_description(folder)
+    data.read_description(folder)
     return path
 
 
@@ -113,10 +113,11 @@ def ids(folder: Path) -> Path:
         path.write_text("".join(f"{n:06x}\n" for n in range(IDS_BYTES // 7)))
         return path
     from medusa_core.data import folder as data
+    from medusa_core.data.folder_description import Description
 
     dataset = object.__new__(data.FolderDataset)
     dataset.root, dataset._resolved_root, dataset.split = folder, folder.resolve(), "train"
-    dataset.description = data.Description(
+    dataset.description = Description(
         schema_version=1, name="x", image="{id}", splits={"train": path.name}, targets={}
     )
     dataset._read_ids()

@@ -1,0 +1,130 @@
+"""Target files of a `folder` data set, decoded as `dataset.json` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from medusa_core.data.folder_description import (
+    MAX_CHANNELS,
+    BinaryTarget,
+    IndexTarget,
+    LinearTarget,
+    VectorTarget,
+)
+from medusa_core.data.images import read_raw
+from medusa_core.errors import DataError
+
+
+def decode(
+    path: Path,
+    target: LinearTarget | IndexTarget | BinaryTarget | VectorTarget,
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Values of a target file in the layout promised by `FolderDataset`."""
+    stored = path.suffix == ".npy"
+    raw = _read_npy(path) if stored else read_raw(path)
+    if raw.shape[:2] != size:
+        raise DataError(
+            f"{path}: {raw.shape[1]}×{raw.shape[0]} but its image is {size[1]}×{size[0]}.",
+            hint="Image and targets must have the same size.",
+        )
+    channels = 3 if isinstance(target, VectorTarget) else 2
+    if raw.ndim != channels:
+        raise DataError(f"{path}: {raw.ndim} axes, {channels} expected for {target.encoding!r}.")
+    match target:
+        case LinearTarget():
+            return _decode_linear(path, raw, target, stored)
+        case VectorTarget():
+            return _decode_vector(path, raw, target, stored)
+        case BinaryTarget():
+            return _decode_binary(path, raw, target, stored)
+        case IndexTarget():
+            return _decode_index(path, raw, target)
+
+
+def _decode_binary(path: Path, raw: np.ndarray, target: BinaryTarget, stored: bool) -> np.ndarray:
+    ignored = np.zeros(raw.shape, bool) if target.ignore is None else raw == target.ignore
+    if stored:
+        ignored |= raw == 255
+        if not (ignored | (raw == 0) | (raw == 1)).all():
+            raise DataError(
+                f"{path}: holds values other than 0, 1 and 255.",
+                hint="A .npy file holds decoded values: 1 positive, 0 negative, 255 ignored.",
+            )
+        positive = raw == 1
+    else:
+        _require_finite(path, raw, ~ignored)
+        positive = raw >= target.threshold
+    return np.where(ignored, 255, positive.astype(np.int64))
+
+
+def _decode_linear(path: Path, raw: np.ndarray, target: LinearTarget, stored: bool) -> np.ndarray:
+    value = _as_float(raw)
+    missing = np.isnan(value) if target.invalid == "nan" else value == target.invalid
+    if not stored:
+        value = value * np.float32(target.scale) + np.float32(target.offset)
+    _require_finite(path, value, ~missing)
+    return np.where(missing, np.float32(0), value)
+
+
+def _decode_vector(path: Path, raw: np.ndarray, target: VectorTarget, stored: bool) -> np.ndarray:
+    value = _as_float(raw)
+    missing = np.zeros(raw.shape[:2], bool)
+    if target.invalid is not None:
+        if len(target.invalid) != raw.shape[2]:
+            raise DataError(
+                f"{path}: {raw.shape[2]} channels, but `invalid` in dataset.json has "
+                f"{len(target.invalid)} values."
+            )
+        missing = (value == np.asarray(target.invalid, np.float32)).all(axis=2)
+    if not stored:
+        value = value * np.float32(target.scale) + np.float32(target.offset)
+    _require_finite(path, value, ~missing[..., None] & np.ones_like(value, bool))
+    length = np.sqrt((value * value).sum(axis=2, keepdims=True))
+    unit = value / np.maximum(length, np.float32(1e-6))
+    return np.where(missing[..., None] | (length < 1e-6), np.float32(0), unit)
+
+
+def _decode_index(path: Path, raw: np.ndarray, target: IndexTarget) -> np.ndarray:
+    if raw.dtype.kind == "f" and not (np.isfinite(raw) & (raw == np.trunc(raw))).all():
+        raise DataError(f"{path}: holds values that are not whole numbers.")
+    label = raw.astype(np.int64)
+    wrong = (label != target.ignore_index) & ((label < 0) | (label >= len(target.labels)))
+    if wrong.any():
+        values = ", ".join(map(str, np.unique(label[wrong])[:8]))
+        raise DataError(
+            f"{path}: label {values} is outside the schema: {len(target.labels)} classes "
+            f"(0…{len(target.labels) - 1}) and {target.ignore_index} for ignored pixels.",
+            hint="Correct the file, or `labels` and `ignore_index` in dataset.json.",
+        )
+    return label
+
+
+def _as_float(raw: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # becomes infinite, which is reported
+        return raw.astype(np.float32)
+
+
+def _require_finite(path: Path, value: np.ndarray, where: np.ndarray) -> None:
+    bad = int((~np.isfinite(value) & where).sum())
+    if bad:
+        raise DataError(
+            f"{path}: {bad} values are NaN or infinite.",
+            hint='Write 0 where nothing was measured, or declare "invalid": "nan".',
+        )
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    if path.exists() and not path.is_file():  # a pipe would keep us waiting
+        raise DataError(f"{path}: not a plain file.")
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")  # .npy only: no pickle, no .npz
+    except Exception as err:  # of a damaged header numpy's parser raises anything
+        raise DataError(f"{path}: not a .npy file that can be read: {err}.") from err
+    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf":
+        raise DataError(f"{path}: shape {array.shape} of {array.dtype} is not a target.")
+    if array.ndim == 3 and array.shape[2] > MAX_CHANNELS:  # height and width are the image's
+        raise DataError(f"{path}: {array.shape[2]} channels, more than {MAX_CHANNELS}.")
+    return np.asarray(array)

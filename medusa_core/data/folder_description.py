@@ -1,0 +1,154 @@
+"""What `dataset.json` of a `folder` data set may say, and how it is read."""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_core import from_json
+
+from medusa_core.api import LabelSchema, TargetInfo
+from medusa_core.api.specs import RGB, Name
+from medusa_core.data.tables import ClassTarget, NumbersTarget, Part
+from medusa_core.errors import DataError
+
+FILE = "dataset.json"
+MAX_DESCRIPTION = 4_000_000
+"""Bytes of `dataset.json`."""
+MAX_TARGETS = 100
+MAX_CHANNELS = 64
+
+
+PathPattern = Annotated[str, Field(pattern=r"\{id\}")]
+"""Path of a sample's file below the folder, `{id}` standing for its id."""
+
+
+class LinearTarget(Part):
+    """`value · scale + offset` in `unit`; `invalid` is the raw value without a measurement."""
+
+    encoding: Literal["linear"]
+    path: PathPattern
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str | None = None
+    invalid: float | Literal["nan"] | None = None
+
+
+class IndexTarget(Part):
+    """A class number; `labels` are the class names in order."""
+
+    encoding: Literal["index"]
+    path: PathPattern
+    ignore_index: int = 255
+    labels: tuple[str, ...]
+    palette: tuple[RGB, ...] | None = None
+    swap_pairs: tuple[tuple[int, int], ...] = ()
+
+    def schema_(self) -> LabelSchema:
+        """The classes as a head stores them."""
+        return LabelSchema(
+            names=self.labels,
+            ignore_index=self.ignore_index,
+            palette=self.palette,
+            swap_pairs=self.swap_pairs,
+        )
+
+
+class BinaryTarget(Part):
+    """Positive where value ≥ `threshold`; `ignore` is the raw value that counts neither way."""
+
+    encoding: Literal["binary"]
+    path: PathPattern
+    threshold: float = 128
+    ignore: float | None = None
+
+
+class VectorTarget(Part):
+    """`value · scale + offset` a channel, then normalised; `invalid` is a raw triple."""
+
+    encoding: Literal["vector"]
+    path: PathPattern
+    scale: float = 1.0
+    offset: float = 0.0
+    invalid: tuple[float, ...] | None = None
+    axes: str | None = None
+
+
+Target = Annotated[
+    LinearTarget | IndexTarget | BinaryTarget | VectorTarget | NumbersTarget | ClassTarget,
+    Field(discriminator="encoding"),
+]
+
+
+TABLES = (NumbersTarget, ClassTarget)
+"""Targets of whole images: one table for all of them."""
+
+
+class Description(Part):
+    """`dataset.json`."""
+
+    schema_version: Literal[1]
+    name: str
+    description: str = ""
+    licence: str = ""
+    image: PathPattern
+    splits: dict[str, str]
+    targets: dict[Name, Target] = Field(max_length=MAX_TARGETS)
+
+
+def read_text(path: Path, limit: int = MAX_DESCRIPTION) -> bytes:
+    """A file of bounded length.
+
+    Raises:
+        DataError: it is longer, or no plain file. OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():  # a pipe would keep us waiting
+        raise DataError(f"{path}: not a plain file.")
+    with path.open("rb") as file:
+        text = file.read(limit + 1)
+    if len(text) > limit:
+        raise DataError(f"{path}: larger than {limit // 10**6} MB.")
+    return text
+
+
+def read_description(root: Path) -> Description:
+    """The description of the data set in a folder.
+
+    Raises:
+        DataError: there is none, or it says what cannot be.
+    """
+    path = root / FILE
+    try:
+        text = read_text(path)
+        return Description.model_validate(from_json(text.removeprefix(BOM_UTF8)))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file.",
+            hint="A `folder` data set needs a dataset.json: see docs/reference/folder.md.",
+        ) from None
+    except OSError as err:
+        raise DataError(f"{path}: cannot be read: {err.strerror}.") from err
+    except ValidationError as err:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()[:8]
+        )
+        raise DataError(f"{path}: {problems}.", hint="See docs/reference/folder.md.") from err
+    except (ValueError, RecursionError) as err:
+        raise DataError(f"{path}: not valid JSON: {err}.") from err
+
+
+def info(description: Path, target: Target) -> TargetInfo:
+    """What tasks may know of a target; `description` is the file to name in errors.
+
+    Raises:
+        DataError: its classes cannot be.
+    """
+    if isinstance(target, (IndexTarget, ClassTarget)):
+        where = target.path if isinstance(target, IndexTarget) else target.table
+        try:
+            return TargetInfo(labels=target.schema_())
+        except ValidationError as err:
+            raise DataError(f"{description}: {where}: {err.errors()[0]['msg']}.") from err
+    return TargetInfo(unit=getattr(target, "unit", None))
