@@ -9,8 +9,11 @@ from html import escape
 
 from medusa_core.viz.curve import nice_ticks
 
-WIDTH, HEIGHT = 900, 560
-LEFT, RIGHT, TOP, BOTTOM = 70, 20, 50, 55
+WIDTH, HEIGHT = 1000, 560
+LEFT, RIGHT, TOP, BOTTOM = 70, 260, 50, 55
+GRID, LEADER = "#e2e5ea", "#aab2bf"
+LINE = 15
+"""Height of a label; they stand in a column on the right, each joined to its point."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def scatter(points: Sequence[Point], title: str, x_label: str, y_label: str) -> 
     """An SVG document; the front is joined by a line, marked points are filled."""
     xs = [math.log10(p.cost) for p in points]
     ys = [p.quality for p in points]
-    x_low, x_high = min(xs) - 0.08, max(xs) + 0.3
+    x_low, x_high = min(xs) - 0.08, max(xs) + 0.08
     pad = 0.06 * (max(ys) - min(ys) or 1)
     y_low, y_high = min(ys) - pad, max(ys) + pad
 
@@ -64,12 +67,30 @@ def scatter(points: Sequence[Point], title: str, x_label: str, y_label: str) -> 
         ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(at, front(points)))
     parts.append(f'<polyline points="{path}" fill="none" stroke="#c2410c" stroke-width="1.5"/>')
-    for point in points:
+    ordered = sorted(points, key=lambda point: -point.quality)
+    heights = spread([at(point)[1] for point in ordered], LINE, HEIGHT - BOTTOM)
+    column = WIDTH - RIGHT + 40
+    for point, height in zip(ordered, heights, strict=True):
+        parts += [
+            _line(*at(point), column - 6, height, LEADER),
+            _text(column, height + 4, point.label),
+        ]
+    for point in ordered:
         x, y = at(point)
         fill = "#c2410c" if point.marked else "#64748b"
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}"/>')
-        parts.append(_text(x + 8, y + 4, point.label))
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{fill}"/>')
     return "\n".join([*parts, "</svg>", ""])
+
+
+def spread(heights: Sequence[float], distance: float, lowest: float) -> list[float]:
+    """Ascending heights moved as little downwards as keeps them apart, then up where they end."""
+    placed: list[float] = []
+    for height in heights:
+        placed.append(max(height, placed[-1] + distance) if placed else height)
+    for index in reversed(range(len(placed))):
+        limit = lowest if index == len(placed) - 1 else placed[index + 1] - distance
+        placed[index] = min(placed[index], limit)
+    return placed
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -78,9 +99,9 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [value for value in values if low <= math.log10(value) <= high]
 
 
-def _line(x1: float, y1: float, x2: float, y2: float) -> str:
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str = GRID) -> str:
     ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} stroke="#e2e5ea"/>'
+    return f'<line {ends} stroke="{colour}"/>'
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 12) -> str:

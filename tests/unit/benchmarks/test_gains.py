@@ -1,16 +1,13 @@
-"""Δ, its intervals, and the front of a scatter plot."""
+"""Δ and its intervals."""
 
 from __future__ import annotations
 
 import math
-import random
-import xml.etree.ElementTree as ET
 
 import pytest
 import torch
 
 from benchmarks.gains import Comparison, Run, judged, t_interval
-from benchmarks.scatter import Point, front, scatter
 from medusa_core.api import MetricRef
 from medusa_core.engine.scores import Scores
 from medusa_core.metrics import DepthErrors, relative_gain
@@ -94,20 +91,3 @@ def test_the_interval_over_seeds_is_students() -> None:
     low, high = t_interval([1.0, 2.0, 3.0])
     assert high - 2 == pytest.approx(2 - low)
     assert high == pytest.approx(2 + 4.302653 / math.sqrt(3))
-
-
-def test_nothing_beats_a_point_of_the_front() -> None:
-    shuffle = random.Random(0)
-    points = [Point(shuffle.uniform(0.1, 5), shuffle.uniform(-3, 9), str(i)) for i in range(60)]
-    best = front(points)
-    for point in points:
-        beaten = [p for p in points if p.cost <= point.cost and p.quality > point.quality]
-        assert (point in best) is (not beaten)
-
-
-def test_a_plot_is_well_formed_and_names_every_point() -> None:
-    points = [Point(0.1, 1.0, "a < b"), Point(2.0, 3.0, "c & d", marked=True)]
-    root = ET.fromstring(scatter(points, "title", "cost", "quality"))
-    texts = {element.text for element in root.iter() if element.tag.endswith("text")}
-    assert {"a < b", "c & d", "title", "cost", "quality"} <= texts
-    assert len([e for e in root.iter() if e.tag.endswith("circle")]) == 2
