@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 PAGE = Path(__file__).parents[3] / "docs" / "tutorial" / "first-task.md"
-INSTALLED = ("python3 -m venv", ". .venv", 'pip install "medusa-heads')
+INSTALLED = ("python3 -m venv", ". .venv", 'pip install -e ".[test]"')
 """What the fixture did already."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
