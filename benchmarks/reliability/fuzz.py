@@ -53,6 +53,7 @@ _BACKBONES = (
     "hrnet_w18",
     "tf_mixnet_l",
 )
+# what no input may make the program do; the audit hook below fails the run if one does
 _FORBIDDEN = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pickle.find_class")
 
 

@@ -12,8 +12,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from medusa_core.api import Sample
+from medusa_core.data.files import read_bounded
 from medusa_core.data.folder_decoding import decode
-from medusa_core.data.folder_description import FILE, TABLES, info, read_description, read_text
+from medusa_core.data.folder_description import FILE, TABLES, info, read_description
 from medusa_core.data.images import image_size, read_rgb
 from medusa_core.data.tables import read_values
 from medusa_core.errors import DataError, UnknownNameError, UsageError
@@ -93,7 +94,7 @@ class FolderDataset:
     def _read_ids(self) -> tuple[str, ...]:
         path = self._path(self.description.splits[self.split], "")
         try:
-            lines = read_text(path, MAX_IDS).decode("utf-8-sig").splitlines()
+            lines = read_bounded(path, MAX_IDS).decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as err:
             raise DataError(
                 f"{path}: the ids of split {self.split!r} cannot be read: {err}."
@@ -107,13 +108,8 @@ class FolderDataset:
         return ids
 
     def _digest(self) -> str:
-        """Hash of where it is, the description, the ids, and size and time of every file.
-
-        Copies whose files were given the same times (archives, container images) are told apart by
-        the place.
-        """
-        state = hashlib.sha256(f"{self._resolved_root}\n".encode("utf-8", "surrogateescape"))
-        state.update(self.description.model_dump_json().encode())
+        """Hash of the description, the ids, and size and time of every file."""
+        state = hashlib.sha256(self.description.model_dump_json().encode())
         patterns = [self.description.image]
         for target in self.description.targets.values():
             if not isinstance(target, TABLES):
@@ -121,7 +117,8 @@ class FolderDataset:
         for values in self._values.values():
             for name in self.ids:
                 value = values.get(name)
-                state.update(f"{name}:".encode() + (b"" if value is None else value.tobytes()))
+                known = b"none" if value is None else value.tobytes()
+                state.update(f"{name}:{len(known)}:".encode() + known)
         for name in self.ids:
             for pattern in patterns:
                 path = self._path(pattern, name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medusa_core.data.files import require_plain
 from medusa_core.data.folder_description import (
     MAX_CHANNELS,
     BinaryTarget,
@@ -117,8 +118,7 @@ def _require_finite(path: Path, value: np.ndarray, where: np.ndarray) -> None:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    if path.exists() and not path.is_file():  # a pipe would keep us waiting
-        raise DataError(f"{path}: not a plain file.")
+    require_plain(path)
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # .npy only: no pickle, no .npz
     except Exception as err:  # of a damaged header numpy's parser raises anything

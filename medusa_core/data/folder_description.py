@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from medusa_core.api import LabelSchema, TargetInfo
 from medusa_core.api.specs import RGB, Name
+from medusa_core.data.files import read_bounded
 from medusa_core.data.tables import ClassTarget, NumbersTarget, Part
 from medusa_core.errors import DataError
 
@@ -19,7 +20,6 @@ MAX_DESCRIPTION = 4_000_000
 """Bytes of `dataset.json`."""
 MAX_TARGETS = 100
 MAX_CHANNELS = 64
-
 
 PathPattern = Annotated[str, Field(pattern=r"\{id\}")]
 """Path of a sample's file below the folder, `{id}` standing for its id."""
@@ -80,8 +80,6 @@ Target = Annotated[
     LinearTarget | IndexTarget | BinaryTarget | VectorTarget | NumbersTarget | ClassTarget,
     Field(discriminator="encoding"),
 ]
-
-
 TABLES = (NumbersTarget, ClassTarget)
 """Targets of whole images: one table for all of them."""
 
@@ -98,21 +96,6 @@ class Description(Part):
     targets: dict[Name, Target] = Field(max_length=MAX_TARGETS)
 
 
-def read_text(path: Path, limit: int = MAX_DESCRIPTION) -> bytes:
-    """A file of bounded length.
-
-    Raises:
-        DataError: it is longer, or no plain file. OSError: it cannot be read.
-    """
-    if path.exists() and not path.is_file():  # a pipe would keep us waiting
-        raise DataError(f"{path}: not a plain file.")
-    with path.open("rb") as file:
-        text = file.read(limit + 1)
-    if len(text) > limit:
-        raise DataError(f"{path}: larger than {limit // 10**6} MB.")
-    return text
-
-
 def read_description(root: Path) -> Description:
     """The description of the data set in a folder.
 
@@ -121,7 +104,7 @@ def read_description(root: Path) -> Description:
     """
     path = root / FILE
     try:
-        text = read_text(path)
+        text = read_bounded(path, MAX_DESCRIPTION)
         return Description.model_validate(from_json(text.removeprefix(BOM_UTF8)))
     except FileNotFoundError:
         raise DataError(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medusa_core.api import LabelSchema
 from medusa_core.api.specs import RGB
+from medusa_core.data.files import read_bounded
 from medusa_core.errors import DataError
 
 ID = "id"
@@ -91,7 +92,8 @@ def read_table(path: Path, columns: Collection[str]) -> Table:
     """
     table: dict[str, dict[str, str]] = {column: {} for column in columns}
     try:
-        reader = csv.reader(io.StringIO(_read(path), newline=""), strict=True)
+        text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(reader, [])
         _check_header(path, header, columns)
         places = {column: header.index(column) for column in columns}
@@ -111,16 +113,6 @@ def read_table(path: Path, columns: Collection[str]) -> Table:
     except (OSError, ValueError, csv.Error) as err:
         raise DataError(f"{path}: cannot be read as a table: {err}.") from err
     return table
-
-
-def _read(path: Path) -> str:
-    if path.exists() and not path.is_file():  # a pipe would keep us waiting
-        raise DataError(f"{path}: not a plain file.")
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB.")
-    return data.decode("utf-8-sig")
 
 
 def _check_header(path: Path, header: list[str], columns: Collection[str]) -> None:

@@ -58,8 +58,6 @@ def _write_all(
     progress.start(f"Caching {dataset.name} ({dataset.split})", len(dataset))
     for index in range(len(dataset)):
         sample = _load(dataset, index, bindings, wanted, failed)
-        if sample is None:
-            return failed
         for number, images in waiting.items():
             view = source.views[number]
             shown = view_image(sample.image, source.size, view, PADDING)
@@ -93,10 +91,8 @@ def _load(
     bindings: Sequence[Binding],
     wanted: Iterable[int],
     failed: dict[int, BaseException],
-) -> Sample | None:
+) -> Sample:
     """A sample with the targets of all tasks that have not failed; those that fail now are noted.
-
-    None where no task is left.
 
     Raises:
         DataError: its image cannot be read.
@@ -116,8 +112,6 @@ def _load(
                 dataset.load(index, names([task]))
             except DataError as err:
                 failed[task] = err
-        if len(failed) == len(bindings):
-            return None
         return dataset.load(index, names(set(left) - failed.keys()))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,10 @@ def saved_setting(folder: Path, name: str) -> Any:
     Raises:
         StoreError: the file is damaged.
     """
-    return _read(folder / FILE)[1]["identity"].get(name) if exists(folder) else None
+    if not exists(folder):
+        return None
+    with _opened(folder / FILE) as (_, facts):
+        return facts["identity"].get(name)
 
 
 def load_state(
@@ -118,11 +121,18 @@ def lower(lr: float) -> float:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with _opened(path) as (file, facts):
+        return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The file, its tensors not read yet, and its facts."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["medusa"])
             dict(facts["identity"])
-            return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118
+            yield file, facts
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as err:
         raise StoreError(
             f"{path}: cannot be read: {err}.", hint="Start again without --resume."

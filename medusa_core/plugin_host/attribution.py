@@ -5,6 +5,8 @@ What they return is checked where a wrong answer would otherwise fail far from i
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -106,10 +108,19 @@ class AttributedMetric(Metric):
 
 
 class AttributedDataset:
-    """A data set as the engine uses it. `inner` is the plugin's own."""
+    """A data set as the engine uses it. `inner` is the plugin's own.
 
-    def __init__(self, inner: Dataset, provider: Provider, name: str) -> None:
+    Its digest is of its `place`, too, where that is a file or a folder: digests of data sets are of
+    names, sizes and times, as a rule, and copies out of archives and images often share them all.
+    """
+
+    def __init__(
+        self, inner: Dataset, provider: Provider, name: str, place: str | None = None
+    ) -> None:
         self.inner, self._who = inner, (provider, f"data set {name!r}")
+        self._place = None
+        if place is not None and os.path.exists(place):
+            self._place = os.path.realpath(place)
         with attributed(*self._who):
             self.name: str = inner.name
             self.split: str = inner.split
@@ -126,7 +137,11 @@ class AttributedDataset:
     def digest(self) -> str:
         """See `Dataset.digest`."""
         with attributed(*self._who):
-            return self.inner.digest
+            own = self.inner.digest
+        if self._place is None:
+            return own
+        text = f"{own}\n{self._place}".encode("utf-8", "surrogateescape")
+        return hashlib.sha256(text).hexdigest()[:32]
 
     def __len__(self) -> int:
         return self._count

@@ -269,10 +269,10 @@ def _create(
                 files.move(staging.root, layout.root)  # else this is
         finally:
             with best_effort(f"{staging.root} may be left, or {layout.root} lost by power failure"):
-                if not in_place:
-                    _remove(staging)
-                elif not files.exists(layout.model):
+                if in_place and not files.exists(layout.model):
                     _clear(layout)
+                elif not in_place and files.exists(staging.root):
+                    files.remove(staging.root)
                 files.sync_folder(layout.root if in_place else layout.root.parent)
 
 
@@ -291,11 +291,6 @@ def _clear(layout: Layout) -> None:
     for entry in files.children(layout.root):
         if entry != layout.lock and layout.is_own(entry):
             files.remove(entry)
-
-
-def _remove(layout: Layout) -> None:
-    if files.exists(layout.root):
-        files.remove(layout.root)
 
 
 def _contents(layout: Layout, heads: Mapping[str, NewHead]) -> dict[str, tuple[bytes, bytes]]:

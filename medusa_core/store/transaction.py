@@ -138,21 +138,15 @@ def locked(layout: Layout) -> Iterator[None]:
 
 
 @contextmanager
-def training(path: str | os.PathLike[str], name: str, what: str) -> Iterator[None]:
-    """Keep other trainings of this name out; writers are not kept waiting.
-
-    Args:
-        path: of the model folder.
-        name: of the head, or of the joint training.
-        what: is trained, for the error.
+def training(path: str | os.PathLike[str], name: str) -> Iterator[None]:
+    """Keep other trainings of a head, or `JOINT`, out; writers are not kept waiting.
 
     Raises:
         StoreError: one is under way, or the lock file cannot be made.
     """
     layout = Layout(Path(path))
     files.make_folder(layout.all_work)
-    hint = "Wait for it to end. A head can also be given another name, with --name."
-    with _holding(layout.work_lock(name), 0, _training_error(layout, what, hint)):
+    with _holding(layout.work_lock(name), 0, _training_error(layout, name)):
         _refuse_rivals(layout, name)
         try:
             yield
@@ -168,18 +162,20 @@ def _refuse_rivals(layout: Layout, name: str) -> None:
 
     Of two that start at the same moment, both may be refused.
     """
-    locks = [layout.work_lock(JOINT)] if name != JOINT else layout.work_locks()
+    locks = layout.work_locks() if name == JOINT else [layout.work_lock(JOINT)]
     for lock in locks:
-        if lock == layout.work_lock(name) or not files.exists(lock):
-            continue
-        what = "the backbone" if name != JOINT else f"a head {lock.stem!r}"
-        hint = "Wait for it to end, or work in another folder: medusa init NEW"
-        with _holding(lock, 0, _training_error(layout, what, hint)):
-            pass
+        if lock != layout.work_lock(name) and files.exists(lock):
+            with _holding(lock, 0, _training_error(layout, lock.stem)):
+                pass
 
 
-def _training_error(layout: Layout, what: str, hint: str) -> StoreError:
-    return StoreError(f"Another medusa process is training {what} of {layout.root}.", hint)
+def _training_error(layout: Layout, name: str) -> StoreError:
+    what = "the backbone" if name == JOINT else f"a head {name!r}"
+    return StoreError(
+        f"Another medusa process is training {what} of {layout.root}.",
+        hint="Wait for it to end. A head can have another name (--name), a backbone another folder "
+        "(medusa init NEW).",
+    )
 
 
 @contextmanager

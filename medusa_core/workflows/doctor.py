@@ -117,6 +117,7 @@ def _plugins() -> Iterator[Finding]:
     """Every plugin that is not loaded, and a summary of the others."""
     from dataclasses import replace
 
+    # not strict: a plugin that fails is what this reports, not what ends it
     host = load_host(settings=replace(PluginSettings.of_user(), strict=False))
     loaded = [report for report in host.reports if report.state == "loaded"]
     for report in host.reports:

@@ -163,7 +163,7 @@ class HeadRun:
 
     def _add(self, plan: Plan, plans: Sequence[Plan], features: list[Tensor]) -> dict[str, Any]:
         parts = selection_split(plan.dataset)
-        with training(self.model, plan.name, f"a head {plan.name!r}"):
+        with training(self.model, plan.name):
             cached = self.cache(plan, plans)
             started = time.perf_counter()
             head, outcome, batch = self.train(plan, cached, parts)

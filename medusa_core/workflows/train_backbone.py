@@ -78,7 +78,7 @@ def train_backbone(
     plan = make_plan(host, Path(model), tasks, data, split, balance, options, progress)
     if dry_run:
         return describe_plan(host, plan)
-    with training(plan.model, JOINT, "the backbone"):
+    with training(plan.model, JOINT):
         source = Source(plan.dataset, plan.size, (IDENTITY,))
         images, targets = cache_images(source, list(plan.bindings.values()), progress)
         started = time.perf_counter()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medusa_core.data.files import require_plain
 from medusa_core.data.images import MAX_PIXELS
 from medusa_core.errors import DataError
 
@@ -22,6 +23,7 @@ def read_npy(path: Path) -> np.ndarray:
     Raises:
         DataError: it is missing, truncated, pickled, too large, or something else.
     """
+    require_plain(path)
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # .npy only: no pickle, no .npz
     except FileNotFoundError:

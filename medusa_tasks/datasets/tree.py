@@ -94,13 +94,12 @@ class Tree:
         return Sample(id=name, image=image, targets=found)
 
     def _digest(self, shared: Iterable[Path]) -> str:
-        """Hash of names, places, sizes and times of all files."""
+        """Hash of names, sizes and times of all files."""
         state = hashlib.sha256(f"{self.name}\n{self.split}\n{sorted(self._sources)}\n".encode())
         for path in shared:
             state.update(_stamp(path))
         for name in self.ids:
-            image = self._images.file(name)
-            state.update(f"{image.resolve()}\n".encode("utf-8", "surrogateescape") + _stamp(image))
+            state.update(f"{name}\n".encode() + _stamp(self._images.file(name)))
             for source in self._sources.values():
                 state.update(b"".join(map(_stamp, source.files(name))))
         return state.hexdigest()[:32]

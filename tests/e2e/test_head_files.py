@@ -188,7 +188,7 @@ def test_damaged_and_foreign_files(medusa, receiver, file):
         data[:-1] + bytes([data[-1] ^ 1]),
         (1 << 40).to_bytes(8, "little") + data[8:],
         weights.read_bytes(),
-        b"\x80\x04\x95 a pickle, perhaps",
+        b"\x80\x04\x95 a pickle, perhaps",  # refused like any other bytes, never opened as one
     ):
         file.write_bytes(content)
         done = medusa("add-task", file, "-m", receiver)

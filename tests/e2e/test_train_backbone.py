@@ -165,7 +165,7 @@ def test_no_head_is_in_the_way_of_an_unfinished_joint_training(medusa, joint, mo
 
 def test_two_joint_trainings_of_one_folder_are_not_begun(medusa, joint):
     before = content(joint)
-    with transaction.training(joint, JOINT, "the backbone"):
+    with transaction.training(joint, JOINT):
         done = medusa(*TRAIN)
         assert done.code == FAILED
         assert "is training the backbone of" in done.error

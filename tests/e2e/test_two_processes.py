@@ -23,7 +23,7 @@ def empty(medusa, tmp_path, monkeypatch):
 
 
 def test_two_trainings_of_one_name_are_not_begun(medusa, model):
-    with transaction.training(model, "edges", "a head 'edges'"):
+    with transaction.training(model, "edges"):
         done = medusa(*ADD)
         assert done.code == FAILED
         assert "is training a head 'edges'" in done.error
@@ -34,11 +34,11 @@ def test_two_trainings_of_one_name_are_not_begun(medusa, model):
 def test_a_head_is_not_trained_while_its_backbone_is(medusa, empty):
     """Whichever ended last could not be committed."""
     joint = ("train-backbone", "--tasks", "depth,semseg", *ROOMS, *FAST[:-2], *TINY)
-    with transaction.training(empty, JOINT, "the backbone"):
+    with transaction.training(empty, JOINT):
         head = medusa(*ADD)
         assert head.code == FAILED
         assert "is training the backbone of" in head.error
-    with transaction.training(empty, "edges", "a head 'edges'"):
+    with transaction.training(empty, "edges"):
         backbone = medusa(*joint)
         assert backbone.code == FAILED
         assert "is training a head 'edges' of" in backbone.error

@@ -82,9 +82,8 @@ class Voc:
         return ids
 
     def _digest(self) -> str:
-        """Hash of the folder, classes, ids, and size and time of every file."""
-        state = hashlib.sha256(f"{self.root.resolve()}\n".encode("utf-8", "surrogateescape"))
-        state.update(self.labels.model_dump_json().encode())
+        """Hash of classes, ids, and size and time of every file."""
+        state = hashlib.sha256(self.labels.model_dump_json().encode())
         for name in self.ids:
             for path in (self._image(name), self.root / MAPS / f"{name}.png"):
                 stat = path.stat() if path.exists() else None

@@ -19,6 +19,13 @@ def _kinds(report: dict[str, object]) -> set[str]:
     return {problem["kind"] for problem in problems}
 
 
+def damage(path: Path) -> None:
+    """Flip one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
 def test_a_sound_folder_verifies(model: MedusaModel) -> None:
     report = model.verify()
     assert report["ok"] is True
@@ -27,10 +34,7 @@ def test_a_sound_folder_verifies(model: MedusaModel) -> None:
 
 
 def test_verify_reports_a_damaged_head(model: MedusaModel) -> None:
-    weights = next((model.path / "heads" / "depth").glob("*/head.safetensors"))
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
+    damage(next((model.path / "heads" / "depth").glob("*/head.safetensors")))
     report = model.verify()
     assert report["ok"] is False
     assert "hash" in _kinds(report)
@@ -38,10 +42,7 @@ def test_verify_reports_a_damaged_head(model: MedusaModel) -> None:
 
 
 def test_verify_reports_a_damaged_backbone(model: MedusaModel) -> None:
-    path = model.path / "backbone.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+    damage(model.path / "backbone.safetensors")
     report = model.verify()
     assert report["ok"] is False
     assert "hash" in _kinds(report)

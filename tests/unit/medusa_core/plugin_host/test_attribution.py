@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ PROVIDER = Provider("their-data", "their-data", "1.0")
 class Theirs:
     """Two grey images."""
 
-    name, split, digest, targets = "theirs", "train", "d", SimpleNamespace()
+    name, split, digest, targets = "theirs", "train", "d", SimpleNamespace()  # equal everywhere
 
     def __init__(self, ids: Any = ("a", "b"), image: Any = None) -> None:
         self.ids, self.image = ids, np.zeros((4, 4, 3), np.uint8) if image is None else image
@@ -34,6 +35,23 @@ class Theirs:
 def test_a_sound_one_is_passed_on() -> None:
     found = AttributedDataset(Theirs(), PROVIDER, "theirs")
     assert found.load(1).id == "b"
+
+
+def test_data_sets_of_equal_digests_are_told_apart_by_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes and times of files are often equal in copies out of archives, whatever they hold."""
+
+    def digest(place: str | None) -> str:
+        return AttributedDataset(Theirs(), PROVIDER, "theirs", place).digest
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert digest("a") == digest(str(tmp_path / "a")) == digest("link")
+    assert digest("a") != digest("b")
+    assert digest(None) == digest("64x96") == "d", "what is no place says nothing"
 
 
 @pytest.mark.parametrize(

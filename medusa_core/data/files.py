@@ -1,0 +1,31 @@
+"""Files from outside: plain ones only, and no more of them than fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medusa_core.errors import DataError
+
+
+def require_plain(path: Path) -> None:
+    """Refuse what is there and is no plain file: a pipe would keep us waiting.
+
+    Raises:
+        DataError: it is a pipe, a folder, a device.
+    """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: not a plain file.")
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """A whole file of at most `limit` bytes.
+
+    Raises:
+        DataError: it is longer, or no plain file. OSError: it cannot be read.
+    """
+    require_plain(path)
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise DataError(f"{path}: larger than {limit // 10**6} MB.")
+    return content
