@@ -145,7 +145,8 @@ class TaskSpec(Registered):
 
     loss_weight: weight of this task's loss where several tasks train one backbone.
     loss_stride: the loss of a dense task is taken on every n-th pixel of every n-th row; scores are
-        those of all pixels. For tasks of many channels, where the loss costs more than the head.
+        those of all pixels. Where neighbours say nearly the same, it costs nothing and saves up to
+        half of a training step; thin targets want every pixel.
     config_model: pydantic model of how the task judges, with defaults; `eval --set` changes it for
         one evaluation. Heads are trained and run with the defaults.
     """

@@ -23,7 +23,7 @@ from medusa_core.engine.cache_folder import cache_folder
 from medusa_core.engine.row_file import RowWriter, file_size, read_rows
 from medusa_core.errors import StoreError
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)

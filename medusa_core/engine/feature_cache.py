@@ -6,7 +6,7 @@ stride-2 convolution is not symmetric.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,7 @@ from medusa_core.engine.cache_folder import cache_folder, make_room, shown_bytes
 from medusa_core.engine.cache_pass import PADDING as PADDING
 from medusa_core.engine.cache_pass import fill
 from medusa_core.errors import DataError, StoreError
+from medusa_core.model.execution import prepared
 from medusa_core.model.images import to_tensor
 from medusa_core.progress import Progress
 
@@ -147,7 +148,7 @@ def _feature_inputs(backbone: Backbone, fingerprint: str, size: Size) -> Inputs:
         {"kind": "features", "backbone": fingerprint},
         (_row_length(backbone, size),),
         np.dtype(np.float16),
-        lambda images: _features(backbone, images),
+        _Features(backbone),
     )
 
 
@@ -208,13 +209,23 @@ def _announce(
     )
 
 
-@torch.inference_mode()
-def _features(backbone: Backbone, images: list[np.ndarray]) -> np.ndarray:
-    """`(B, K) float16`: the levels of each image, each `(h, w, C)`, one after the other."""
-    batch = to_tensor(np.stack(images)).to(backbone.mean.device)
-    levels = backbone(pad_to_stride(batch, backbone.stride, backbone.mean))
-    flat = torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in levels], dim=1)
-    return flat.clamp(-65504, 65504).to(torch.float16).cpu().numpy()
+class _Features:
+    """Rows of features; the backbone is made ready for inference at the first images."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self._network: Callable[[Tensor], list[Tensor]] | None = None
+
+    @torch.inference_mode()
+    def __call__(self, images: list[np.ndarray]) -> np.ndarray:
+        """`(B, K) float16`: the levels of each image, each `(h, w, C)`, one after the other."""
+        batch = to_tensor(np.stack(images)).to(self.backbone.mean.device)
+        batch = pad_to_stride(batch, self.backbone.stride, self.backbone.mean)
+        if self._network is None:
+            self._network = prepared(self.backbone, batch[:1])
+        levels = self._network(batch)
+        flat = torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in levels], dim=1)
+        return flat.clamp(-65504, 65504).to(torch.float16).cpu().numpy()
 
 
 def _row_length(backbone: Backbone, size: Size) -> int:

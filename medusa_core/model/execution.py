@@ -177,6 +177,22 @@ class Runner:
         return _plain(head)
 
 
+def prepared(backbone: Backbone, example: Tensor) -> Callable[[Tensor], list[Tensor]]:
+    """A backbone made ready for many images; as it is where that cannot be done.
+
+    Args:
+        backbone: frozen; not changed.
+        example: `(B, 3, H, W) float32` images, to compare what both say of them.
+    """
+    try:
+        fast = prepare(backbone)
+        pairs = zip(fast(example), backbone(example), strict=True)
+        moved = [movement(found, expected) for found, expected in pairs]
+    except Exception:  # noqa: BLE001 - anybody's network; the plain one tells what is wrong
+        return backbone
+    return fast if all(level <= LIMITS["fp32"] for level in moved) else backbone
+
+
 def movement(found: Tensor, expected: Tensor) -> float:
     """RMS of a difference / RMS of what was expected; infinite where the shapes differ."""
     if found.shape != expected.shape:

@@ -37,22 +37,30 @@ def own_levels(features: Sequence[Tensor]) -> list[Tensor]:
 def finish(raw: Tensor, task: Task, size: tuple[int, int], stride: int = 1) -> Tensor:
     """A head's output at the (H, W) of the unpadded image, or its mean there for a global task.
 
-    With a `stride` that divides `STRIDE`: at every stride-th row and column of it.
+    With a `stride`: every stride-th row and column of it.
     """
     padded = [side + -side % STRIDE for side in size]
     if task.spec.output.kind == "global":
         pairs = zip(size, padded, raw.shape[-2:], strict=True)
         rows, columns = (-(-side * cells // whole) for side, whole, cells in pairs)
         return raw[..., :rows, :columns].mean(dim=(2, 3))
-    height, width = (side // stride for side in padded)
-    wanted = tuple(-(-side // stride) for side in size)
-    return upsample(raw, (height, width))[..., : wanted[0], : wanted[1]]
+    height, width = (-(-side // stride) for side in size)
+    return upsample(raw, (padded[0], padded[1]), stride)[..., :height, :width]
 
 
-def upsample(raw: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resampling of a raw prediction; itself where the size agrees."""
+def upsample(raw: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
+    """Bilinear resampling of a raw prediction; itself where the size agrees.
+
+    With a `stride`: every stride-th row and column of the result; the others are not computed.
+    """
     if tuple(raw.shape[-2:]) == tuple(size):
-        return raw
+        return raw if stride == 1 else raw[..., ::stride, ::stride]
+    if stride > 1:
+        rows, columns = (
+            _weights(old, new, raw)[:, ::stride]
+            for old, new in zip(raw.shape[-2:], size, strict=True)
+        )
+        return rows.T @ (raw.contiguous() @ columns)
     if raw.requires_grad and raw.device.type == "cpu":
         if raw.shape[1] == 1:
             upsampled: Tensor = _Upsampled.apply(raw, size)

@@ -22,4 +22,5 @@ DEPTH = TaskSpec(
         MetricRef(name="rmse_log", higher_is_better=False),
         MetricRef(name="delta1", higher_is_better=True),
     ),
+    loss_stride=2,
 )

@@ -22,4 +22,5 @@ HUMAN_PARTS = TaskSpec(
         MetricRef(name="classes", unit="classes", higher_is_better=True),
     ),
     loss_weight=2.0,
+    loss_stride=4,
 )

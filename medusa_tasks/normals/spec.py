@@ -23,4 +23,5 @@ NORMALS = TaskSpec(
         MetricRef(name="within_30", unit="%", higher_is_better=True),
     ),
     loss_weight=10.0,
+    loss_stride=4,
 )

@@ -20,5 +20,5 @@ SEMSEG = TaskSpec(
     ),
     # Rare classes are lost in a narrow fusion: they are read off the levels directly.
     default_head=HeadRef(name="medusa", config={"shortcut": True}),
-    loss_stride=2,
+    loss_stride=4,
 )

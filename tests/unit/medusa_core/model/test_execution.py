@@ -15,7 +15,7 @@ from torch import Tensor
 from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
 from medusa_core.model import execution as executions
 from medusa_core.model import open_model
-from medusa_core.model.execution import LIMITS, Execution, movement
+from medusa_core.model.execution import LIMITS, Execution, movement, prepared
 from medusa_core.model.inference import computes_bfloat16
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.store.commit import NewHead, commit_head
@@ -199,6 +199,37 @@ def test_a_missing_engine_names_the_extra(path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UsageError) as caught:
         open_model(path, execution=Execution("openvino"))
     assert "medusa-heads[openvino]" in str(caught.value.hint)
+
+
+@torch.inference_mode()
+def test_a_prepared_backbone_gives_the_same_features(path: Path) -> None:
+    backbone = open_model(path).backbone
+    network = prepared(backbone, _images(64, 96))
+    assert network is not backbone
+    for seed in range(3):
+        torch.manual_seed(seed)
+        images = torch.rand(1 + seed, 3, 64, 32 * (1 + seed))
+        for found, expected in zip(network(images), backbone(images), strict=True):
+            assert movement(found, expected) < 1e-5
+
+
+@pytest.mark.parametrize("wrong", ["nan", "far", "fewer", "fails"])
+@torch.inference_mode()
+def test_a_backbone_that_cannot_be_prepared_is_taken_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    backbone = open_model(path).backbone
+
+    def network(images: Tensor) -> list[Tensor]:
+        levels = backbone(images)
+        if wrong == "fails":
+            raise RuntimeError(wrong)
+        if wrong == "fewer":
+            return levels[1:]
+        return [*levels[:-1], levels[-1] * (torch.nan if wrong == "nan" else 1.01)]
+
+    monkeypatch.setattr(executions, "prepare", lambda _: network)
+    assert prepared(backbone, _images(64, 96)) is backbone
 
 
 def test_movement_is_relative_to_what_was_expected() -> None:

@@ -105,14 +105,17 @@ def test_a_global_task_is_averaged(model: MedusaModel) -> None:
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("size", [(32, 64), (33, 47), (50, 31)])
-def test_a_prediction_at_a_stride_shows_what_the_whole_one_shows(
-    model: MedusaModel, size: tuple[int, int], stride: int
+@pytest.mark.parametrize("cell", [1, 2, 4, 8, 32])
+def test_a_prediction_at_a_stride_is_every_nth_pixel_of_the_whole_one(
+    model: MedusaModel, size: tuple[int, int], stride: int, cell: int
 ) -> None:
-    """A ramp is a ramp at every stride; there is a value for every stride-th pixel, and no more."""
+    """Whatever the resolution of the head: the same values, and the same gradient."""
     task = model.tasks["semseg"]
-    padded = tuple(side + -side % 32 for side in size)
-    ramp = torch.arange(padded[1] // 4, dtype=torch.float32).expand(1, 4, padded[0] // 4, -1)
-    whole, thin = finish(ramp, task, size), finish(ramp, task, size, stride)
-    assert thin.shape == whole[..., ::stride, ::stride].shape
-    near = (whole[..., ::stride, ::stride] - thin).abs()
-    assert float(near.max()) <= stride / 8 + 1e-6  # half a stride, in cells of four pixels
+    height, width = ((side + -side % 32) // cell for side in size)
+    raw = torch.randn(2, 5, height, width, dtype=torch.double, requires_grad=True)
+    expected = finish(raw, task, size)[..., ::stride, ::stride]
+    found = finish(raw, task, size, stride)
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(found)
+    gradients = [torch.autograd.grad((x * weight).sum(), raw)[0] for x in (found, expected)]
+    torch.testing.assert_close(*gradients)
