@@ -63,6 +63,7 @@ def test_a_killed_training_ends_as_it_would_have(original, tmp_path):
     assert not (models[1] / ".work" / "edges").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_joint_training_ends_as_it_would_have(tmp_path):
     models = [tmp_path / name for name in ("straight", "killed")]
     for model in models:

@@ -83,6 +83,7 @@ def test_the_quick_form_records_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_the_command_writes_what_it_shows(tmp_path: Path) -> None:
     done = CliRunner().invoke(costs.main, ["--rounds", "2"])

@@ -188,6 +188,7 @@ def test_a_frozen_backbone_stays_bit_for_bit(train, make_model, decoder, frozen)
         assert not any(p.requires_grad for p in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 def test_an_interrupted_training_goes_on_bit_for_bit(train, frozen) -> None:
     straight = train(folder="straight", frozen=frozen)

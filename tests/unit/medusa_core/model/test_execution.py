@@ -73,6 +73,7 @@ def test_predictions_of_generated_code_hardly_move(
     _check_movement(path, model, _images(50, 33, 1))
 
 
+@pytest.mark.slow
 def test_networks_are_traced_for_every_shape(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of `torch.compile` but the generation of code, which takes minutes."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
