@@ -186,7 +186,7 @@ class MedusaModel(nn.Module):
 
         Raises:
             UsageError: images of another shape or dtype.
-            UnknownNameError, PluginError: see `require`.
+            UnknownNameError, PluginError: a head does not exist, or cannot be used.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise UsageError(

@@ -32,7 +32,25 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options of a head's training; None means the default."""
+    """How to train; None is the default of the data set, the task or the machine.
+
+    head: architecture, `[PLUGIN:]NAME`.
+    settings: of the architecture, such as `{"width": 64}`.
+    steps, epochs: length of the training, one of them; None: 800 steps.
+    batch: images a step.
+    lr: peak of the one-cycle learning rate.
+    size: (H, W) in pixels that images are brought to.
+    seed: of what is random.
+    views: that are cached of each image.
+    limit: use at most so many images.
+    device: "cpu", "cuda", "cuda:1" or "mps"; None: the best.
+    precision: of the networks in training, "fp32", "bf16" or "fp16" (CUDA only).
+    tensorboard: folder to write the log for TensorBoard to, too; needs the extra `log`.
+    resume: go on with a training that was interrupted.
+    on_bad_sample: "fail", or "skip" samples that cannot be read or used.
+    patience: stop after so many evaluations, of 20, without a better one; None: never.
+    smaller_batches: where `batch` images do not fit into memory, take fewer.
+    """
 
     head: str | None = None
     settings: Mapping[str, Any] | None = None

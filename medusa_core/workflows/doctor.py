@@ -38,6 +38,9 @@ def doctor(model: str | Path = "medusa-model") -> dict[str, Any]:
 
     Nothing is changed, and `medusa verify` goes deeper into the model.
 
+    Args:
+        model: a model folder, or where one would be.
+
     Returns:
         `ok`, and `checks`: name, state ("ok", "note" or "problem"), message and hint.
     """

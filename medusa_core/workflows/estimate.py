@@ -61,7 +61,8 @@ def estimate(
         truth lies between (`level`), and the short trainings that this is `based_on`.
 
     Raises:
-        DataError: the few samples have nothing to measure by. MedusaError: as `add_task`.
+        DataError: the few samples have nothing to measure by.
+        MedusaError: as `add_task`.
     """
     started = time.perf_counter()
     host, progress = host or default_host(), progress or SilentProgress()

@@ -18,6 +18,12 @@ def remove_task(
 ) -> dict[str, Any]:
     """Remove heads from a model folder; the others are not touched. Observers are told.
 
+    Args:
+        model: the model folder.
+        names: of heads, damaged ones included.
+        dry_run: check everything, remove nothing.
+        host: tells the observers; None: the installed plugins.
+
     Returns:
         The heads removed and the bytes freed.
 
@@ -48,6 +54,14 @@ def remove_task(
 
 def rename_head(model: str | Path, old: str, new: str) -> dict[str, Any]:
     """Give a head another name; its weights stay as they are.
+
+    Args:
+        model: the model folder.
+        old: name of the head.
+        new: name it gets.
+
+    Returns:
+        The folder and both names.
 
     Raises:
         UnknownNameError: there is no head `old`.
