@@ -94,8 +94,11 @@ def file_digest(path: Path) -> str:
 
 
 def rooms(quick: bool) -> Setting:
-    """Synthetic rooms, everything from scratch."""
-    whole = Setting("rooms", "rooms", "hrnet_w18_small", None, 16, 2400, 1200, source_lr=2e-3)
+    """Synthetic rooms, everything from scratch.
+
+    Batches of 8, not more, so that three seeds of a question are a matter of hours.
+    """
+    whole = Setting("rooms", "rooms", "hrnet_w18_small", None, 8, 2400, 1200, source_lr=2e-3)
     if not quick:
         return whole
     return replace(whole, name="rooms-quick", source_steps=20, head_steps=10, limit=24)
