@@ -175,6 +175,8 @@ class TaskSpec(Registered):
             raise ValueError('channels="labels" needs target.dtype="int64"')
         if self.target.zoom == "invalid" and self.output.kind != "global":
             raise ValueError('target.zoom="invalid" is for global tasks')
+        if self.target.zoom == "invalid" and self.target.invalid is None and not self.has_labels:
+            raise ValueError('target.zoom="invalid" needs target.invalid, the value that says so')
         return self
 
     @property

@@ -77,7 +77,15 @@ def default_model() -> Path:
     from medusa_core.settings import read_settings
 
     stored = read_settings().model
-    return Path(stored).expanduser() if stored else Path("medusa-model")
+    return Path(stored) if stored else Path("medusa-model")
+
+
+def at_home(context: click.Context, option: click.Parameter, path: Path) -> Path:
+    """`~` is the home folder, whoever wrote it: environments and files are read by no shell."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise click.BadParameter(f"{path}: there is no such home folder.") from None
 
 
 def examples(*lines: str) -> str:
@@ -92,6 +100,7 @@ model_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     envvar="MEDUSA_MODEL",
     default=default_model,
+    callback=at_home,
     show_default="./medusa-model",
     show_envvar=True,
     metavar="DIR",

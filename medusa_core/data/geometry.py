@@ -189,6 +189,8 @@ def _nearest(start: float, stop: float, count: int, limit: int) -> np.ndarray:
 
 def _flip_values(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | None) -> np.ndarray:
     if spec.flip == "negate_x":
+        if spec.channels is None:
+            return -target
         mirrored = target.copy()
         mirrored[..., 0] = -mirrored[..., 0]
         return mirrored

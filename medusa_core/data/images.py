@@ -92,8 +92,18 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_raw(path: Path) -> np.ndarray:
-    """The stored pixel values: `(H, W)` or `(H, W, C)`, palette images as their indices."""
+    """The stored pixel values: `(H, W)` or `(H, W, C)`, palette images as their indices.
+
+    Raises:
+        DataError: damaged, or of a pixel format that Pillow does not give as it is stored.
+    """
     with open_image(path) as image:
+        stored = next((str(mode) for mode in _stored_modes(image) if _is_changed(str(mode))), None)
+        if stored is not None:
+            raise DataError(
+                f"{path}: pixel format {stored!r} is not read as it is stored.",
+                hint="Use 8- or 16-bit grey, palette or 8-bit RGB PNG files, or .npy files.",
+            )
         decoded = decode(image, path)
         if decoded.mode in {"1", "LA", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"}:
             raise DataError(
@@ -101,6 +111,20 @@ def read_raw(path: Path) -> np.ndarray:
                 hint="Use 8- or 16-bit grey, palette or RGB PNG files, or .npy files.",
             )
         return np.asarray(decoded)
+
+
+def _stored_modes(image: Image.Image) -> list[object]:
+    """How the pixels of an opened, not yet decoded image lie in the file, in Pillow's words."""
+    return [
+        argument
+        for tile in getattr(image, "tile", ())
+        for argument in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))
+    ]
+
+
+def _is_changed(stored: str) -> bool:
+    """Whether Pillow brings such pixels to 8 bits: deep colours cut, shallow greys stretched."""
+    return (";16" in stored and not stored.startswith("I;16")) or stored in {"L;2", "L;4"}
 
 
 def _orientation(image: Image.Image) -> int:

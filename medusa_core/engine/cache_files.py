@@ -10,13 +10,14 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medusa_core.api import Dataset
+from medusa_core.api import Dataset, Task
 from medusa_core.data.geometry import Size, View
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder
@@ -158,9 +159,24 @@ def compact(target: np.ndarray, binding: Binding) -> np.ndarray:
 def _describe(binding: Binding) -> dict[str, Any]:
     """What cached targets depend on: the spec, the classes, and the code that encodes them."""
     task = binding.task
-    code = Path(inspect.getfile(type(task))).read_bytes()
     return {
         "task": task.spec.model_dump(mode="json"),
         "labels": binding.labels.model_dump() if binding.labels is not None else None,
-        "code": hashlib.sha256(code).hexdigest(),
+        "code": _code(getattr(task, "inner", task)),
     }
+
+
+def _code(task: Task) -> str:
+    """Hash of the modules beside a task's class, and those that it is derived from."""
+    files: set[Path] = set()
+    for kind in type(task).__mro__:
+        if not issubclass(kind, Task):
+            continue
+        with suppress(TypeError, OSError):  # typed in by hand: there is no file
+            file = Path(inspect.getfile(kind))
+            in_package = "." in kind.__module__
+            files |= set(file.parent.glob("*.py")) if in_package else {file}
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

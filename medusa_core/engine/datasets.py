@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
@@ -40,7 +41,8 @@ class DataRef:
                 f"--data {text!r} is not of the form [TASK=]NAME[:PATH].",
                 hint="For example: --data folder:photos or --data depth=folder:photos",
             )
-        return cls(name=match[2], location=match[3], task=match[1])
+        location = os.path.expanduser(match[3]) if match[3] else None  # in `a:~/b` no shell does it
+        return cls(name=match[2], location=location, task=match[1])
 
     def __str__(self) -> str:
         bound = f"{self.task}=" if self.task else ""

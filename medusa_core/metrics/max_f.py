@@ -37,6 +37,7 @@ class MaxF(Metric):
         size = len(self.thresholds) + 1
         edges = torch.tensor(self.thresholds, dtype=decoded.dtype, device=decoded.device)
         reached = torch.bucketize(decoded.contiguous(), edges, right=True)
+        reached.masked_fill_(decoded.isnan(), 0)  # reaches no threshold
         bins = torch.where(target == 1, reached + size, reached)
         counts = count_per_image(bins.masked_fill_(~valid, 2 * size), 2 * size)
         negative, positive = counts.reshape(-1, 2, size).unbind(1)

@@ -196,7 +196,11 @@ def rename_head(path: PathLike, old: str, new: str) -> None:
     checked_name(new)
     with writing(path) as (layout, manifest):
         _refuse_unknown(old, manifest)
-        _refuse_taken(new, manifest)
+        if new in manifest.heads:
+            raise NameTakenError(
+                f"A head {new!r} exists already.",
+                hint="Choose another name, or remove that head first: medusa remove-task",
+            )
         rev = manifest.heads[old]
         head_json = files.read(layout.head_json(old, rev), layout.root, records.MAX_JSON)
         weights = files.read(layout.head_weights(old, rev), layout.root, container.MAX_HEAD_BYTES)

@@ -63,10 +63,17 @@ def temporary(path: Path) -> Path:
 # -- writing ------------------------------------------------------------------------------------
 
 
-def write(path: Path, data: bytes) -> None:
-    """Put a whole file on the disk, then let it appear (or replace the old one) in one step."""
+def write(path: Path, data: bytes, through: Path | None = None) -> None:
+    """Put a whole file on the disk, then let it appear (or replace the old one) in one step.
+
+    Args:
+        path: where it appears.
+        data: all of it.
+        through: where it is written; None: at `temporary(path)`.
+    """
+    through = through or temporary(path)
     with reported("write", path):
-        descriptor = os.open(temporary(path), _CREATE | _NO_LINKS, 0o666)
+        descriptor = os.open(through, _CREATE | _NO_LINKS, 0o666)
         try:
             rest = memoryview(data)
             while rest:
@@ -74,18 +81,23 @@ def write(path: Path, data: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary(path), path)
+        os.replace(through, path)
 
 
-def rewrite(path: Path, data: bytes) -> None:
+def rewrite(path: Path, data: bytes, through: Path | None = None) -> None:
     """`write`, where no lock is held and nobody tidies: what is left half done is cleared."""
-    if exists(temporary(path)):  # of a process that was killed
-        remove(temporary(path))
+    through = through or temporary(path)
+
+    def clear() -> None:
+        if exists(through) and not is_folder(through):
+            remove(through)
+
+    clear()  # what a killed process left
     try:
-        write(path, data)
+        write(path, data, through)
     except StoreError:
         with suppress(StoreError):
-            remove(temporary(path))
+            clear()
         raise
 
 

@@ -137,7 +137,7 @@ def add_task(
 
     Returns:
         The heads with their selection scores, costs, times and reports; and, of several, those
-        that `failed`: their errors.
+        that `failed`: their errors, and those that `resume` found `already_there`.
 
     Raises:
         MedusaError: of a single task, or of all; the model folder is as it was, except for heads
@@ -159,12 +159,16 @@ def add_task(
         ensure(model, progress)
     with ModelFolder.open(model) as folder:
         record, existing = folder.manifest.backbone, set(folder.heads)
+        there = []
         if options.resume and len(plans) > 1 and not replace:  # those before the interruption
-            plans = [plan for plan in plans if plan.name not in folder.manifest.heads]
+            there = [plan.name for plan in plans if plan.name in folder.manifest.heads]
+            plans = [plan for plan in plans if plan.name not in there]
         for plan in plans:
             _check_name(plan.name, folder, replace)
         backbone = restore_backbone(record, folder.read_backbone())
-    if not data:
+    for head in there:
+        progress.message(f"{head} is in the model already and stays as it is.")
+    if not data and plans:
         progress.message("No --data given: training on `rooms`, synthetic scenes.")
     run = HeadRun(
         host,
@@ -179,7 +183,8 @@ def add_task(
         replace=replace,
         existing=existing,
     )
-    result = {"schema_version": 1, "model": str(model), "dry_run": dry_run}
+    result: dict[str, Any] = {"schema_version": 1, "model": str(model), "dry_run": dry_run}
+    result["already_there"] = there
     if dry_run:
         heads = {plan.name: run.describe(plan) for plan in plans}
         return {**result, "heads": heads, "cache": run.needed_room(plans)}

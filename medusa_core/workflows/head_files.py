@@ -53,11 +53,13 @@ def export_head(
     with ModelFolder.open(model) as folder:
         data = head_file.pack(folder.head_document(name), folder.read_head_bytes(name))
         manifest = folder.heads[name]
-    if files.exists(path) and (files.is_folder(path) or not replace):
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path} is there, and is not a file.", hint="Name a file with -o.")
+    if files.exists(path) and not replace:
         raise StoreError(
             f"{path} is there already.", hint="Choose another file with -o, or add --replace."
         )
-    files.rewrite(path, data)
+    files.rewrite(path, data, through=path.with_name(f".{path.name}.medusa-part"))
     with best_effort(f"{path} was written, but a power failure may still undo it"):
         files.sync_folder(path.parent)
     return {
@@ -112,7 +114,7 @@ def add_head(
 
     host, progress, model = host or default_host(), progress or SilentProgress(), Path(model)
     found = head_file.read(Path(file))
-    name = checked_name(name or found.manifest.task)
+    name = checked_name(found.manifest.task if name is None else name)
     record, tensors, taken = _receiver(model)
     fits = found.manifest.fingerprint == record.fingerprint
     described = {**_describe(found), "name": name, "fits": fits}

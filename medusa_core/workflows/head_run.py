@@ -72,7 +72,7 @@ class HeadRun:
             What was added, by head; and of the others, what is wrong (`error`, `hint`).
 
         Raises:
-            MedusaError: of the only head; or it concerns all of them: a usage error, or a cache
+            MedusaError: of the only head; or before anything was added: a usage error, or a cache
                 that could not hold what one of them needs.
         """
         done, failed = {}, {}
@@ -84,7 +84,7 @@ class HeadRun:
                 done[plan.name] = self._add(plan, plans, features)
             except FAILURES as err:
                 wrong_usage = isinstance(err, UsageError) and not isinstance(err, NameTakenError)
-                if len(plans) == 1 or wrong_usage:
+                if len(plans) == 1 or (wrong_usage and not done):
                     raise
                 known = err if isinstance(err, MedusaError) else MedusaError(describe(err))
                 failed[plan.name] = {"error": known.message, "hint": known.hint}

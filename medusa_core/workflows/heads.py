@@ -14,7 +14,7 @@ from medusa_core.store.layout import Layout
 
 
 def remove_task(
-    model: str | Path, names: Iterable[str], dry_run: bool = False, host: Host | None = None
+    model: str | Path, names: str | Iterable[str], dry_run: bool = False, host: Host | None = None
 ) -> dict[str, Any]:
     """Remove heads from a model folder; the others are not touched. Observers are told.
 
@@ -30,7 +30,8 @@ def remove_task(
     Raises:
         UnknownNameError: a head does not exist; then nothing is removed.
     """
-    host, names = host or default_host(), list(dict.fromkeys(names))
+    host = host or default_host()
+    names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     layout = Layout(Path(model))
     heads = records.read_model(layout).heads  # not their files: damaged heads can be removed too
     for name in names:

@@ -110,4 +110,5 @@ def _image(found: np.ndarray | DataError) -> np.ndarray:
 
 
 def _of_kind(paths: Iterable[Path], extensions: set[str]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in extensions)
+    found = (path for path in paths if path.suffix.lower() in extensions)
+    return sorted(path for path in found if not path.is_dir())

@@ -11,6 +11,7 @@ import torch
 
 from medusa_core.api import Dataset, HeadRef, TaskSpec
 from medusa_core.backbones.timm_backbone import Backbone, build
+from medusa_core.engine import checkpoint
 from medusa_core.engine.balancing import check_balance
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import DataRef, check_target, selection_split
@@ -29,6 +30,7 @@ from medusa_core.model.assembly import (
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
 from medusa_core.store.folder import ModelFolder
+from medusa_core.store.layout import JOINT, Layout
 from medusa_core.store.manifest import BackboneRecord
 from medusa_core.workflows import preparation
 from medusa_core.workflows.add_task import TrainOptions
@@ -73,10 +75,13 @@ def make_plan(
     check_balance(balance)
     with ModelFolder.open(model) as folder:
         if folder.manifest.heads:
+            unfinished = checkpoint.exists(Layout(model).work(JOINT))
             raise StoreError(
                 f"{model} has heads ({', '.join(folder.manifest.heads)}): they would not fit "
                 "another one.",
-                hint="Train in a folder of its own: medusa init NEW --backbone …",
+                hint="Its training goes on with --resume, when they are removed: medusa remove-task"
+                if unfinished
+                else "Train in a folder of its own: medusa init NEW --backbone …",
             )
         record = folder.manifest.backbone
         tensors = folder.read_backbone()
@@ -118,9 +123,10 @@ def make_plan(
     )
 
 
-def _specs(host: Host, tasks: Sequence[str]) -> list[TaskSpec]:
+def _specs(host: Host, tasks: str | Sequence[str]) -> list[TaskSpec]:
     """The tasks; two of one name (of different plugins) would give heads of one name."""
-    specs = [host.tasks.get(name) for name in dict.fromkeys(tasks)]
+    wanted = [tasks] if isinstance(tasks, str) else tasks
+    specs = [host.tasks.get(name) for name in dict.fromkeys(wanted)]
     if not specs:
         raise UsageError("Name the tasks to train on: --tasks semseg,depth")
     names = [spec.name for spec in specs]

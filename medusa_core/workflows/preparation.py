@@ -43,9 +43,10 @@ MIN_SIZE, MAX_SIZE = 32, 4096
 MAX_EPOCHS = 1_000_000
 
 
-def parse_data(data: Iterable[str]) -> tuple[DataRef, ...]:
-    """`--data` options; the default data set where there are none."""
-    return tuple(DataRef.parse(text) for text in (tuple(data) or DEFAULT_DATA))
+def parse_data(data: str | Iterable[str]) -> tuple[DataRef, ...]:
+    """`--data` options, or one; the default data set where there are none."""
+    texts = (data,) if isinstance(data, str) else tuple(data)
+    return tuple(DataRef.parse(text) for text in texts or DEFAULT_DATA)
 
 
 def bound_to(refs: Iterable[DataRef], head: str, task: str) -> str | None:
@@ -204,8 +205,17 @@ def opened(
     host: Host | None,
     execution: Execution | None,
 ) -> MedusaModel:
-    """The model, opened where only its folder is given. OpenVINO computes on the CPU."""
+    """The model, opened where only its folder is given. OpenVINO computes on the CPU.
+
+    Raises:
+        UsageError: it is open, but elsewhere or in another way.
+    """
     if isinstance(model, MedusaModel):
+        if execution not in (None, model.execution):
+            raise UsageError(f"The open model is run otherwise: {model.execution}.")
+        where = model.backbone.mean.device
+        if device is not None and torch.empty(0, device=choose_device(device)).device != where:
+            raise UsageError(f"The open model is on {where}, not on {device}.")
         return model
     if execution is not None and execution.engine == "openvino" and device is None:
         device = "cpu"

@@ -15,7 +15,7 @@ from medusa_core.engine.joint_training import JointTask, JointTraining
 from medusa_core.engine.report import joint_report
 from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
-from medusa_core.errors import StoreError
+from medusa_core.errors import StoreError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import added
@@ -57,7 +57,8 @@ def train_backbone(
             unbound ones with its target. Samples may lack any target.
         split: of the data sets; a tenth of each is kept aside to choose weights by.
         balance: of the losses: `fixed`, `uncertainty` or `dwa`, see `engine.balancing`.
-        options: how to train; `views` has no meaning here.
+        options: how to train; without `patience` and `smaller_batches`. `views` has no meaning
+            here.
         dry_run: check everything and report costs, but train nothing.
         host: None: the installed plugins.
         progress: follows caching and training.
@@ -75,6 +76,8 @@ def train_backbone(
     host, progress = host or default_host(), progress or SilentProgress()
     defaults = {"batch": DEFAULT_BATCH, "lr": DEFAULT_LR}
     options = options or TrainOptions(**{**defaults, **overrides})
+    if options.patience is not None or options.smaller_batches:
+        raise UsageError("Joint trainings have neither patience nor smaller_batches.")
     plan = make_plan(host, Path(model), tasks, data, split, balance, options, progress)
     if dry_run:
         return describe_plan(host, plan)

@@ -1,6 +1,7 @@
 """A head leaves a model as one file and enters another one, bit by bit; nothing hostile does."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -205,12 +206,32 @@ def test_export_replaces_only_when_asked(medusa, unchanged, tmp_path):
     assert done.code == 1
     assert "--replace" in done.hint
     assert (tmp_path / "depth.medusa").read_text() == "somebody's"
-    (tmp_path / "depth.medusa.tmp").write_text("left by a killed export")
+    (tmp_path / ".depth.medusa.medusa-part").write_text("left by a killed export")
+    (tmp_path / "depth.medusa.tmp").mkdir()
+    (tmp_path / "depth.medusa.tmp" / "file").write_text("somebody's")
     assert medusa("export-head", "depth", "--replace").code == 0
     assert head_file.read(tmp_path / "depth.medusa").manifest.task == "depth"
-    assert not (tmp_path / "depth.medusa.tmp").exists()
+    assert not (tmp_path / ".depth.medusa.medusa-part").exists()
+    assert (tmp_path / "depth.medusa.tmp" / "file").read_text() == "somebody's"
     assert medusa("export-head", "unknown").code == 2
     assert medusa("export-head", "depth", "-o", "no/such/folder.medusa").code == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_only_files_are_replaced(medusa, unchanged, tmp_path, kind):
+    path = tmp_path / "depth.medusa"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    done = medusa("export-head", "depth", "--replace")
+    assert done.code == 1
+    assert "not a file" in done.error
+    assert path.is_dir() or path.is_fifo()
+
+
+def test_an_empty_name_is_not_that_of_the_task(medusa, file, receiver):
+    before = tree(receiver)
+    done = medusa("add-task", file, "-m", receiver, "--name", "", "--replace")
+    assert done.code == 2
+    assert tree(receiver) == before
 
 
 def test_the_same_in_python(medusa, model, receiver):

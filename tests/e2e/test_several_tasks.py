@@ -1,6 +1,9 @@
 """Several tasks in one command: each is told its own faults, and named as `add-task` takes it."""
 
-from medusa_core.errors import FAILED, USAGE
+import pytest
+
+import medusa_core
+from medusa_core.errors import FAILED, USAGE, UnknownNameError, UsageError
 
 from .conftest import FAST, ROOMS, TINY
 
@@ -40,3 +43,39 @@ def test_data_bound_to_a_head_go_before_those_of_its_task(medusa, model, folder)
     assert done.code == 0, done.err
     used = {name: head["data"] for name, head in done.document["heads"].items()}
     assert used == {"depth": ["depth=rooms:64x64"], "depth_own": [f"depth_own=folder:{folder}"]}
+
+
+def test_resuming_tells_which_heads_are_there_already(medusa, model):
+    line = ("add-task", "depth,semseg", *ROOMS, *FAST, *TINY, "--resume", "--json")
+    done = medusa(*line)
+    assert done.code == 0
+    assert done.document["already_there"] == ["depth", "semseg"]
+    assert done.document["heads"] == {}
+    assert "depth is in the model already" in done.err
+
+
+def test_a_plain_string_is_one_name(model):
+    with pytest.raises(UnknownNameError, match="'nothing'"):
+        medusa_core.remove_task(model, "nothing")
+    with pytest.raises(UnknownNameError, match="'nowhere'"):
+        medusa_core.add_task("edges", model=model, data="nowhere")
+    medusa_core.remove_task(model, ["depth", "semseg"])
+    with pytest.raises(UnknownNameError, match="'nothing'"):
+        medusa_core.train_backbone(model, tasks="nothing", dry_run=True)
+    with pytest.raises(UsageError, match="patience"):
+        medusa_core.train_backbone(model, tasks="depth", patience=1)
+
+
+def test_the_home_folder_is_known_without_a_shell(medusa, model, monkeypatch):
+    monkeypatch.setenv("HOME", str(model.parent))
+    monkeypatch.setenv("MEDUSA_MODEL", f"~/{model.name}")
+    assert medusa("list").code == 0
+    assert medusa("list", "-m", "~nobody-of-that-name/x").code == USAGE
+    done = medusa("add-task", "edges", "--data", "folder:~/photos")
+    assert str(model.parent / "photos") in done.error
+
+
+def test_renaming_to_a_name_that_is_taken_says_what_can_be_done(medusa, model):
+    done = medusa("rename-head", "depth", "semseg")
+    assert done.code != 0
+    assert "--name" not in done.hint

@@ -238,3 +238,10 @@ def test_a_prediction_that_is_not_a_number_is_not_taken_for_a_good_one() -> None
     figures = AngularErrors().compute(total)
     assert math.isnan(figures["mean_angle"])
     assert figures["within_30"] == 0
+
+
+def test_nan_reaches_no_threshold() -> None:
+    target, valid = torch.ones(1, 2, 3, dtype=torch.int64), torch.ones(1, 2, 3, dtype=torch.bool)
+    metric = MaxF("best", 0.3, THRESHOLDS)
+    statistics = metric.statistics(torch.full((1, 2, 3), torch.nan), target, valid).sum(0)
+    assert metric.compute(statistics) == {"best": 0.0}

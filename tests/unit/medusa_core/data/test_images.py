@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,37 @@ def test_a_codec_may_raise_runtime_errors(
     monkeypatch.setattr(target, step, fail)
     with pytest.raises(DataError, match=r"image\.png: .*frame 0"):
         read_rgb(path)
+
+
+def _png(path: Path, colour: int, bits: int, row: bytes) -> Path:
+    """A picture of one row; Pillow itself does not write such."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        sum_ = zlib.crc32(name + data)
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", sum_)
+
+    width = 8 * len(row) // (bits * (3 if colour == 2 else 1))
+    header = struct.pack(">IIBBBBB", width, 1, bits, colour, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("colour", "bits", "row"),
+    [(2, 16, bytes(12)), (0, 4, b"\x01\x20"), (0, 2, b"\x1b\x00")],
+    ids=["16-bit RGB", "4-bit grey", "2-bit grey"],
+)
+def test_targets_that_pillow_would_change_are_refused(
+    tmp_path: Path, colour: int, bits: int, row: bytes
+) -> None:
+    path = _png(tmp_path / "a.png", colour, bits, row)
+    assert read_rgb(path).shape[0] == 1  # as a picture it is fine
+    with pytest.raises(DataError, match="not read as it is stored"):
+        read_raw(path)
+
+
+def test_targets_of_8_and_16_bits_are_taken_as_stored(tmp_path: Path) -> None:
+    for bits, row, stored in ((8, b"\x01\x02", [1, 2]), (16, b"\x01\x02\x00\x03", [258, 3])):
+        path = _png(tmp_path / f"{bits}.png", 0, bits, row)
+        assert read_raw(path).tolist() == [stored]

@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from medusa_core.data.geometry import IDENTITY, View, fixed_views, view_image
-from medusa_core.engine.cache_files import Rows
+from medusa_core.engine.cache_files import Rows, _describe
 from medusa_core.engine.cache_folder import cache_limit
 from medusa_core.engine.feature_cache import (
     PADDING,
@@ -22,6 +23,7 @@ from medusa_core.engine.feature_cache import (
 from medusa_core.engine.row_file import RowWriter, read_rows
 from medusa_core.errors import DataError, StoreError, UsageError
 from medusa_core.model.images import to_tensor
+from medusa_core.plugin_host.attribution import AttributedTask
 from medusa_core.progress import SilentProgress
 
 SIZE = (40, 56)  # neither a multiple of 32 nor the size of any image
@@ -426,3 +428,30 @@ def test_reading_a_large_cache_takes_no_memory_of_ones_own(tmp_path):
         total += float(np.stack([whole[row] for row in range(start, start + 8)])[:, 0].sum())
     assert total == 2 * sum(range(500)) + 500
     assert anonymous() - before < 20_000_000
+
+
+def test_targets_are_those_of_the_plugins_code(cache, tmp_path, monkeypatch, bind):
+    """Also of the modules beside the task's, and through the wrapper that names its plugin."""
+    package = tmp_path / "ownpackage"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "helper.py").write_text("FACTOR = 1\n")
+    lines = "from medusa_tasks.depth.task import Depth\n\n\nclass Own(Depth):\n    pass\n"
+    (package / "task.py").write_text(lines)
+    monkeypatch.syspath_prepend(tmp_path)
+    task = bind("depth").task
+    own = importlib.import_module("ownpackage.task").Own(task.spec)
+    binding = dataclasses.replace(bind("depth"), task=AttributedTask(own, None))
+    seen = [_describe(binding)["code"]]
+    for name, text in (("helper.py", "FACTOR = 2\n"), ("task.py", lines + "    x = 1\n")):
+        (package / name).write_text(text)
+        seen.append(_describe(binding)["code"])
+    assert len({*seen, _describe(bind("depth"))["code"]}) == 4
+
+
+def test_a_task_without_a_file_can_be_cached(bind):
+    namespace = {"__name__": "__main__"}
+    exec("from medusa_tasks.depth.task import Depth\nclass Own(Depth): pass", namespace)
+    binding = bind("depth")
+    own = namespace["Own"](binding.task.spec)
+    _describe(dataclasses.replace(binding, task=AttributedTask(own, None)))

@@ -118,3 +118,13 @@ def test_the_loss_takes_one_value_an_image() -> None:
 def test_only_whole_images_can_be_invalid_in_part() -> None:
     with pytest.raises(ValueError, match="for global tasks"):
         binding(output=OutputSpec(channels=1), zoom="invalid")
+
+
+def test_views_that_make_a_value_invalid_need_a_value_that_says_so() -> None:
+    with pytest.raises(ValueError, match=r"needs target\.invalid"):
+        binding(zoom="invalid")
+
+
+def test_a_number_is_negated_by_a_flip() -> None:
+    spec = binding(flip="negate_x").task.spec.target
+    assert view_value(np.float32(0.5), View(flip=True), spec, None) == np.float32(-0.5)

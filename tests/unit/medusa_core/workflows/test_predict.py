@@ -17,6 +17,7 @@ from PIL import Image
 from medusa_core.data.video import read_frames
 from medusa_core.errors import DataError, UnknownNameError, UsageError
 from medusa_core.model import MedusaModel, open_model
+from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import Result
 from medusa_core.workflows import results
 from medusa_core.workflows.inputs import find_files
@@ -285,3 +286,15 @@ def test_tiles_become_smaller_until_they_fit(
     assert tried == [None, 300, 150]
     expected = model.predict(path, ["depth"], long_side=600, tile=150)["depth"].value
     assert np.array_equal(np.load(done["images"][0]["results"][0]["values"]), expected)
+
+
+def test_folders_named_like_images_are_folders(photos: Path) -> None:
+    (photos / "folder.jpg").mkdir()
+    assert photos / "folder.jpg" not in find_files([photos])
+
+
+def test_an_open_model_is_not_run_otherwise(model: MedusaModel, photos: Path) -> None:
+    for options in ({"execution": Execution("plain")}, {"device": "meta"}):
+        with pytest.raises(UsageError):
+            predict([photos], model=model, **options)
+    predict([photos / "p0.jpg"], model=model, execution=Execution(), device="cpu")
