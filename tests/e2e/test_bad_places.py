@@ -120,14 +120,14 @@ def test_a_full_disk_is_noticed_before_features_are_computed(
 def test_a_disk_that_is_full_at_the_commit(medusa, unchanged, monkeypatch, line, at):
     real, calls = files.write, []
 
-    def write(path, data):
+    def write(path, data, through=None):
         if ".work" not in path.parts:
             calls.append(path)
         if len(calls) == at:
             files.temporary(path).write_bytes(data[:10])
             with files.reported("write", path):
                 raise OSError(errno.ENOSPC, "No space left on device")
-        real(path, data)
+        real(path, data, through)
 
     monkeypatch.setattr(files, "write", write)
     done = medusa(*line)

@@ -269,7 +269,7 @@ def the_next_change_leaves_nothing_behind(path: Path) -> None:
         if path.exists():  # filled halfway; the disk above does not know of the lock in it
             (path / ".lock").touch()
         create(path)
-    if (path.parent / f"{EXPORTED}.tmp").exists():  # the next export clears it
+    if (path.parent / f".{EXPORTED}.medusa-part").exists():  # the next export clears it
         export_again(path)
     kept = state(path)[2]
     fingerprint = state(path)[0].backbone.fingerprint
