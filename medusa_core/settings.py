@@ -106,4 +106,4 @@ def write_settings(settings: Settings) -> Path:
 def folder_setting(variable: str, setting: str | None, default: Path) -> Path:
     """A folder by environment variable, else by the settings file, else the default."""
     chosen = os.environ.get(variable) or setting
-    return Path(chosen).expanduser() if chosen else default
+    return Path(os.path.expanduser(chosen)) if chosen else default

@@ -23,6 +23,7 @@ from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder
 from medusa_core.engine.row_file import RowWriter, file_size, read_rows
 from medusa_core.errors import StoreError
+from medusa_core.plugin_host.attribution import AttributedTask
 
 CACHE_VERSION = 3
 
@@ -162,7 +163,7 @@ def _describe(binding: Binding) -> dict[str, Any]:
     return {
         "task": task.spec.model_dump(mode="json"),
         "labels": binding.labels.model_dump() if binding.labels is not None else None,
-        "code": _code(getattr(task, "inner", task)),
+        "code": _code(task.inner if isinstance(task, AttributedTask) else task),
     }
 
 

@@ -44,6 +44,7 @@ from medusa_core.model.images import (
     upsample,
 )
 from medusa_core.model.tiles import blended
+from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
@@ -153,9 +154,7 @@ class MedusaModel(nn.Module):
 
     def select(self, tasks: Iterable[str] | None) -> list[str]:
         """Checked head names: those asked for, each once, or all usable ones for None."""
-        if isinstance(tasks, str):
-            tasks = [tasks]
-        names = list(dict.fromkeys(tasks)) if tasks is not None else list(self.heads)
+        names = list(self.heads) if tasks is None else as_names(tasks)
         for name in names:
             self.require(name)
         return names
@@ -387,20 +386,18 @@ def open_model(
         PluginError: a head of `tasks` needs a plugin that is missing or broken.
     """
     host = host or default_host()
-    if isinstance(tasks, str):
-        tasks = [tasks]
+    names = None if tasks is None else as_names(tasks)
     with ModelFolder.open(Path(path)) as folder:
         record = folder.manifest.backbone
         model = MedusaModel(
             restore_backbone(record, folder.read_backbone()), record, folder.path, host, execution
         )
-        if tasks is not None:
-            for name in tasks:
-                folder.require(name)
-        for name in folder.manifest.heads if tasks is None else dict.fromkeys(tasks):
+        for name in names or ():
+            folder.require(name)
+        for name in folder.manifest.heads if names is None else names:
             model.take(name, folder)
-    if tasks is not None:
-        model.select(tasks)
+    if names is not None:
+        model.select(names)
     for message in model.notes():
         warnings.warn(message, MedusaWarning, stacklevel=2)
     return model.to(device)

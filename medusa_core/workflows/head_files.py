@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def export_head(
     with ModelFolder.open(model) as folder:
         data = head_file.pack(folder.head_document(name), folder.read_head_bytes(name))
         manifest = folder.heads[name]
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # where a link leads to counts
         raise StoreError(f"{path} is there, and is not a file.", hint="Name a file with -o.")
     if files.exists(path) and not replace:
         raise StoreError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from medusa_core.api import HeadRemoved
 from medusa_core.errors import UnknownNameError
+from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit, files, records
 from medusa_core.store.layout import Layout
@@ -30,8 +31,7 @@ def remove_task(
     Raises:
         UnknownNameError: a head does not exist; then nothing is removed.
     """
-    host = host or default_host()
-    names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    host, names = host or default_host(), as_names(names)
     layout = Layout(Path(model))
     heads = records.read_model(layout).heads  # not their files: damaged heads can be removed too
     for name in names:

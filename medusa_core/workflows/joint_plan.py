@@ -27,6 +27,7 @@ from medusa_core.model.assembly import (
     make_head,
     make_task,
 )
+from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
 from medusa_core.store.folder import ModelFolder
@@ -125,8 +126,7 @@ def make_plan(
 
 def _specs(host: Host, tasks: str | Sequence[str]) -> list[TaskSpec]:
     """The tasks; two of one name (of different plugins) would give heads of one name."""
-    wanted = [tasks] if isinstance(tasks, str) else tasks
-    specs = [host.tasks.get(name) for name in dict.fromkeys(wanted)]
+    specs = [host.tasks.get(name) for name in as_names(tasks)]
     if not specs:
         raise UsageError("Name the tasks to train on: --tasks semseg,depth")
     names = [spec.name for spec in specs]

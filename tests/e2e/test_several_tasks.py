@@ -70,7 +70,10 @@ def test_the_home_folder_is_known_without_a_shell(medusa, model, monkeypatch):
     monkeypatch.setenv("HOME", str(model.parent))
     monkeypatch.setenv("MEDUSA_MODEL", f"~/{model.name}")
     assert medusa("list").code == 0
-    assert medusa("list", "-m", "~nobody-of-that-name/x").code == USAGE
+    assert "~nobody-of-that-name/x" in medusa("list", "-m", "~nobody-of-that-name/x").error
+    monkeypatch.setenv("MEDUSA_CACHE", "~nobody-of-that-name/x")
+    assert medusa("doctor").code in (0, FAILED)
+    monkeypatch.setenv("MEDUSA_CACHE", str(model.parent / "cache"))
     done = medusa("add-task", "edges", "--data", "folder:~/photos")
     assert str(model.parent / "photos") in done.error
 

@@ -10,10 +10,10 @@ import torch
 from medusa_core.api import HeadRef, LabelSchema, Sample, TargetInfo
 from medusa_core.backbones import timm_backbone
 from medusa_core.backbones.timm_backbone import Backbone
-from medusa_core.data.geometry import IDENTITY
+from medusa_core.data.geometry import IDENTITY, fixed_views
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import selection_split
-from medusa_core.engine.feature_cache import Source, cache_images
+from medusa_core.engine.feature_cache import Source, cache_images, cache_tasks
 from medusa_core.engine.joint_training import JointTask, JointTraining
 from medusa_core.engine.training import TrainSettings
 from medusa_core.model.assembly import make_head, make_task
@@ -23,6 +23,12 @@ from medusa_core.progress import SilentProgress
 SETTINGS = TrainSettings(steps=10, batch=3, lr=1e-2, seed=5, evaluations=3)
 TINY = HeadRef(name="medusa", config={"width": 4, "fused_width": 4, "deep_supervision": 0.3})
 LABELS = LabelSchema(names=("floor", "left", "right"), swap_pairs=((1, 2),))
+SIZE = (40, 56)  # neither a multiple of 32 nor the size of any image
+
+
+def fill(backbone, dataset, bindings, fingerprint="f" * 64, size=SIZE, views=3):
+    source = Source(dataset, size, fixed_views(views))
+    return cache_tasks(backbone, fingerprint, source, bindings, SilentProgress())
 
 
 class Memory:

@@ -1,6 +1,4 @@
 import dataclasses
-import importlib
-import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,29 +8,21 @@ import pytest
 import torch
 
 from medusa_core.data.geometry import IDENTITY, View, fixed_views, view_image
-from medusa_core.engine.cache_files import Rows, _describe
-from medusa_core.engine.cache_folder import cache_limit
+from medusa_core.engine.cache_files import Rows
 from medusa_core.engine.feature_cache import (
     PADDING,
     Source,
     cache_each,
     cache_images,
-    cache_sizes,
-    cache_tasks,
 )
 from medusa_core.engine.row_file import RowWriter, read_rows
-from medusa_core.errors import DataError, StoreError, UsageError
+from medusa_core.errors import DataError, StoreError
 from medusa_core.model.images import to_tensor
-from medusa_core.plugin_host.attribution import AttributedTask
 from medusa_core.progress import SilentProgress
 
-SIZE = (40, 56)  # neither a multiple of 32 nor the size of any image
+from .conftest import SIZE, fill
+
 NAMES = ("depth", "normals", "semseg")
-
-
-def fill(backbone, dataset, bindings, fingerprint="f" * 64, size=SIZE, views=3):
-    source = Source(dataset, size, fixed_views(views))
-    return cache_tasks(backbone, fingerprint, source, bindings, SilentProgress())
 
 
 def test_cached_features_are_those_of_the_viewed_image(cache, backbone, memory, bind):
@@ -215,102 +205,6 @@ def test_a_target_that_cannot_be_cached_is_not_in_the_way_of_others(
     assert not [path for path in cache.iterdir() if path.name.startswith(".")]
 
 
-def test_what_will_be_written_is_told_before(cache, backbone, memory, bind):
-    class Told(SilentProgress):
-        def message(self, text):
-            said.append((text, list(cache.iterdir())))
-
-    said = []
-    source, bindings = Source(memory(), SIZE, fixed_views(3)), [bind("depth"), bind("semseg")]
-    sizes = cache_sizes(backbone, "f" * 64, source, bindings)
-    needed = sum(sizes.values())
-    cache_tasks(backbone, "f" * 64, source, bindings, Told())
-    [(text, there)] = said
-    assert there == []
-    assert f"3 views: {needed / 1e6:.1f} MB in {cache}" in text
-    assert "are free" in text
-    written = sum(path.stat().st_size for path in cache.iterdir())
-    headers = 4096 * len(list(cache.iterdir()))
-    assert needed <= written < needed + headers
-    assert set(sizes) == set(cache.iterdir())
-    cache_tasks(backbone, "f" * 64, source, bindings, Told())
-    assert len(said) == 1
-
-
-def test_files_in_use_stay_and_the_least_recently_used_go_first(
-    cache, backbone, memory, bind, monkeypatch
-):
-    """Three data sets, of which two fit: the one that is held stays though it is the oldest."""
-    held = fill(backbone, memory(seed=0), [bind("depth")])
-    size = sum(path.stat().st_size for path in cache.iterdir())
-    expected, first = np.array(held[0].features), set(cache.iterdir())
-    fill(backbone, memory(seed=1), [bind("depth")])
-    second = set(cache.iterdir()) - first
-    for path in first:
-        os.utime(path, (1, 1))
-    for path in second:
-        os.utime(path, (2, 2))
-    monkeypatch.setenv("MEDUSA_CACHE_LIMIT", f"{2.2 * size / 1e9:.9f}GB")
-    fill(backbone, memory(seed=2), [bind("depth")])
-    there = set(cache.iterdir())
-    assert first <= there
-    assert second - there
-    assert sum(path.stat().st_size for path in there) < 2.2 * size
-    np.testing.assert_array_equal(held[0].features, expected)
-
-    third = there - first - second
-    del held
-    for path in first:
-        os.utime(path, None)  # used again, and let go
-    for path in third:
-        os.utime(path, (3, 3))
-    fill(backbone, memory(seed=3), [bind("depth")])
-    assert first <= set(cache.iterdir())
-    assert third - set(cache.iterdir())
-
-
-def test_use_makes_a_file_young(cache, backbone, memory, bind):
-    fill(backbone, memory(), [bind("depth")])
-    for path in cache.iterdir():
-        os.utime(path, (1, 1))
-    fill(backbone, memory(), [bind("depth")])
-    assert all(path.stat().st_mtime > 1e9 for path in cache.iterdir())
-
-
-def test_what_cannot_fit_is_refused_and_nothing_is_deleted(
-    cache, backbone, memory, bind, monkeypatch
-):
-    fill(backbone, memory(seed=1), [bind("depth")])
-    before = sorted(cache.iterdir())
-    dataset = memory()
-    monkeypatch.setenv("MEDUSA_CACHE_LIMIT", "1KB")
-    with pytest.raises(StoreError, match=r"are needed, the cache may hold 0\.0 MB") as caught:
-        fill(backbone, dataset, [bind("depth")])
-    assert "MEDUSA_CACHE_LIMIT=1GB" in caught.value.hint
-    monkeypatch.delenv("MEDUSA_CACHE_LIMIT")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    with pytest.raises(StoreError, match=r"are needed, 0\.0 MB are free") as caught:
-        fill(backbone, memory(20), [bind("depth")])
-    assert "MEDUSA_CACHE=DIR" in caught.value.hint
-    assert sorted(cache.iterdir()) == before
-    assert dataset.loads == []
-
-
-def test_a_short_disk_is_made_room_on(cache, backbone, memory, bind, monkeypatch):
-    fill(backbone, memory(seed=1), [bind("depth")])
-    before = set(cache.iterdir())
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    fill(backbone, memory(), [bind("depth")])
-    assert not before & set(cache.iterdir())
-
-
-@pytest.mark.parametrize("text", ["much", "-1GB", "1e3GB", "10"])
-def test_a_limit_that_is_no_size(cache, monkeypatch, text):
-    monkeypatch.setenv("MEDUSA_CACHE_LIMIT", text)
-    with pytest.raises(UsageError, match="is not a size"):
-        cache_limit()
-
-
 def test_missing_targets_are_rows_without_a_valid_pixel(cache, backbone, memory, bind):
     dataset = memory(lacks={0: {"depth"}, 2: {"depth", "semseg", "normals"}})
     tasks = fill(backbone, dataset, [bind(name) for name in NAMES], views=1)
@@ -428,30 +322,3 @@ def test_reading_a_large_cache_takes_no_memory_of_ones_own(tmp_path):
         total += float(np.stack([whole[row] for row in range(start, start + 8)])[:, 0].sum())
     assert total == 2 * sum(range(500)) + 500
     assert anonymous() - before < 20_000_000
-
-
-def test_targets_are_those_of_the_plugins_code(cache, tmp_path, monkeypatch, bind):
-    """Also of the modules beside the task's, and through the wrapper that names its plugin."""
-    package = tmp_path / "ownpackage"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "helper.py").write_text("FACTOR = 1\n")
-    lines = "from medusa_tasks.depth.task import Depth\n\n\nclass Own(Depth):\n    pass\n"
-    (package / "task.py").write_text(lines)
-    monkeypatch.syspath_prepend(tmp_path)
-    task = bind("depth").task
-    own = importlib.import_module("ownpackage.task").Own(task.spec)
-    binding = dataclasses.replace(bind("depth"), task=AttributedTask(own, None))
-    seen = [_describe(binding)["code"]]
-    for name, text in (("helper.py", "FACTOR = 2\n"), ("task.py", lines + "    x = 1\n")):
-        (package / name).write_text(text)
-        seen.append(_describe(binding)["code"])
-    assert len({*seen, _describe(bind("depth"))["code"]}) == 4
-
-
-def test_a_task_without_a_file_can_be_cached(bind):
-    namespace = {"__name__": "__main__"}
-    exec("from medusa_tasks.depth.task import Depth\nclass Own(Depth): pass", namespace)
-    binding = bind("depth")
-    own = namespace["Own"](binding.task.spec)
-    _describe(dataclasses.replace(binding, task=AttributedTask(own, None)))
