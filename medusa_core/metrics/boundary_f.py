@@ -17,6 +17,8 @@ from medusa_core.metrics.thinning import thin
 
 _THRESHOLDS = torch.tensor([step / 100 for step in range(1, 100)], dtype=torch.float64)
 _COUNT = len(_THRESHOLDS)
+_PIXELS = 1 << 17
+"""Of all the maps that are thinned and matched at once, so that they stay in the cache."""
 
 
 class BoundaryF(Metric):
@@ -87,19 +89,28 @@ class BoundaryF(Metric):
         """
         line = thin(true)
         radius = self.max_distance * math.hypot(*true.shape)
-        matched, predicted = np.zeros((2, _COUNT))
-        occurs = np.bincount(reached.reshape(-1), minlength=_COUNT + 1)
-        for index in range(_COUNT):
-            if index and not occurs[index]:  # no pixel falls out between these thresholds
-                matched[index], predicted[index] = matched[index - 1], predicted[index - 1]
-                continue
-            drawn = thin(reached > index)
-            predicted[index] = np.count_nonzero(drawn)
-            matched[index] = count_matches(drawn, line, radius)
+        occurs = np.bincount(reached.reshape(-1), minlength=_COUNT + 1)[:_COUNT] > 0
+        occurs[0] = True
+        levels = np.flatnonzero(occurs)  # no pixel falls out at the thresholds between them
+        at_once = max(1, _PIXELS // max(1, reached.size))
+        counts = [
+            _count_at(reached, levels[start : start + at_once], line, radius)
+            for start in range(0, len(levels), at_once)
+        ]
+        found = np.concatenate(counts, axis=1, dtype=np.float64)
+        matched, predicted = found[:, np.cumsum(occurs) - 1]
         pixels = np.count_nonzero(line)
         scores = 2 * matched / np.maximum(predicted + pixels, 1)
         best = _COUNT - 1 - int(scores[::-1].argmax())
         return np.concatenate([matched, predicted, [matched[best], predicted[best], pixels]])
+
+
+def _count_at(
+    reached: np.ndarray, levels: np.ndarray, line: np.ndarray, radius: float
+) -> np.ndarray:
+    """`(2, N)` matched and predicted pixels of the maps that reach more than N numbers."""
+    drawn = thin(reached > levels[:, None, None])
+    return np.stack([count_matches(drawn, line, radius), drawn.sum(axis=(1, 2))])
 
 
 def _area(matched: Tensor, predicted: Tensor, true: float) -> float:

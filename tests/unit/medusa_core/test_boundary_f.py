@@ -79,9 +79,24 @@ def scattered(seed: int, count: int, shape: tuple[int, int]) -> np.ndarray:
 def test_matches_are_as_many_as_any_choice_gives(seed, counts, shape, radius) -> None:
     first, second = (scattered(seed + i, count, shape) for i, count in enumerate(counts))
     expected = exhaustive(first, second, radius)
-    assert count_matches(first, second, radius) == expected
-    assert count_matches(second, first, radius) == expected
+    assert count_matches(first[None], second, radius).tolist() == [expected]
+    assert count_matches(second[None], first, radius).tolist() == [expected]
     assert augmenting(first, second, radius) == expected
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    counts=st.lists(st.integers(0, 120), max_size=5),
+    radius=st.sampled_from([0.0, 1.0, 1.2, 2.9]),
+)
+@settings(deadline=None)
+def test_each_of_several_maps_is_matched_alone(seed, counts, radius) -> None:
+    """Dense and sparse ones, in which many pixels are matched before a flow is looked for."""
+    second = scattered(seed, 60, (12, 14))
+    maps = [scattered(seed + 1 + i, count, (12, 14)) for i, count in enumerate(counts)]
+    first = np.array(maps).reshape(-1, 12, 14).astype(bool)
+    found = count_matches(first, second, radius)
+    assert found.tolist() == [augmenting(one, second, radius) for one in maps]
 
 
 def test_nearest_first_would_not_be_enough() -> None:
@@ -89,13 +104,13 @@ def test_nearest_first_would_not_be_enough() -> None:
     first, second = np.zeros((2, 1, 6), bool)
     first[0, [2, 3]] = True
     second[0, [0, 2]] = True
-    assert count_matches(first, second, 2.0) == 2
-    assert count_matches(first, second, 1.9) == 1
+    assert count_matches(first[None], second, 2.0) == [2]
+    assert count_matches(first[None], second, 1.9) == [1]
 
 
 def test_maps_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot be matched"):
-        count_matches(np.ones((2, 3), bool), np.ones((3, 2), bool), 1.0)
+        count_matches(np.ones((1, 2, 3), bool), np.ones((3, 2), bool), 1.0)
 
 
 def figures(decoded: Tensor, target: Tensor, valid: Tensor | None = None) -> dict[str, float]:

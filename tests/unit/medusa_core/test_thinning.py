@@ -105,9 +105,17 @@ def test_numbers_are_taken_as_set_or_not() -> None:
     assert np.array_equal(thin(np.full((6, 9), 200, np.uint8)), thin(np.ones((6, 9), bool)))
 
 
-def test_a_batch_is_refused() -> None:
+def test_masks_of_a_batch_are_thinned_each_alone() -> None:
+    masks = np.random.default_rng(0).random((2, 3, 20, 30)) < np.linspace(0, 1, 6).reshape(
+        2, 3, 1, 1
+    )
+    alone = np.array([thin(mask) for mask in masks.reshape(6, 20, 30)])
+    assert np.array_equal(thin(masks), alone.reshape(masks.shape))
+
+
+def test_a_row_is_refused() -> None:
     with pytest.raises(ValueError, match="two axes"):
-        thin(np.ones((1, 4, 4), bool))
+        thin(np.ones(4, bool))
 
 
 def test_how_a_mask_lies_in_memory_does_not_matter() -> None:
