@@ -76,7 +76,8 @@ def _match_forced(
     They leave others with a single partner, so this goes on until it hardly pays.
 
     Args:
-        left, right: `(n,)` edges.
+        left: `(n,)`, where edges end on the left.
+        right: `(n,)`, the same on the right.
         matched: marks numbers of the left; those that are matched here are set.
 
     Returns:
