@@ -159,17 +159,16 @@ def measure(name: str, size: Size, rounds: int, folder: Path) -> dict[str, list[
                     bindings[task].task, head, rows, parts, settings, {}, folder / f"{task}-{kind}"
                 )
                 runs[f"{task}, {kind}"] = stepping(run)
-        few = InMemory(data, 4)
         number = count(1)
         runs["cache pass"] = lambda: cache_tasks(
             backbone,
             f"{next(number):064d}",
-            Source(few, size, fixed_views(VIEWS)),
+            source,
             [bindings["depth"]],
             SilentProgress(),
         )
         found = timed(runs, rounds)
-    per = {"cache pass": len(few) * VIEWS}
+    per = {"cache pass": len(data) * VIEWS}
     return {run: [s / per.get(run, BATCH) for s in times] for run, times in found.items()}
 
 
@@ -231,6 +230,7 @@ def joint_training(
 
 def stepping(training: Training) -> Callable[[], object]:
     """One step of a training."""
+    training.module.train()
     return training._step
 
 

@@ -52,9 +52,8 @@ class Training(ABC):
         self.balance = balance.to(self.device)
         self.precision = Precision(settings.precision, self.device)
         self.identity = {"medusa": __version__, **asdict(settings), **identity}
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in module.parameters() if p.requires_grad]}
-        ]
+        self._trained = [p for p in module.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": self._trained}]
         if any(True for _ in balance.parameters()):
             own = {"params": list(balance.parameters()), "weight_decay": 0.0}
             groups.append({**own, "factor": balance.factor})
@@ -183,6 +182,7 @@ class Training(ABC):
         try:
             if self._evaluation_due():  # interrupted in the middle of one
                 self._evaluate()
+            self.module.train()
             while self.step < steps and not self._patience_ended():
                 with interrupted_afterwards():
                     self._whole = False
@@ -192,6 +192,7 @@ class Training(ABC):
                     self._whole = True
                 if self._evaluation_due():
                     self._evaluate()
+                    self.module.train()
                 progress.advance(1, **self._shown())
                 if time.monotonic() - saved > SAVE_SECONDS and self._broken() is None:
                     self.save()
@@ -230,7 +231,6 @@ class Training(ABC):
         return (regular or self.step == steps) and last != self.step
 
     def _step(self) -> None:
-        self.module.train()
         lr = one_cycle(self.step, self.settings.steps, self.settings.lr)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("factor", 1.0)
@@ -244,7 +244,7 @@ class Training(ABC):
         first, *rest = torch.stack([x.detach().float() for x in (total, *losses.values())]).tolist()
         values = dict(zip(losses, rest, strict=True))
         self._require_finite(first, values)
-        self.precision.descend(total, self.optimizer, self.module.parameters())
+        self.precision.descend(total, self.optimizer, self._trained)
         self.balance.observe(values)
         for means in (self._means, self._line):
             means.add({"loss": first, **{f"loss.{name}": v for name, v in values.items()}})
