@@ -15,6 +15,7 @@ import torch
 from benchmarks.gains import Run
 from benchmarks.jobs import Job, finished, work_off
 from benchmarks.protocol import Setting, Workbench
+from benchmarks.rendered import read_rooms_from
 from benchmarks.report import RESULTS, machine, save
 from benchmarks.trainings import Training
 
@@ -59,7 +60,11 @@ class Options:
 
     def work_off(self, jobs: Iterable[Job]) -> None:
         """Train what is missing."""
-        work_off(jobs, self.workers)
+        wanted = list(jobs)
+        on_rooms = [job for job in wanted if job.bench.setting.data == "rooms"]
+        if not self.quick and not finished(on_rooms):
+            read_rooms_from(self.work, self.workers)
+        work_off(wanted, self.workers)
 
     def answer(
         self, name: str, known: Mapping[str, Item], jobs: Jobs[Item], ask: Ask[Item]

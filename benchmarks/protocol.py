@@ -133,6 +133,11 @@ class Workbench:
         """The installed plugins and the peers."""
         return peers_host()
 
+    @property
+    def on_card(self) -> bool:
+        """Whether steps are recorded: all heads here do the same in every step."""
+        return self.device.startswith("cuda")
+
     @cached_property
     def progress(self) -> Progress:
         """Lines, now and then."""
@@ -280,7 +285,13 @@ class Workbench:
             training.tasks,
             dataset,
             size=preparation.training_size(dataset, None, self.setting.batch),
-            settings=TrainSettings(training.steps, self.setting.batch, rate, training.network.seed),
+            settings=TrainSettings(
+                training.steps,
+                self.setting.batch,
+                rate,
+                training.network.seed,
+                cuda_graphs=self.on_card,
+            ),
             frozen=training.frozen,
             folder=self._network(training.network).with_suffix(f".{training.name}"),
             host=self.host,
@@ -419,5 +430,6 @@ class Workbench:
             seed=seed,
             limit=self.setting.limit,
             device=self.device,
+            cuda_graphs=self.on_card,
             resume=True,
         )

@@ -242,6 +242,12 @@ _TRAINING = (
         help="Write the log for TensorBoard, too; needs the extra `log`.",
     ),
     click.option("--resume", is_flag=True, help="Go on with a training that was interrupted."),
+    click.option(
+        "--cuda-graphs",
+        is_flag=True,
+        help="Record the kernels of a step and replay them (CUDA, fp32): small networks train two "
+        "to three times as fast. For heads that do the same in every step.",
+    ),
 )
 
 
@@ -285,7 +291,7 @@ def learning_options(steps: int, lr: float) -> Callable[[Command], Command]:
 def training_options(steps: int, lr: float) -> Callable[[Command], Command]:
     """The options of every command that trains; those not given are None. The defaults are shown.
 
-    Parameters: those of `learning_options`, tensorboard, resume.
+    Parameters: those of `learning_options`, tensorboard, resume, cuda_graphs.
     """
     return _all_of((*_learning(steps, lr), *_TRAINING))
 

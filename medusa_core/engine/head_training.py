@@ -13,6 +13,7 @@ from torch import Tensor
 from medusa_core.api import Task
 from medusa_core.engine.balancing import Fixed
 from medusa_core.engine.feature_cache import CachedTask
+from medusa_core.engine.recorded_steps import Outputs
 from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, better, selection_metrics
 from medusa_core.engine.training import Training, TrainSettings, outputs_loss
@@ -40,6 +41,9 @@ class HeadTraining(Training):
         self.task, self.head, self.data = task, head, data
         train, self.selection = parts
         self._rows = batches(train, len(data.source.views), settings.batch, settings.seed)
+        self._outputs = Outputs(
+            [head], lambda *levels: {task.spec.name: training_outputs(head, list(levels))}
+        )
 
     def skip(self, steps: int) -> None:
         """Go past batches."""
@@ -51,12 +55,10 @@ class HeadTraining(Training):
         features, target, valid = self.data.batch(next(self._rows))
         if not valid.numpy().any():  # stops at the first; PyTorch's looks at every pixel
             return {}
-        levels = [level.to(self.device) for level in features]
-        with self.precision.predicting():
-            outputs = training_outputs(self.head, levels)
+        name, size = self.task.spec.name, self.data.source.size
+        outputs = self.predicted(self._outputs, [level.to(self.device) for level in features])
         target, valid = target.to(self.device), valid.to(self.device)
-        loss = outputs_loss(self.task, outputs, target, valid, self.data.source.size)
-        return {self.task.spec.name: loss}
+        return {name: outputs_loss(self.task, outputs[name], target, valid, size)}
 
     def figures(self) -> dict[str, float]:
         """Scores on the selection part."""

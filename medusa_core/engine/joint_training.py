@@ -19,6 +19,7 @@ from medusa_core.data.geometry import Size, View, view_image, view_target
 from medusa_core.engine.balancing import make_balance
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.feature_cache import PADDING, as_target
+from medusa_core.engine.recorded_steps import Outputs
 from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, selection_metrics
 from medusa_core.engine.training import Training, TrainSettings, outputs_loss
@@ -78,6 +79,10 @@ class JointTraining(Training):
         self.backbone, self.tasks, self.images = backbone, tasks, images
         self.size: Size = (int(images.shape[1]), int(images.shape[2]))
         self._rows = batches(train, 1, settings.batch, settings.seed)
+        self._outputs = Outputs(
+            [module],
+            lambda batch: self.training_outputs(self.backbone(batch), list(self.tasks)),
+        )
         self.unfolded = 0 if backbone.frozen else unfold(backbone, images, train, settings.batch)
 
     def training_outputs(
@@ -110,15 +115,22 @@ class JointTraining(Training):
         ]
         targets = {n: self._targets(task, rows, views, images) for n, task in self.tasks.items()}
         present = [name for name, (_, valid) in targets.items() if valid.any()]
-        with self.precision.predicting():
-            features = self._features(images)
-            outputs = self.training_outputs(features, present) if present else {}
+        outputs = self._predictions(as_input(self.backbone, images), present)
         return {
             name: outputs_loss(
                 self.tasks[name].binding.task, outputs[name], *targets[name], self.size
             )
             for name in present
         }
+
+    def _predictions(
+        self, batch: Tensor, present: Sequence[str]
+    ) -> dict[str, list[tuple[float, Tensor]]]:
+        if len(present) == len(self.tasks):
+            return self.predicted(self._outputs, [batch])
+        with self.precision.predicting():  # not what is recorded
+            features = self.backbone(batch)
+            return self.training_outputs(features, present) if present else {}
 
     def figures(self) -> dict[str, float]:
         """Scores of every task on the selection part, as `task.figure`."""

@@ -12,6 +12,7 @@ class TrainSettings:
     """How long, how fast, how exact. One cosine cycle of AdamW; see `schedule.one_cycle`.
 
     patience: stop after so many evaluations without a better one; None: never.
+    cuda_graphs: record the networks' kernels with the first batch; see `recorded_steps`.
     """
 
     steps: int
@@ -22,6 +23,7 @@ class TrainSettings:
     evaluations: int = 5
     precision: str = "fp32"
     patience: int | None = None
+    cuda_graphs: bool = False
 
 
 @dataclass

@@ -38,6 +38,20 @@ def check_precision(name: str, device: str) -> None:
         )
 
 
+def check_cuda_graphs(device: str, precision: str) -> None:
+    """Refuse to record where nothing can be recorded.
+
+    Raises:
+        UsageError: the device is no CUDA device, or the precision not float32.
+    """
+    if torch.device(device).type != "cuda" or precision != "fp32":
+        raise UsageError(
+            f"--cuda-graphs with --device {device} --precision {precision}: only trainings in "
+            "fp32 on a CUDA device can be recorded.",
+            hint="Leave it out.",
+        )
+
+
 class Precision:
     """The number format of a training: where predictions are made, and how a step is taken."""
 

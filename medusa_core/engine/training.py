@@ -24,6 +24,7 @@ from medusa_core.engine.outcome import Clock
 from medusa_core.engine.outcome import Outcome as Outcome
 from medusa_core.engine.outcome import TrainSettings as TrainSettings
 from medusa_core.engine.precision import Precision
+from medusa_core.engine.recorded_steps import Outputs, record
 from medusa_core.engine.schedule import one_cycle
 from medusa_core.engine.training_log import TrainingLog
 from medusa_core.errors import StoreError, TrainingError
@@ -61,7 +62,7 @@ class Training(ABC):
             groups,
             lr=settings.lr,
             weight_decay=settings.weight_decay,
-            fused=self.device.type == "cpu",  # one call instead of ten a parameter
+            fused=self.device.type in ("cpu", "cuda"),  # one call instead of ten a parameter
         )
         self.step = 0
         self.resumable = True  # whether its state is kept where it is interrupted
@@ -72,12 +73,13 @@ class Training(ABC):
         self._whole = True  # not in the middle of a step
         self._resumed = False
         self._states = [checkpoint.BEST]  # files of this training, those to go back to first
+        self._to_record = settings.cuda_graphs
 
     @abstractmethod
     def losses(self) -> dict[str, Tensor]:
         """Unweighted loss of every task that has a valid pixel in the batch of this step.
 
-        Networks are run inside `precision.predicting()`; losses are taken outside of it.
+        Networks are run by `predicted`; losses are taken outside of it.
         """
 
     @abstractmethod
@@ -95,6 +97,16 @@ class Training(ABC):
     @abstractmethod
     def headline(self, figures: Mapping[str, float]) -> dict[str, float]:
         """What is worth showing while it runs."""
+
+    def predicted(
+        self, outputs: Outputs, inputs: Sequence[Tensor]
+    ) -> dict[str, list[tuple[float, Tensor]]]:
+        """Weighted raw predictions of a batch; recorded with the first one, where that is asked."""
+        if self._to_record:
+            self._to_record = False
+            record(outputs, inputs)
+        with self.precision.predicting():
+            return outputs.weighted(inputs)
 
     def resume(self) -> bool:
         """Take up an unfinished training; False where there is none.

@@ -50,6 +50,9 @@ class TrainOptions:
     on_bad_sample: "fail", or "skip" samples that cannot be read or used.
     patience: stop after so many evaluations, of 20, without a better one; None: never.
     smaller_batches: where `batch` images do not fit into memory, take fewer.
+    cuda_graphs: on a CUDA device in fp32, record the networks' kernels with the first batch and
+        replay them. For networks that do the same in every step; what they do otherwise in Python
+        is not seen.
     """
 
     head: str | None = None
@@ -69,6 +72,7 @@ class TrainOptions:
     on_bad_sample: str = "fail"
     patience: int | None = None
     smaller_batches: bool = False
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no training can use.
@@ -152,7 +156,9 @@ def add_task(
     plans = [
         make_plan(host, head, task, refs, split, options, progress) for head, task in wanted.items()
     ]
-    device = preparation.training_device(options.device, options.precision, options.tensorboard)
+    device = preparation.training_device(
+        options.device, options.precision, options.tensorboard, options.cuda_graphs
+    )
     if not dry_run:
         from medusa_core.workflows.init import ensure
 

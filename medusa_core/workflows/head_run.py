@@ -247,6 +247,7 @@ class HeadRun:
             options.lr,
             options.seed,
             precision=options.precision,
+            cuda_graphs=options.cuda_graphs,
             **_patience(options.patience),
         )
         identity = {

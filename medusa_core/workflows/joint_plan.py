@@ -89,7 +89,9 @@ def make_plan(
         with torch.random.fork_rng(devices=[]):
             backbone = build(description_of(record), sum(t.numel() for t in tensors.values()))
         load_strictly(backbone.net, tensors, f"backbone {record.name!r}")
-    device = preparation.training_device(options.device, options.precision, options.tensorboard)
+    device = preparation.training_device(
+        options.device, options.precision, options.tensorboard, options.cuda_graphs
+    )
     specs = _specs(host, tasks)
     refs = preparation.parse_data(data)
     dataset = joint_dataset(host, refs, specs, split, options.limit)

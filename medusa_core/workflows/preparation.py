@@ -21,7 +21,7 @@ from medusa_core.engine.datasets import (
     load_dataset,
     shorten,
 )
-from medusa_core.engine.precision import check_precision
+from medusa_core.engine.precision import check_cuda_graphs, check_precision
 from medusa_core.engine.training import Training
 from medusa_core.engine.training_log import (
     JsonLines,
@@ -256,15 +256,22 @@ def training_log(training: Training, folder: Path | None, progress: Progress) ->
     return TrainingLog(sinks, progress)
 
 
-def training_device(name: str | None, precision: str, tensorboard: str | Path | None = None) -> str:
+def training_device(
+    name: str | None,
+    precision: str,
+    tensorboard: str | Path | None = None,
+    cuda_graphs: bool = False,
+) -> str:
     """Where to train, checked before any work; there freed memory is kept for the next step.
 
     Raises:
-        UsageError: torch cannot use the device, it lacks the precision, or TensorBoard is not
-            installed.
+        UsageError: torch cannot use the device, it lacks the precision, cannot record, or
+            TensorBoard is not installed.
     """
     device = choose_device(name)
     check_precision(precision, device)
+    if cuda_graphs:
+        check_cuda_graphs(device, precision)
     if tensorboard is not None:
         require_tensorboard()
     keep_memory()

@@ -148,7 +148,12 @@ def _train(
             images,
             plan.parts,
             TrainSettings(
-                plan.steps, options.batch, options.lr, options.seed, precision=options.precision
+                plan.steps,
+                options.batch,
+                options.lr,
+                options.seed,
+                precision=options.precision,
+                cuda_graphs=options.cuda_graphs,
             ),
             {
                 "tasks": {name: ref.model_dump(mode="json") for name, ref in plan.heads.items()},

@@ -3,7 +3,13 @@ import torch
 from torch import nn
 
 from medusa_core.cli import _options
-from medusa_core.engine.precision import MAX_GRADIENT, PRECISIONS, Precision, check_precision
+from medusa_core.engine.precision import (
+    MAX_GRADIENT,
+    PRECISIONS,
+    Precision,
+    check_cuda_graphs,
+    check_precision,
+)
 from medusa_core.errors import UsageError
 
 
@@ -31,6 +37,15 @@ def test_gradients_are_clipped():
     optimizer = torch.optim.SGD([weight], lr=1.0)
     Precision("fp32", torch.device("cpu")).descend((100 * weight).sum(), optimizer, [weight])
     assert float(weight.detach().norm()) == pytest.approx(MAX_GRADIENT, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"), [("cpu", "fp32"), ("mps", "fp32"), ("cuda", "bf16"), ("cuda:1", "fp16")]
+)
+def test_recording_is_refused_where_there_is_nothing_to_record(device, precision):
+    with pytest.raises(UsageError, match="--cuda-graphs with --device"):
+        check_cuda_graphs(device, precision)
+    check_cuda_graphs("cuda:1", "fp32")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
