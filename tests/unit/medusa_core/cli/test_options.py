@@ -52,7 +52,8 @@ def test_nothing_given_means_nothing_decided():
     assert values.pop("model") == "medusa-model"
     assert values.pop("settings") == {}
     assert values.pop("data") == []
-    assert values.pop("as_json") is values.pop("yes") is values.pop("resume") is False
+    for flag in ("as_json", "yes", "resume", "cuda_graphs"):
+        assert values.pop(flag) is False
     assert set(values.values()) == {None}
 
 

@@ -40,7 +40,8 @@ def test_gradients_are_clipped():
 
 
 @pytest.mark.parametrize(
-    ("device", "precision"), [("cpu", "fp32"), ("mps", "fp32"), ("cuda", "bf16"), ("cuda:1", "fp16")]
+    ("device", "precision"),
+    [("cpu", "fp32"), ("mps", "fp32"), ("cuda", "bf16"), ("cuda:1", "fp16")],
 )
 def test_recording_is_refused_where_there_is_nothing_to_record(device, precision):
     with pytest.raises(UsageError, match="--cuda-graphs with --device"):
