@@ -213,7 +213,7 @@ def _channelwise(values: tuple[float, float, float]) -> Tensor:
 def _signature(architecture: str) -> set[str]:
     """Constructor arguments of plain ViTs that we use; empty for other families."""
     module = timm.models.model_entrypoint(architecture).__module__
-    plain_vits = ("vision_transformer", "eva", "deit", "beit")
+    plain_vits = ("vision_transformer", "eva", "deit")  # not beit: its positions have one size
     return {"dynamic_img_size"} if module.rpartition(".")[2] in plain_vits else set()
 
 

@@ -100,9 +100,9 @@ def command(
         for check in result["checks"]:
             sign = "≥" if check["higher_is_better"] else "≤"
             verdict = "met" if check["ok"] else "NOT met"
+            value = "no target here" if check["value"] is None else f"{check['value']:.4g}"
             console.print(
-                f"{check['head']}.{check['metric']} {sign} {check['wanted']:g}: {verdict} "
-                f"({check['value']:.4g})"
+                f"{check['head']}.{check['metric']} {sign} {check['wanted']:g}: {verdict} ({value})"
             )
 
     emit(result, as_json, human)

@@ -153,7 +153,13 @@ def load_dataset(host: Host, ref: DataRef, split: str) -> Dataset:
 
 
 def shorten(dataset: Dataset, limit: int | None) -> Dataset:
-    """At most `limit` samples, evenly spread."""
+    """At most `limit` samples, evenly spread.
+
+    Raises:
+        UsageError: the limit is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: a positive number is needed.")
     if limit is None or limit >= len(dataset):
         return dataset
     return Subset(dataset, [i * len(dataset) // limit for i in range(limit)])

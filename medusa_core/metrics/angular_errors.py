@@ -22,7 +22,8 @@ class AngularErrors(Metric):
     """Figures `mean_angle`, `median_angle` (degrees) and `within_11_25`, `_22_5`, `_30` (%).
 
     All are pooled over the valid pixels of the whole set. The median is interpolated in a histogram
-    with bins of 3/32 degree; the percentages count angles strictly below the limit.
+    with bins of 3/32 degree; the percentages count angles strictly below the limit. A prediction
+    that is NaN makes all of them NaN.
 
     Statistics: sum of angles and the histogram (`K = 1922`).
     """
@@ -41,7 +42,7 @@ class AngularErrors(Metric):
         histogram = total[1:]
         pixels = float(histogram.sum())
         limits = {"within_11_25": 11.25, "within_22_5": 22.5, "within_30": 30.0}
-        if pixels == 0:
+        if pixels == 0 or math.isnan(total[0]):
             return dict.fromkeys(("mean_angle", "median_angle", *limits), math.nan)
         within = {
             name: 100 * float(histogram[: 1 + round(limit / _WIDTH)].sum()) / pixels

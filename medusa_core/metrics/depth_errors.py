@@ -19,7 +19,8 @@ class DepthErrors(Metric):
 
     All are pooled over the valid pixels of the whole set, not averaged over images. `absrel` is
     |p - t| / t, `rmse_log` uses natural logarithms, `delta1` is the fraction of pixels with
-    max(p / t, t / p) < 1.25 (Eigen, Puhrsch & Fergus, NeurIPS 2014).
+    max(p / t, t / p) < 1.25 (Eigen, Puhrsch & Fergus, NeurIPS 2014). A prediction that is NaN makes
+    all of them NaN.
 
     Statistics: sums of squared, relative and squared log errors, hits, pixels (`K = 5`).
     """
@@ -39,7 +40,7 @@ class DepthErrors(Metric):
     def compute(self, total: Tensor) -> dict[str, float]:
         """Figures from pooled sums; see `Metric.compute`."""
         squared, relative, squared_log, near, pixels = total.tolist()
-        if pixels == 0:
+        if pixels == 0 or math.isnan(squared):
             return dict.fromkeys(("rmse", "absrel", "rmse_log", "delta1"), math.nan)
         return {
             "rmse": math.sqrt(squared / pixels),

@@ -278,7 +278,13 @@ class MedusaModel(nn.Module):
     def working_size(
         self, name: str, picture: Sequence[int], long_side: int | None = None
     ) -> tuple[int, int]:
-        """(H, W) at which a head looks at a picture: the scale it was trained at."""
+        """(H, W) at which a head looks at a picture: the scale it was trained at.
+
+        Raises:
+            UsageError: the longer side is to have less than `MIN_SIDE` pixels.
+        """
+        if long_side is not None and long_side < MIN_SIDE:
+            raise UsageError(f"--size {long_side}: at least {MIN_SIDE} pixels are needed.")
         target = long_side or max(self.require(name).size)
         scale = target / max(picture)
         height, width = (max(MIN_SIDE, round(side * scale)) for side in picture)

@@ -159,11 +159,11 @@ def add_task(
     device = preparation.training_device(
         options.device, options.precision, options.tensorboard, options.cuda_graphs
     )
-    if not dry_run:
-        from medusa_core.workflows.init import ensure
+    from medusa_core.workflows.init import as_ensured, ensure
 
+    if not dry_run:
         ensure(model, progress)
-    with ModelFolder.open(model) as folder:
+    with as_ensured(model) as place, ModelFolder.open(place) as folder:
         record, existing = folder.manifest.backbone, set(folder.heads)
         there = []
         if options.resume and len(plans) > 1 and not replace:  # those before the interruption

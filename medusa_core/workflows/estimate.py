@@ -28,6 +28,7 @@ from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows import preparation
 from medusa_core.workflows.add_task import Plan, TrainOptions, make_plan
+from medusa_core.workflows.init import as_ensured
 
 IMAGES, SELECTION_IMAGES, STEPS = 48, 24, 96
 """Of the second short training; the first has a quarter of its images and steps."""
@@ -48,7 +49,7 @@ def estimate(
 
     Args:
         task: name of an installed task.
-        model: a model folder.
+        model: a model folder; where it does not exist, what `add_task` would make.
         data: as `--data`.
         split: of the data set.
         options: how the head would be trained.
@@ -72,7 +73,7 @@ def estimate(
     preparation.require_bindings_used(refs, (task, name))
     plan = make_plan(host, name, task, refs, split, options, progress)
     device = preparation.training_device(options.device, options.precision)
-    with ModelFolder.open(Path(model)) as folder:
+    with as_ensured(Path(model)) as place, ModelFolder.open(place) as folder:
         record = folder.manifest.backbone
         backbone = restore_backbone(record, folder.read_backbone()).to(device)
     train, selection = selection_split(plan.dataset)

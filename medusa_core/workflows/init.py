@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,18 @@ def ensure(model: Path, progress: Progress) -> None:
             raise
         return
     progress.message(f"Made {model} from the bundled universal backbone.")
+
+
+@contextmanager
+def as_ensured(model: Path) -> Iterator[Path]:
+    """A model folder as it is, or one as `ensure` would make it, which is gone afterwards."""
+    if model.exists():
+        yield model
+        return
+    with tempfile.TemporaryDirectory() as parent:
+        made = Path(parent) / "model"
+        init(made)
+        yield made
 
 
 def init(

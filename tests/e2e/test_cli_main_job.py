@@ -143,6 +143,16 @@ def test_eval_with_a_check(medusa, unchanged, check, code):
         assert done.error == "Not reached: depth.rmse."
 
 
+def test_a_check_of_a_head_without_a_target_is_not_met_and_the_figures_are_there(medusa, unchanged):
+    line = ("eval", "--limit", 2, "--data", "depth=rooms:64x64", "--min", "semseg.miou=0.1")
+    done = medusa(*line, "--json")
+    assert (done.code, done.error) == (1, "Not reached: semseg.miou.")
+    assert list(done.document["heads"]) == ["depth"]
+    [check] = done.document["checks"]
+    assert (check["value"], check["ok"]) == (None, False)
+    assert "semseg.miou ≥ 0.1: NOT met (no target here)" in medusa(*line).out
+
+
 def test_predict(medusa, unchanged, photos):
     args = [photos / "one", photos / "two", "--tasks", "depth,semseg", "--out", "o", "--raw"]
     done = medusa("predict", *args, "--json")

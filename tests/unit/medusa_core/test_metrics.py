@@ -232,12 +232,17 @@ def test_max_f_refuses_thresholds_out_of_order(thresholds: list[float]) -> None:
 
 
 def test_a_prediction_that_is_not_a_number_is_not_taken_for_a_good_one() -> None:
+    """Not even where it is one pixel of many."""
     _, decoded, target, _ = _angles(torch.Generator().manual_seed(1))
     everywhere = torch.ones(B, H, W, dtype=torch.bool)
-    total = AngularErrors().statistics(decoded * math.nan, target, everywhere).sum(0)
-    figures = AngularErrors().compute(total)
-    assert math.isnan(figures["mean_angle"])
-    assert figures["within_30"] == 0
+    decoded[0, :, 0, 0] = math.nan
+    depth = decoded[:, 0].abs() + 1
+    for metric, predicted, true in (
+        (AngularErrors(), decoded, target),
+        (DepthErrors(), depth, torch.ones_like(depth)),
+    ):
+        figures = metric.compute(metric.statistics(predicted, true, everywhere).sum(0))
+        assert all(math.isnan(value) for value in figures.values()), figures
 
 
 def test_nan_reaches_no_threshold() -> None:

@@ -12,7 +12,7 @@ import torch
 import medusa_core
 from medusa_core.cli import main
 from medusa_core.engine.head_training import HeadTraining
-from medusa_core.errors import DataError, StoreError, TrainingError
+from medusa_core.errors import DataError, StoreError, TrainingError, UsageError
 from medusa_core.store.folder import ModelFolder
 
 TINY = {"width": 4, "fused_width": 8}
@@ -114,6 +114,24 @@ def test_dry_run_tells_the_room_and_refuses_what_has_none(make_model, own_cache,
     monkeypatch.setenv("MEDUSA_CACHE_LIMIT", "1KB")
     with pytest.raises(StoreError, match="the cache may hold"):
         medusa_core.add_task("edges", model=model, data=ROOMS, dry_run=True, **QUICK)
+
+
+def test_a_dry_run_without_a_folder_tells_of_the_one_that_would_be_made(tmp_path):
+    model = tmp_path / "none-yet"
+    planned = medusa_core.add_task("edges", model=model, data=ROOMS, dry_run=True, **QUICK)
+    assert not model.exists()
+    medusa_core.init(model)
+    there = medusa_core.add_task("edges", model=model, data=ROOMS, dry_run=True, **QUICK)
+    for told in (planned, there):
+        del told["cache"]["free"]  # changes meanwhile
+    assert planned == there
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_that_leaves_nothing_is_refused(make_model, limit):
+    model = make_model("depth")
+    with pytest.raises(UsageError, match=f"--limit {limit}: a positive number"):
+        medusa_core.evaluate(model, data=ROOMS, limit=limit)
 
 
 def scores(values, monkeypatch):
