@@ -260,12 +260,13 @@ def _untrained_head(
 def write_video(tmp_path: Path) -> Callable[..., Path]:
     """Write a video of 64×48: frame i is of grey 20 i, with a bright corner at the top left."""
 
-    def write(name: str, frames: int, rotation: int = 0) -> Path:
+    def write(name: str, frames: int, rotation: int = 0, faststart: bool = False) -> Path:
         av = pytest.importorskip("av")
         import numpy as np
 
         path = tmp_path / name
-        with av.open(str(path), "w") as container:
+        options = {"movflags": "faststart"} if faststart else {}
+        with av.open(str(path), "w", options=options) as container:
             stream = container.add_stream("mjpeg" if path.suffix == ".avi" else "mpeg4", rate=10)
             stream.width, stream.height = 64, 48
             stream.pix_fmt = "yuvj420p" if path.suffix == ".avi" else "yuv420p"

@@ -56,7 +56,7 @@ def count_frames(path: Path) -> int:
     try:
         with _opened(path) as (container, stream):
             spans = (container.duration or 0) / 1e6
-            return int(stream.frames or spans * float(stream.average_rate or 0))
+            return int(_length(container, stream) or spans * float(stream.average_rate or 0))
     except DataError:
         return 0
 
@@ -90,10 +90,18 @@ def read_frames(path: Path) -> Iterator[Frame]:
             for frame in decoded:
                 yield Frame(number, frame.time, _image(frame, f"{path}, frame {number}"))
                 number += 1
-        if number < stream.frames:
-            raise DataError(f"{path}: ends after {number} of {stream.frames} frames.")
+        length = _length(container, stream)
+        if number < length:
+            raise DataError(f"{path}: ends after {number} of {length} frames.")
     if not number:
         raise DataError(f"{path}: has no frames.")
+
+
+def _length(container: Any, stream: Any) -> int:
+    """Frames to be shown, as the file says; 0: it does not. MP4 files may hold more: edit lists."""
+    if stream.frames and "mp4" in container.format.name:
+        return sum(not entry.is_discard for entry in stream.index_entries)
+    return int(stream.frames)
 
 
 @contextmanager

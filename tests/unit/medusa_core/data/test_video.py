@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -64,6 +65,38 @@ def test_a_video_that_ends_early_says_so(write_video: WriteVideo) -> None:
     frames = []
     with pytest.raises(DataError, match=r"a\.avi: ends after \d+ of 12 frames"):
         frames.extend(video.read_frames(path))
+
+
+@pytest.mark.parametrize(("first", "shown"), [(0, 12), (5, 7), (3, 4), (0, 6), (11, 1)])
+def test_frames_that_an_edit_list_hides_are_not_missing(
+    write_video: WriteVideo, first: int, shown: int
+) -> None:
+    """What is trimmed without encoding it again is still in the file, but never played."""
+    path = trimmed(write_video("a.mp4", 12), first, shown)
+    assert video.count_frames(path) == shown
+    frames = list(video.read_frames(path))
+    assert [frame.number for frame in frames] == list(range(shown))
+    assert [frame.seconds for frame in frames] == pytest.approx([i / 10 for i in range(shown)])
+    levels = [float(np.asarray(frame.image)[-8:].mean()) for frame in frames]
+    assert levels == pytest.approx([20 * (first + index) for index in range(shown)], abs=6)
+
+
+def test_a_trimmed_video_that_ends_early_says_so(write_video: WriteVideo) -> None:
+    path = trimmed(write_video("a.mp4", 12, faststart=True), 3, 9)
+    path.write_bytes(path.read_bytes()[:-150])
+    with pytest.raises(DataError, match=r"a\.mp4: ends after \d of 9 frames"):
+        list(video.read_frames(path))
+
+
+def trimmed(path: Path, first: int, shown: int) -> Path:
+    """Have the edit list of an MP4 file with 10 frames a second show these frames only."""
+    with video.require_av().open(str(path)) as container:
+        step = round(1 / (10 * container.streams.video[0].time_base))
+    raw = bytearray(path.read_bytes())
+    entry = raw.index(b"elst") + 12  # after name, version and number of entries
+    struct.pack_into(">II", raw, entry, shown * 100, first * step)  # milliseconds, ticks
+    path.write_bytes(raw)
+    return path
 
 
 @pytest.mark.parametrize(
