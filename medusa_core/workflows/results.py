@@ -27,6 +27,7 @@ FORMATS = {"png": ".png", "npy": ".npy", "png16": ".16.png", "json": ".json"}
 
 _FIELDS = {"png": "rendering", "npy": "values", "png16": "values16", "json": "summary"}
 _MILLIMETRES = 0.001
+_LARGEST = 65535
 
 
 def check_formats(formats: Iterable[str], specs: Iterable[TaskSpec]) -> tuple[str, ...]:
@@ -48,7 +49,8 @@ def check_formats(formats: Iterable[str], specs: Iterable[TaskSpec]) -> tuple[st
 def scale_of(spec: TaskSpec) -> tuple[float, float]:
     """(scale, offset) of 16-bit images: value = pixel × scale + offset.
 
-    Classes are themselves, metres become millimetres, all else is spread over its range.
+    Classes are themselves; metres that are never negative become millimetres, unless their range
+    goes beyond 65.535 m; all else is spread over its range.
 
     Raises:
         UsageError: see `check_formats`.
@@ -58,13 +60,14 @@ def scale_of(spec: TaskSpec) -> tuple[float, float]:
     if output.kind == "dense" and output.activation == "argmax":
         return 1.0, 0.0
     if output.kind == "dense" and output.channels == 1:
-        if output.unit == "m":
+        fits = low is not None and low >= 0 and (high or 0) <= _LARGEST * _MILLIMETRES
+        if output.unit == "m" and fits:
             return _MILLIMETRES, 0.0
         if low is not None and high is not None:
-            return (high - low) / 65535, low
+            return (high - low) / _LARGEST, low
     raise UsageError(
-        f"Results of {spec.name!r} cannot be 16-bit images: one number a pixel, of a known range, "
-        "is needed.",
+        f"Results of {spec.name!r} cannot be 16-bit images: one number a pixel is needed, of a "
+        "known range or in metres that are never negative.",
         hint="Choose heads with --tasks, or another format: npy.",
     )
 
@@ -130,10 +133,10 @@ def _writer(
 
 
 def as_16_bit(spec: TaskSpec, result: Result) -> np.ndarray:
-    """`(H, W) uint16`: what `scale_of` says, cut off at 0 and 65535; not a number is 0."""
+    """`(H, W) uint16`: what `scale_of` says; 65535 is that or more, 0 also not a number."""
     scale, offset = scale_of(spec)
     pixels = np.nan_to_num((result.value - offset) / scale, nan=0.0)
-    return np.rint(pixels).clip(0, 65535).astype(np.uint16)
+    return np.rint(pixels).clip(0, _LARGEST).astype(np.uint16)
 
 
 def summary(result: Result) -> dict[str, Any]:

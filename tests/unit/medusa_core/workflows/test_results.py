@@ -12,9 +12,11 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
+from medusa_core.api import OutputSpec, TaskSpec
 from medusa_core.errors import UsageError
 from medusa_core.model.medusa_model import Result
 from medusa_core.workflows import new_plugin, results
+from medusa_tasks.depth.spec import DEPTH
 
 IMAGE = np.zeros((16, 16, 3), np.uint8)
 
@@ -38,6 +40,30 @@ def test_a_picture_without_a_finite_value_has_a_summary(tmp_path) -> None:
     result = Result("head", "task", np.full((4, 4), np.nan, np.float32), "m", None)
     results.write(None, tmp_path, "a", IMAGE, result, ["json"])
     assert json.loads((tmp_path / "a.head.json").read_text())["size"] == [4, 4]
+
+
+def metres(low: float | None, high: float | None) -> TaskSpec:
+    output = OutputSpec(channels=1, unit="m", range=(low, high))
+    return DEPTH.model_copy(update={"output": output})
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, None), (0, 10), (0.5, 65.535), (-2, 2), (-30, 0), (0, 200), (-1, 500)]
+)
+def test_metres_are_the_same_as_16_bit_images(low: float, high: float | None) -> None:
+    """Negative ones and far ones, too, as exactly as the scale allows."""
+    value = np.linspace(low, 65.535 if high is None else high, 600).reshape(20, 30)
+    spec = metres(low, high)
+    scale, offset = results.scale_of(spec)
+    pixels = results.as_16_bit(spec, Result("head", "task", value, "m", None))
+    assert np.abs(pixels * scale + offset - value).max() <= scale / 2 + 1e-9
+
+
+@pytest.mark.parametrize(("low", "high"), [(None, None), (None, 5), (-1, None)])
+def test_metres_that_may_be_anything_are_no_16_bit_images(low, high) -> None:
+    with pytest.raises(UsageError, match="never negative") as caught:
+        results.check_formats(["png16"], [metres(low, high)])
+    assert "npy" in str(caught.value.hint)
 
 
 def test_two_that_write_one_file_do_not_meet(tmp_path: Path) -> None:
