@@ -29,7 +29,7 @@ from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.layout import Layout
-from medusa_core.workflows import preparation, results
+from medusa_core.workflows import naming, preparation, results
 from medusa_core.workflows.inputs import (
     Picture,
     count,
@@ -65,7 +65,9 @@ def predict(
 ) -> dict[str, Any]:
     """Write results for images: `<stem>.<head>.png` renderings, and other formats.
 
-    Those of frame 7 of a video are called `<stem>.frames/000007.<head>.png`.
+    Those of frame 7 of a video are called `<stem>.frames/000007.<head>.png`. Where images have one
+    stem, in this run or an earlier one, a hash of the path follows it: no image takes the place of
+    another. `inputs.json` in the folder tells which image a name belongs to.
 
     Args:
         images: image and video files, folders (their images, not those of folders inside), or
@@ -78,7 +80,7 @@ def predict(
             integers, "json" a summary.
         long_side: as in `MedusaModel.predict`.
         tile: as in `MedusaModel.predict`; "auto": as large ones as fit into memory.
-        resume: leave out images whose results are there, and newer than the image and the heads.
+        resume: leave out images whose own results are there, newer than the image and the heads.
             Other options must be the same as before; results are not opened.
         device: where to compute.
         execution: how networks are run; None: prepared for inference, in float32.
@@ -92,7 +94,7 @@ def predict(
 
     Raises:
         UsageError: no images, a result would replace one, or a format that does not fit.
-        DataError: `out` cannot be written.
+        DataError: `out` cannot be written, or its record of images is damaged.
         ExecutionError: the networks cannot be run as asked.
         PluginError: the plugin of a head failed.
     """
@@ -105,29 +107,29 @@ def predict(
     specs = [model.tasks[name].spec for name in names]
     formats = results.check_formats((*formats, *(["npy"] if raw else [])), specs)
     folder = Path(out)
-    stems = results.unique_stems(files)
+    known = naming.recorded(folder)
+    stems = naming.choose(files, known)
+    named = list(zip(files, stems, strict=True))
+    before = {file for file, stem in named if stem in known}
 
     def targets(stem: str) -> list[Path]:
         return [results.path_of(folder, stem, name, form) for name in names for form in formats]
 
-    folders = [folder / frames_of(s) for f, s in zip(files, stems, strict=True) if is_video(f)]
+    folders = [folder / frames_of(stem) for file, stem in named if is_video(file)]
     _spare_inputs(files, [*folders, *(path for stem in stems for path in targets(stem))])
     for place in (folder, *folders):
         _make_folder(place)
+    naming.record(folder, named)
     trained = _trained(model, names)
     skipped: list[str] = []
 
     def is_missing(file: Path, stem: str, name: object) -> bool:
-        if resume and _is_done(file, targets(stem), trained):
+        if resume and file in before and _is_done(file, targets(stem), trained):
             skipped.append(str(name))
             return False
         return True
 
-    todo = [
-        (file, stem)
-        for file, stem in zip(files, stems, strict=True)
-        if is_video(file) or is_missing(file, stem, file)
-    ]
+    todo = [(file, stem) for file, stem in named if is_video(file) or is_missing(file, stem, file)]
 
     def read(picture: Picture) -> tuple[np.ndarray, Views]:
         image = picture.load()

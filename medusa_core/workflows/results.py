@@ -1,12 +1,10 @@
-"""Files that hold results: their names, their formats, and written whole or not at all."""
+"""Files that hold results: their endings, their formats, and written whole or not at all."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +16,6 @@ from PIL import Image
 from medusa_core.api import Task, TaskSpec
 from medusa_core.errors import DataError, UnknownNameError, UsageError
 from medusa_core.model.medusa_model import Result
-
-LONGEST_STEM = 200
-"""Bytes; with the name of a head and an extension it stays below the 255 of a file's name."""
 
 FORMATS = {"png": ".png", "npy": ".npy", "png16": ".16.png", "json": ".json"}
 """Format → ending of its files: a rendering, values, values as 16-bit integers, a summary."""
@@ -72,25 +67,6 @@ def scale_of(spec: TaskSpec) -> tuple[float, float]:
     )
 
 
-def unique_stems(files: Sequence[Path]) -> list[str]:
-    """Names of results: the stem of the file, with a short hash of its path where stems clash.
-
-    Names that differ in case only clash too, since some file systems do not tell them apart. A
-    stem so long that no file could be called like its results is cut, and marked in the same way.
-    """
-    folded = Counter(file.stem.casefold() for file in files)
-    return [
-        file.stem
-        if folded[file.stem.casefold()] == 1 and len(os.fsencode(file.stem)) <= LONGEST_STEM
-        else f"{_cut(file.stem)}-{hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:8]}"
-        for file in files
-    ]
-
-
-def _cut(stem: str) -> str:
-    return os.fsencode(stem)[: LONGEST_STEM - 9].decode(errors="ignore")
-
-
 def path_of(folder: Path, stem: str, head: str, form: str) -> Path:
     """Where a result is written."""
     return folder / f"{stem}.{head}{FORMATS[form]}"
@@ -115,9 +91,31 @@ def write(
         path = path_of(folder, stem, result.head, form)
         if form == "png16":
             entry["scale"], entry["offset"] = scale_of(task.spec)
-        _write_whole(path, _writer(form, task, image, result))
+        write_whole(path, _writer(form, task, image, result))
         entry[_FIELDS[form]] = str(path)
     return entry
+
+
+def write_whole(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
+    """Under a name that is this thread's alone first, so that a file that is there is complete.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    part = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        part.unlink(missing_ok=True)  # of a process that was killed
+        with part.open("xb") as file:  # never through a link
+            write_to(file)
+        os.replace(part, path)
+    except OSError as err:
+        raise DataError(
+            f"{path}: cannot be written: {err.strerror or err}.",
+            hint="Choose another folder: --out DIR",
+        ) from err
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _writer(
@@ -157,21 +155,3 @@ def summary(result: Result) -> dict[str, Any]:
         for name in ("min", "mean", "max"):
             found[name] = float(getattr(np, name)(finite))
     return found
-
-
-def _write_whole(path: Path, write_to: Callable[[BinaryIO], object]) -> None:
-    """Under a name that is this thread's alone first, so that a file that is there is complete."""
-    part = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        part.unlink(missing_ok=True)  # of a process that was killed
-        with part.open("xb") as file:  # never through a link
-            write_to(file)
-        os.replace(part, path)
-    except OSError as err:
-        raise DataError(
-            f"{path}: cannot be written: {err.strerror or err}.",
-            hint="Choose another folder: --out DIR",
-        ) from err
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)

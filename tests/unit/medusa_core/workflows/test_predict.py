@@ -72,7 +72,8 @@ def test_values_are_those_of_the_model_in_order(
         for entry in image["results"]:
             assert np.array_equal(np.load(entry["values"]), expected[entry["head"]].value)
             assert "rendering" not in entry
-    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".npy"}
+    assert len(list((tmp_path / "out").glob("*.npy"))) == 6 * len(HEADS)
+    assert not list((tmp_path / "out").glob("*.png"))
 
 
 def test_16_bit_images_hold_the_values(model: MedusaModel, photos: Path, tmp_path: Path) -> None:
@@ -144,6 +145,71 @@ def test_resume_does_all_again_for_another_head(
     assert again() == 3
 
 
+def test_every_image_has_results_of_its_own(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    """Whatever was predicted into the folder before: all images, of three stems, are told apart."""
+    images = []
+    for number, name in enumerate(["x/p0.jpg", "y/p0.jpg", "x/p0.png", "x/p2.jpg", "y/P2.jpg"]):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((40, 60, 3), 50 * number, np.uint8)).save(path)
+        images.append(path)
+    random = np.random.default_rng(0)
+    for trial in range(6):
+        out = tmp_path / f"out{trial}"
+        places: dict[str, str] = {}
+        for _ in range(6):
+            some = [image for image in images if random.random() < 0.5] or images
+            done = predict(
+                some, model=model, out=out, formats=["npy"], tasks=["depth"], resume=True
+            )
+            new = {image["image"]: image["results"][0]["values"] for image in done["images"]}
+            assert new.keys().isdisjoint(places)
+            assert set(done["skipped"]) == set(map(str, some)) & places.keys()
+            places |= new
+        assert len({place.casefold() for place in places.values()}) == len(places)
+        for image, place in places.items():
+            assert np.array_equal(np.load(place), model.predict(image, ["depth"])["depth"].value)
+
+
+def test_a_second_folder_does_not_replace_results(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    shutil.copytree(photos, other)
+    options = {"model": model, "out": out, "tasks": ["depth"]}
+    first = predict([photos], **options)
+    assert first["images"][0]["results"][0]["rendering"] == str(out / "p0.depth.png")
+    second = predict([other], **options)
+    both = [r["results"][0]["rendering"] for r in (*first["images"], *second["images"])]
+    assert len(set(both)) == 6
+    assert predict([photos], **options)["images"] == first["images"]
+    said = json.loads((out / "inputs.json").read_text())
+    assert {Path(path) for path in said.values()} == {*photos.glob("*.jpg"), *other.glob("*.jpg")}
+
+
+def test_resume_does_not_trust_results_of_unknown_images(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict([photos], model=model, out=out, tasks=["depth"])
+    (out / "inputs.json").unlink()
+    done = predict([photos], model=model, out=out, tasks=["depth"], resume=True)
+    assert len(done["images"]) == 3
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "\xff", '{"p0": '])
+def test_a_damaged_record_is_named(
+    model: MedusaModel, photos: Path, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "inputs.json").write_text(content, "latin-1")
+    with pytest.raises(DataError, match=r"inputs\.json: does not say") as caught:
+        predict([photos], model=model, out=tmp_path, tasks=["depth"])
+    assert "--out" in str(caught.value.hint)
+    assert not list(tmp_path.glob("*.png"))
+
+
 def test_what_is_unreadable_is_told_and_the_rest_done(
     model: MedusaModel, photos: Path, tmp_path: Path
 ) -> None:
@@ -164,7 +230,7 @@ def test_a_result_that_cannot_be_written_ends_it(
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(DataError, match="No space left"):
         predict([photos], model=model, tasks=["depth"], out=tmp_path / "out", formats=["npy"])
-    assert os.listdir(tmp_path / "out") == []
+    assert os.listdir(tmp_path / "out") == ["inputs.json"]
 
 
 def test_16_bit_images_take_any_value(model: MedusaModel) -> None:

@@ -77,9 +77,9 @@ def test_two_that_write_one_file_do_not_meet(tmp_path: Path) -> None:
         file.write(b"and whole")
 
     with ThreadPoolExecutor() as pool:
-        slow = pool.submit(results._write_whole, path, slowly)
+        slow = pool.submit(results.write_whole, path, slowly)
         assert begun.wait(10)
-        results._write_whole(path, lambda file: file.write(b"fast"))
+        results.write_whole(path, lambda file: file.write(b"fast"))
         assert path.read_bytes() == b"fast"
         go_on.set()
         slow.result()

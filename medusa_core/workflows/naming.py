@@ -1,0 +1,85 @@
+"""What the results of an image are called: a name that is its alone in the folder, in all runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from medusa_core.errors import DataError
+from medusa_core.workflows.results import write_whole
+
+RECORD = "inputs.json"
+"""Beside the results: which image each name belongs to."""
+
+LONGEST_STEM = 200
+"""Bytes; with the name of a head and an extension it stays below the 255 of a file's name."""
+
+_MARK = 16
+
+
+def recorded(folder: Path) -> dict[str, str]:
+    """Name → path of the image it belongs to, as of earlier runs.
+
+    Raises:
+        DataError: the record cannot be read.
+    """
+    path = folder / RECORD
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as err:
+        raise DataError(f"{path}: cannot be read: {err.strerror}.") from err
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise DataError(
+            f"{path}: does not say which images the results there belong to.",
+            hint="Choose another folder: --out DIR",
+        )
+    return found
+
+
+def choose(files: Sequence[Path], known: Mapping[str, str]) -> list[str]:
+    """The stem of each file, with a hash of its path where another image has that name.
+
+    Names that differ in case only are the same, since some file systems do not tell them apart. A
+    stem so long that no file could be called like its results is cut, and marked in the same way.
+
+    Args:
+        files: the images.
+        known: as `recorded`; what an image is called there it is called again.
+    """
+    owners = {stem.casefold(): path for stem, path in known.items()}
+    stems = Counter(file.stem.casefold() for file in files)
+
+    def name(file: Path) -> str:
+        stem, marked = file.stem, _marked(file)
+        if owner := owners.get(stem.casefold()):
+            return stem if owner == str(file.absolute()) else marked
+        alone = stems[stem.casefold()] == 1 and len(os.fsencode(stem)) <= LONGEST_STEM
+        return stem if alone and marked not in known else marked
+
+    return [name(file) for file in files]
+
+
+def record(folder: Path, named: Iterable[tuple[Path, str]]) -> None:
+    """Note which file each name belongs to, before there are results.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    known = recorded(folder)
+    new = {stem: str(file.absolute()) for file, stem in named}
+    if not new.keys() <= known.keys():
+        text = json.dumps({**new, **known}, indent=0, sort_keys=True) + "\n"
+        write_whole(folder / RECORD, lambda file: file.write(text.encode()))
+
+
+def _marked(file: Path) -> str:
+    cut = os.fsencode(file.stem)[: LONGEST_STEM - _MARK - 1].decode(errors="ignore")
+    return f"{cut}-{hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:_MARK]}"
