@@ -21,14 +21,20 @@ def choose(found: Survey, names: Iterable[str]) -> list[int]:
     """
     chosen: dict[int, None] = {}
     for name in names:
-        wanted = normalise(name)
-        by_point = [i for i, r in enumerate(found.reports) if normalise(r.name) == wanted]
-        by_owner = [i for i, r in enumerate(found.reports) if normalise(r.distribution) == wanted]
-        if not by_point + by_owner:
+        named = _named(found, name)
+        if not named:
             known = sorted({n for r in found.reports for n in (r.name, r.distribution)})
             raise UnknownNameError("plugin", name, known, hint="See: medusa plugins list")
-        chosen |= dict.fromkeys(by_point or by_owner)
+        chosen |= dict.fromkeys(named)
     return list(chosen)
+
+
+def _named(found: Survey, name: str) -> list[int]:
+    """Positions of the entry points of a name, or else of those of the distribution so called."""
+    wanted = normalise(name)
+    by_point = [i for i, r in enumerate(found.reports) if normalise(r.name) == wanted]
+    by_owner = [i for i, r in enumerate(found.reports) if normalise(r.distribution) == wanted]
+    return by_point or by_owner
 
 
 def disable(names: Sequence[str]) -> dict[str, Any]:
@@ -47,15 +53,25 @@ def disable(names: Sequence[str]) -> dict[str, Any]:
 
 
 def enable(names: Sequence[str]) -> dict[str, Any]:
-    """Take plugins off the list of the settings file; see `disable`.
+    """Take plugins off the list of the settings file, by whichever of their names; see `disable`.
+
+    Where the list names the distribution of a plugin, the others of it stay disabled.
 
     Raises:
         UnknownNameError: it is neither on the list nor installed.
     """
-    disabled = read_settings().plugins.disabled
-    unwanted = {normalise(name) for name in names}
-    choose(survey(), [name for name in names if normalise(name) not in map(normalise, disabled)])
-    return _write([name for name in disabled if normalise(name) not in unwanted])
+    found, disabled = survey(), read_settings().plugins.disabled
+    given, listed = {normalise(name) for name in names}, {normalise(name) for name in disabled}
+    choose(found, [name for name in names if normalise(name) not in listed])
+    enabled = {found.reports[i].name for name in names for i in _named(found, name)}
+    left: list[str] = []
+    for name in disabled:
+        held = {found.reports[i].name for i in _named(found, name)}
+        if held & enabled:
+            left += held - enabled
+        elif normalise(name) not in given:
+            left.append(name)
+    return _write(left)
 
 
 def _write(disabled: Iterable[str]) -> dict[str, Any]:

@@ -136,6 +136,25 @@ def test_disabling_is_remembered_until_it_is_undone(medusa, install_plugin, sett
     }
 
 
+PAIR = {"medusa-pair": {"disc", "ring"}, "Disc": {"disc"}, "ring": {"ring"}}
+"""Names of a distribution and of its two plugins, and the plugins that each stands for."""
+
+
+@pytest.mark.parametrize("disabled", PAIR)
+@pytest.mark.parametrize("enabled", PAIR)
+def test_enabling_undoes_disabling_by_any_name_and_nothing_else(
+    medusa, install_plugin, tmp_path, disabled, enabled
+):
+    install_plugin(UNIMPORTABLE, "disc", dist="medusa-pair")
+    points = tmp_path / "site" / "medusa_pair-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[medusa.plugins]\ndisc = secret\nring = secret\n")
+    before = states(medusa)
+    medusa.json("plugins", "disable", disabled, "medusa-tasks")
+    medusa.json("plugins", "enable", enabled)
+    left = dict.fromkeys(PAIR[disabled] - PAIR[enabled] | {"medusa-tasks"}, "disabled")
+    assert states(medusa) == {**before, **left}
+
+
 def test_what_is_disabled_can_be_enabled_after_it_was_uninstalled(medusa, settings):
     settings.write_text('{"plugins": {"disabled": ["medusa-gone"]}}')
     assert medusa("tasks")[2] == ""
