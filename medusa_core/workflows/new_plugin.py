@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import importlib.resources
 import importlib.util
-import keyword
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from medusa_core import __version__
 from medusa_core.api import API_VERSION
 from medusa_core.errors import NameTakenError, StoreError, UnknownNameError, UsageError
 from medusa_core.plugin_host import Host, default_host
+from medusa_core.plugin_host.settings import normalise
 
 LICENCES = ("Apache-2.0", "MIT", "BSD-3-Clause")
 PREFIX = "medusa-"
@@ -55,7 +55,7 @@ def new_plugin(
     words = _words(name)
     task, package = "_".join(words), "_".join(["medusa", *words])
     distribution = PREFIX + "-".join(words)
-    _require_free(task, package, host or default_host())
+    _require_free(task, package, distribution, host or default_host())
     if licence not in LICENCES:
         raise UnknownNameError("licence", licence, LICENCES)
     folder = Path(into) / distribution
@@ -65,8 +65,7 @@ def new_plugin(
         "task": task,
         "package": package,
         "distribution": distribution,
-        "constant": task.upper(),
-        "class_name": "".join(word.capitalize() for word in words),
+        "class_name": "".join(word.capitalize() for word in words) + "Task",
         "title": " ".join(words).capitalize(),
         "licence": licence,
         "author": _one_line(author) or f"the authors of {distribution}",
@@ -106,24 +105,26 @@ def _words(name: str) -> list[str]:
             f"separated by '-', a letter first, at most {LONGEST}.",
             hint="Such as: medusa plugins new wall-paint",
         )
-    if keyword.iskeyword("_".join(words)):
-        raise UsageError(f"{name!r} is a word of Python.", hint="Choose another name.")
     return words
 
 
-def _require_free(task: str, package: str, host: Host) -> None:
+def _require_free(task: str, package: str, distribution: str, host: Host) -> None:
     """Refuse names that would stand for two things.
 
     Raises:
-        NameTakenError: an installed plugin has a task of that name, or a package has the name.
+        NameTakenError: an installed plugin or package has the name, or a task of that name; or
+            models are looked for in the folder that would be made.
     """
-    for entry in host.tasks:
-        if entry.spec.name == task:
-            raise NameTakenError(
-                f"{entry.provider} has a task {task!r} already.", hint="Choose another name."
-            )
+    owners = [entry.provider for entry in host.tasks if entry.spec.name == task]
+    reasons = [f"{owner} has a task {task!r} already." for owner in owners]
+    if distribution in {normalise(name) for r in host.reports for name in (r.name, r.distribution)}:
+        reasons.append(f"A plugin {distribution!r} is installed.")
     if importlib.util.find_spec(package) is not None:
-        raise NameTakenError(f"A package {package!r} is installed.", hint="Choose another name.")
+        reasons.append(f"A package {package!r} is installed.")
+    if distribution == "medusa-model":
+        reasons.append(f"{distribution!r} is the folder that models are kept in.")
+    if reasons:
+        raise NameTakenError(reasons[0], hint="Choose another name.")
 
 
 def _bounds(version: str) -> str:

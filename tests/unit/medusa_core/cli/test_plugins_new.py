@@ -1,6 +1,10 @@
 """`medusa plugins new`: what it writes works as it is, and nothing that exists is touched."""
 
+import ast
+import builtins
+import keyword
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,7 +14,8 @@ import pytest
 
 import medusa_core
 from medusa_core.cli import main
-from medusa_core.errors import NameTakenError, StoreError
+from medusa_core.errors import NameTakenError, StoreError, UsageError
+from medusa_core.plugin_host import load_host
 from medusa_core.workflows.new_plugin import LICENCES, new_plugin
 
 ROOT = Path(medusa_core.__file__).parents[1]
@@ -60,7 +65,7 @@ def test_the_licence_is_the_one_asked_for(tmp_path, licence):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Disc", "1disc", "-disc", "a--b", "disc!", "../disc", "a/b", "a" * 31, "lambda"]
+    "name", ["", "Disc", "1disc", "-disc", "a--b", "disc!", "../disc", "a/b", "a" * 31]
 )
 def test_names_that_cannot_be_used_are_refused(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
@@ -69,9 +74,15 @@ def test_names_that_cannot_be_used_are_refused(tmp_path, monkeypatch, capsys, na
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["depth", "medusa-human-parts", "human_parts", "tasks", "core"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("depth", "medusa-human-parts", "human_parts"),
+        *("tasks", "core", "data", "heads", "model"),
+    ],
+)
 def test_names_that_are_taken_are_refused(tmp_path, name):
-    with pytest.raises(NameTakenError, match=r"already|installed"):
+    with pytest.raises(NameTakenError, match=r"already|installed|models are kept"):
         new_plugin(name, into=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -108,6 +119,45 @@ def test_what_to_do_next_is_said(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "Next: pip install -e ./medusa-disc && pytest ./medusa-disc" in out
     assert "Then: medusa add-task disc --data disc_data" in out
+
+
+def bound_at_the_top(source: str) -> list[str]:
+    """Every name that a module imports, assigns or defines, as often as it does."""
+    names = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names += [alias.asname or alias.name for alias in node.names]
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.append(node.name)
+    return names
+
+
+@pytest.fixture(scope="module")
+def words_of_the_package(tmp_path_factory) -> list[str]:
+    """Every word of the generated modules that could be the name of a task, and Python's own."""
+    folder = tmp_path_factory.mktemp("words")
+    new_plugin("wall-paint", into=folder, dataset=True)
+    written = files(folder)
+    code = "\n".join(text for path, text in written.items() if path.endswith(".py"))
+    words = {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", word) for word in re.findall(r"[A-Za-z]\w*", code)}
+    words |= {*keyword.kwlist, *dir(builtins)}
+    names = {word.lower().strip("_").replace("_", "-") for word in words}
+    return sorted(name for name in names if re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name))
+
+
+def test_no_name_of_a_task_collides_with_what_the_modules_use(tmp_path, words_of_the_package):
+    host = load_host([])
+    for name in words_of_the_package:
+        try:
+            made = new_plugin(name, into=tmp_path, dataset=True, host=host)
+        except UsageError:
+            continue
+        for path, text in files(Path(made["folder"])).items():
+            if path.endswith(".py"):
+                names = bound_at_the_top(text)
+                assert len(names) == len(set(names)), (name, path)
 
 
 @pytest.mark.slow
