@@ -7,8 +7,9 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from medusa_core.errors import UsageError
 
@@ -27,22 +28,35 @@ class PluginPart(_Part):
     strict: bool = False
 
 
+def _without_zero_byte(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("a path cannot hold a zero byte")
+    return path
+
+
+FolderName = Annotated[str, AfterValidator(_without_zero_byte)]
+
+
 class Settings(_Part):
     """What the file may hold; all of it is optional.
 
     model: the model folder where none is given. cache: the folder of caches. `~` is the home.
     """
 
-    model: str | None = None
-    cache: str | None = None
+    model: FolderName | None = None
+    cache: FolderName | None = None
     plugins: PluginPart = PluginPart()
 
 
 def settings_file(environ: Mapping[str, str] | None = None) -> Path:
-    """`MEDUSA_CONFIG`, or `medusa/settings.json` in the user's XDG folder of configuration."""
+    """`MEDUSA_CONFIG`, or `medusa/settings.json` in the user's XDG folder of configuration.
+
+    Raises:
+        UsageError: it names the home of a user who does not exist.
+    """
     environ = os.environ if environ is None else environ
     if chosen := environ.get(VARIABLE):
-        return Path(chosen)
+        return Path(at_home(chosen))
     if base := environ.get("XDG_CONFIG_HOME"):
         return Path(base) / "medusa" / "settings.json"
     try:
@@ -104,6 +118,26 @@ def write_settings(settings: Settings) -> Path:
 
 
 def folder_setting(variable: str, setting: str | None, default: Path) -> Path:
-    """A folder by environment variable, else by the settings file, else the default."""
+    """A folder by environment variable, else by the settings file, else the default.
+
+    Raises:
+        UsageError: it is the home of a user who does not exist.
+    """
     chosen = os.environ.get(variable) or setting
-    return Path(os.path.expanduser(chosen)) if chosen else default
+    return Path(at_home(chosen)) if chosen else default
+
+
+def at_home(path: str | Path) -> str:
+    """`~` is the home folder, whoever wrote it: environments and files are read by no shell.
+
+    Raises:
+        UsageError: there is no such user, or nobody knows where that home is.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        user = Path(expanded).parts[0]
+        raise UsageError(
+            f"{expanded!r} cannot be found: no home folder is known for {user!r}.",
+            hint="Write the path in full.",
+        )
+    return expanded

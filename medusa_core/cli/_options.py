@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,9 +80,10 @@ def default_model() -> Path:
     return Path(stored) if stored else Path("medusa-model")
 
 
-def at_home(context: click.Context, option: click.Parameter, path: Path) -> Path:
-    """`~` is the home folder, whoever wrote it: environments and files are read by no shell."""
-    return Path(os.path.expanduser(path))
+def _at_home(context: click.Context, option: click.Parameter, path: Path) -> Path:
+    from medusa_core.settings import at_home
+
+    return Path(at_home(path))
 
 
 def examples(*lines: str) -> str:
@@ -98,7 +98,7 @@ model_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     envvar="MEDUSA_MODEL",
     default=default_model,
-    callback=at_home,
+    callback=_at_home,
     show_default="./medusa-model",
     show_envvar=True,
     metavar="DIR",

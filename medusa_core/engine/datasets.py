@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
@@ -15,6 +14,7 @@ from medusa_core.errors import DataError, LabelsError, UsageError
 from medusa_core.plugin_host.attribution import AttributedDataset
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import attributed
+from medusa_core.settings import at_home
 
 SELECTION_SHARE = 0.1
 """Share of *train* that is kept aside to choose weights by."""
@@ -33,7 +33,7 @@ class DataRef:
         """Read the option.
 
         Raises:
-            UsageError: it has another form.
+            UsageError: it has another form, or names the home of a user who does not exist.
         """
         match = re.match(r"^(?:([a-z][a-z0-9_]*)=)?([a-z][a-z0-9_]*)(?::(.+))?$", text, re.S)
         if match is None:
@@ -41,7 +41,7 @@ class DataRef:
                 f"--data {text!r} is not of the form [TASK=]NAME[:PATH].",
                 hint="For example: --data folder:photos or --data depth=folder:photos",
             )
-        location = os.path.expanduser(match[3]) if match[3] else None  # in `a:~/b` no shell does it
+        location = at_home(match[3]) if match[3] else None  # in `a:~/b` no shell does it
         return cls(name=match[2], location=location, task=match[1])
 
     def __str__(self) -> str:

@@ -219,6 +219,20 @@ def test_an_option_goes_before_a_variable_that_before_the_file_that_before_the_d
     assert medusa.json("list", "-m", "flag")["model"] == "flag"
 
 
+@pytest.mark.parametrize("stored", ["~nosuchuser/m", "a\0b"])
+def test_a_model_that_cannot_be_a_path_is_an_error_and_nothing_is_made(
+    medusa, settings, monkeypatch, tmp_path, stored
+):
+    monkeypatch.chdir(tmp_path)
+    settings.write_text(json.dumps({"model": stored}))
+    for command in (("list",), ("verify",), ("doctor",), ("add-task", "edges")):
+        code, out, err = medusa(*command)
+        assert (code, out) == (2, "")
+        assert "Hint: " in err
+        assert "unexpected" not in err
+    assert list(tmp_path.iterdir()) == [settings]
+
+
 def test_the_cache_is_where_the_variable_or_else_the_file_says(settings, monkeypatch, tmp_path):
     monkeypatch.delenv("MEDUSA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

@@ -1,12 +1,22 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medusa_core.engine.datasets import DataRef
 from medusa_core.errors import UsageError
 from medusa_core.plugin_host.settings import PluginSettings, normalise
-from medusa_core.settings import Settings, read_settings, settings_file, write_settings
+from medusa_core.settings import (
+    Settings,
+    at_home,
+    folder_setting,
+    read_settings,
+    settings_file,
+    write_settings,
+)
 
 names = st.from_regex(r"[a-z][a-z0-9]*([-_.]+[a-z0-9]+){0,2}", fullmatch=True)
 NO_FILE = {"MEDUSA_CONFIG": "/nowhere/settings.json"}
@@ -101,6 +111,8 @@ def test_the_file_is_in_the_users_folder_of_configuration(monkeypatch, tmp_path)
         ('{"modle": "x"}', "modle: Extra inputs are not permitted"),
         ('{"plugins": {"disabled": "a"}}', "plugins.disabled: Input should be a valid"),
         ('{"plugins": {"strict": 1}}', "plugins.strict: Input should be a valid boolean"),
+        ('{"model": "a\\u0000b"}', "model: Value error, a path cannot hold a zero byte"),
+        ('{"cache": "\\u0000"}', "cache: Value error, a path cannot hold a zero byte"),
         ("\udcff", "the file"),
     ],
 )
@@ -116,6 +128,36 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, text, sai
 @pytest.mark.parametrize("path", ["/dev/null", "/dev/null/settings.json", "/nowhere/s.json"])
 def test_no_file_and_an_empty_one_say_nothing(path):
     assert read_settings({"MEDUSA_CONFIG": path}) == Settings()
+
+
+NOBODY = st.from_regex(r"nosuchuser[a-z0-9]{0,8}", fullmatch=True)
+below = st.from_regex(r"(/[a-z.~]{1,8}){0,3}", fullmatch=True)
+
+
+@given(NOBODY, below)
+def test_the_home_of_nobody_is_an_error_wherever_it_is_named(user, rest):
+    path = f"~{user}{rest}"
+    for place in (
+        lambda: at_home(path),
+        lambda: read_settings({"MEDUSA_CONFIG": path}),
+        lambda: folder_setting("MEDUSA_NOTHING", path, Path("default")),
+        lambda: DataRef.parse(f"folder:{path}"),
+    ):
+        with pytest.raises(UsageError, match=f"no home folder is known for '~{user}'") as caught:
+            place()
+        assert path in caught.value.message
+        assert caught.value.hint == "Write the path in full."
+
+
+@given(below)
+def test_a_path_without_a_home_stays_as_it_is_and_ones_own_is_found(rest):
+    assert at_home(f"https://x{rest}") == f"https://x{rest}"
+    assert at_home(f"~{rest}") == f"{os.path.expanduser('~')}{rest}"
+
+
+def test_the_file_may_be_named_by_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert settings_file({"MEDUSA_CONFIG": "~/s.json"}) == tmp_path / "s.json"
 
 
 def test_a_user_without_a_home_has_no_settings(monkeypatch):
