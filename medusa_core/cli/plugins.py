@@ -191,7 +191,6 @@ def enable_command(names: tuple[str, ...], as_json: bool) -> None:
     _tell(enable(names), as_json)
 
 
-command.add_command(new_command)
 
 
 def _tell(result: dict[str, Any], as_json: bool) -> None:
