@@ -191,8 +191,6 @@ def enable_command(names: tuple[str, ...], as_json: bool) -> None:
     _tell(enable(names), as_json)
 
 
-
-
 def _tell(result: dict[str, Any], as_json: bool) -> None:
     if result["overridden_by"]:
         print_warning(f"{result['overridden_by']} is set, and goes before {result['settings']}.")
