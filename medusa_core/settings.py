@@ -117,14 +117,13 @@ def write_settings(settings: Settings) -> Path:
     return path
 
 
-def folder_setting(variable: str, setting: str | None, default: Path) -> Path:
+def folder_setting(variable: str, setting: str | None, default: str) -> Path:
     """A folder by environment variable, else by the settings file, else the default.
 
     Raises:
-        UsageError: it is the home of a user who does not exist.
+        UsageError: it is in the home of a user who does not exist, or has none.
     """
-    chosen = os.environ.get(variable) or setting
-    return Path(at_home(chosen)) if chosen else default
+    return Path(at_home(os.environ.get(variable) or setting or default))
 
 
 def at_home(path: str | Path) -> str:

@@ -33,9 +33,13 @@ whoever still writes it holds its lock, where there are locks."""
 
 
 def cache_folder() -> Path:
-    """Where features are kept: as the user has set, or `medusa` in the XDG cache folder."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return folder_setting("MEDUSA_CACHE", read_settings().cache, base / "medusa") / "features"
+    """Where features are kept: as the user has set, or `medusa` in the XDG cache folder.
+
+    Raises:
+        UsageError: as `folder_setting`.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return folder_setting("MEDUSA_CACHE", read_settings().cache, f"{base}/medusa") / "features"
 
 
 def cache_limit() -> int:

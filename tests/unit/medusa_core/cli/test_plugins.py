@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from medusa_core.engine.feature_cache import cache_folder
+from medusa_core.errors import UsageError
 from medusa_core.plugin_host import default_host
 
 GOOD = """
@@ -242,3 +243,17 @@ def test_the_cache_is_where_the_variable_or_else_the_file_says(settings, monkeyp
     assert cache_folder() == tmp_path / "kept" / "features"
     monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path / "variable"))
     assert cache_folder() == tmp_path / "variable" / "features"
+
+
+def test_a_user_without_a_home_keeps_the_cache_where_it_is_told(tmp_path, monkeypatch):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MEDUSA_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path / "features"
+    monkeypatch.delenv("MEDUSA_CACHE")
+    with pytest.raises(UsageError, match="no home folder is known"):
+        cache_folder()
