@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -27,7 +28,7 @@ from medusa_core.engine.precision import Precision
 from medusa_core.engine.recorded_steps import Outputs, record
 from medusa_core.engine.schedule import one_cycle
 from medusa_core.engine.training_log import TrainingLog
-from medusa_core.errors import StoreError, TrainingError
+from medusa_core.errors import MedusaWarning, StoreError, TrainingError
 from medusa_core.model.images import finish
 from medusa_core.progress import Progress
 
@@ -104,7 +105,13 @@ class Training(ABC):
         """Weighted raw predictions of a batch; recorded with the first one, where that is asked."""
         if self._to_record:
             self._to_record = False
-            record(outputs, inputs)
+            if not record(outputs, inputs):
+                warnings.warn(
+                    "--cuda-graphs: these networks cannot be recorded, or say something else then. "
+                    "They are trained as they are.",
+                    MedusaWarning,
+                    stacklevel=2,
+                )
         with self.precision.predicting():
             return outputs.weighted(inputs)
 

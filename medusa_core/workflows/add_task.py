@@ -21,6 +21,7 @@ from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows import preparation
 from medusa_core.workflows.head_run import HeadRun
+from medusa_core.workflows.init import as_ensured, ensure
 
 DEFAULT_STEPS = 800
 DEFAULT_BATCH = 8
@@ -159,8 +160,6 @@ def add_task(
     device = preparation.training_device(
         options.device, options.precision, options.tensorboard, options.cuda_graphs
     )
-    from medusa_core.workflows.init import as_ensured, ensure
-
     if not dry_run:
         ensure(model, progress)
     with as_ensured(model) as place, ModelFolder.open(place) as folder:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medusa_core.engine import recorded_steps
 from medusa_core.engine.joint_training import JointTraining
 from medusa_core.engine.recorded_steps import Outputs, record
+from medusa_core.errors import MedusaWarning
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -100,6 +101,16 @@ def test_a_recorded_training_is_the_plain_one(
         trained.append(training.module.state_dict())
     for name, value in trained[0].items():
         assert torch.equal(value, trained[1][name]), name
+
+
+def test_who_asked_is_told_that_nothing_is_recorded(
+    make_joint: Callable[..., JointTraining], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", _raises)
+    training = make_joint()
+    training._to_record = True
+    with pytest.warns(MedusaWarning, match="--cuda-graphs: these networks cannot be recorded"):
+        training._step()
 
 
 @needs_cuda
