@@ -19,6 +19,9 @@ from benchmarks.rendered import read_rooms_from
 from benchmarks.report import RESULTS, machine, save
 from benchmarks.trainings import Training
 
+SEEDS = 10
+"""Results of so many seeds are looked for. None is left out that was ever done."""
+
 Item = TypeVar("Item")
 Jobs = Callable[[Item, int], list[Job]]
 Ask = Callable[[Item, Sequence[int]], dict[str, Any]]
@@ -78,12 +81,15 @@ class Options:
             ask: its answer with some seeds, as JSON.
 
         Returns:
-            Answers to all questions with the seeds that are done; `unanswered` are the others.
+            Answers to all questions with all seeds that are done, asked for or not; `unanswered`
+            are the others.
         """
         chosen = self.chosen(known)
         self.work_off(job for item in chosen for seed in self.seeds for job in jobs(item, seed))
         done = {
-            title: [seed for seed in self.seeds if finished(jobs(item, seed))]
+            title: [
+                seed for seed in sorted({*self.seeds, *range(SEEDS)}) if finished(jobs(item, seed))
+            ]
             for title, item in known.items()
         }
         return {

@@ -16,6 +16,8 @@ import torch
 from medusa_core.workflows.finishing import versions
 
 RESULTS = Path(__file__).parent / "results"
+SINGLE_TASK = "single-task"
+"""Networks of single tasks, as what others are relative to."""
 
 
 def machine(*packages: str) -> dict[str, Any]:
@@ -61,8 +63,16 @@ def signed(value: float, interval: tuple[float, float]) -> str:
     return f"{value:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}]"
 
 
-def comparison_table(result: Mapping[str, Any], delta: str) -> list[str]:
-    """Lines of a Markdown table: methods, their figures, Δ, and what Medusa is ahead by."""
+def comparison_table(
+    result: Mapping[str, Any], delta: str, reference: str = SINGLE_TASK
+) -> list[str]:
+    """Lines of a Markdown table: methods, their figures, Δ, and what Medusa is ahead by.
+
+    Args:
+        result: the answer to a question.
+        delta: name of the gain.
+        reference: what it is relative to. May be one of the methods.
+    """
     metrics = result["metrics"]
     heads = [
         f"{task} {ref['name']}{' ' + ref['unit'] if ref['unit'] else ''} "
@@ -72,7 +82,7 @@ def comparison_table(result: Mapping[str, Any], delta: str) -> list[str]:
     columns = ["method", *heads, f"{delta} %", "Medusa − it, over seeds", "over images"]
     columns += ["GMACs", "params"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    rows = {"single-task": {"figures": result["reference"], "gains": [0.0]}, **result["methods"]}
+    rows = {reference: {"figures": result["reference"], "gains": [0.0]}, **result["methods"]}
     for method, row in rows.items():
         figures = [f"{statistics.fmean(row['figures'][task]):.3f}" for task in metrics]
         ahead = result["medusa_minus"].get(method)

@@ -24,7 +24,7 @@ from benchmarks.comparison import Options, comparison_options, devices, merged
 from benchmarks.gains import Comparison
 from benchmarks.jobs import Job
 from benchmarks.protocol import Setting, Workbench, photographs, rooms
-from benchmarks.report import comparison_table, document, seeds_and_devices
+from benchmarks.report import SINGLE_TASK, comparison_table, document, seeds_and_devices
 from benchmarks.trainings import Coupled, Decoder, Features, Network
 from medusa_core.errors import UsageError
 
@@ -38,6 +38,8 @@ class Question:
 
     sources: tasks of the source network; none: the first weights are frozen as they are.
     coupled: whether MTI-Net is trained, too.
+    methods: whose decoders are trained.
+    relative_to: what gains are relative to: networks of single tasks, or one of the methods.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Question:
     sources: tuple[str, ...]
     unseen: tuple[str, ...]
     coupled: bool = False
+    methods: tuple[str, ...] = METHODS
+    relative_to: str = SINGLE_TASK
 
     def __post_init__(self) -> None:
         """Refuse a task on both sides.
@@ -74,6 +78,15 @@ def questions(quick: bool) -> list[Question]:
     return [
         *asked,
         Question("nyu: frozen ImageNet weights", nyu, (), ("depth", "semseg")),
+        # Decoders alone are quick, and three seeds leave the interval of the difference wide.
+        Question(
+            "nyu: frozen, against plain heads",
+            nyu,
+            (),
+            ("depth", "semseg"),
+            methods=("plain", "medusa"),
+            relative_to="plain",
+        ),
         # Not measured but computed from depth and labels: no claim rests on these.
         Question("nyu: frozen, derived targets", nyu, (), ("normals", "edges")),
         Question("nyu: semseg → depth", nyu, ("semseg",), ("depth",)),
@@ -89,14 +102,15 @@ class Trainings:
     features: Features
     decoders: Mapping[str, Sequence[Decoder]]
     coupled: Coupled | None
-    reference: Sequence[Network]
+    reference: Sequence[Network | Decoder]
 
     def jobs(self, bench: Workbench) -> list[Job]:
         """All of it; long ones first."""
         decoders = [one for method in self.decoders.values() for one in method]
         coupled = [] if self.coupled is None else [self.coupled]
         source = Job(bench, self.source, scored=False)
-        rest = [self.features, *self.reference, *coupled, *decoders]
+        networks = [one for one in self.reference if isinstance(one, Network)]
+        rest = [self.features, *networks, *coupled, *decoders]
         return [source, *(Job(bench, training) for training in rest)]
 
 
@@ -108,17 +122,19 @@ def trainings(question: Question, seed: int) -> Trainings:
         source = Network(seed, question.sources, "plain", setting.source_steps)
         steps += setting.source_steps
     every = (*question.sources, *question.unseen)
+    decoders = {
+        method: [Decoder(source, t, method, setting.head_steps) for t in question.unseen]
+        for method in question.methods
+    }
+    alone = [Network(seed, (task,), "plain", steps) for task in question.unseen]
     return Trainings(
         source,
         Features(source, question.unseen),
-        {
-            method: [Decoder(source, t, method, setting.head_steps) for t in question.unseen]
-            for method in METHODS
-        },
+        decoders,
         Coupled(source, "mtinet", every, setting.head_steps, frozen=True)
         if question.coupled
         else None,
-        [Network(seed, (task,), "plain", steps) for task in question.unseen],
+        alone if question.relative_to == SINGLE_TASK else decoders[question.relative_to],
     )
 
 
@@ -140,9 +156,10 @@ def ask(options: Options, question: Question, seeds: Sequence[int]) -> dict[str,
     """What a question's trainings have shown, as JSON."""
     bench = options.bench(question.setting)
     by_seed = [trainings(question, seed) for seed in seeds]
-    runs = {method: [merged(bench, one.decoders[method]) for one in by_seed] for method in METHODS}
+    methods = question.methods
+    runs = {method: [merged(bench, one.decoders[method]) for one in by_seed] for method in methods}
     facts = {
-        method: [bench.facts(one) for one in by_seed[0].decoders[method]] for method in METHODS
+        method: [bench.facts(one) for one in by_seed[0].decoders[method]] for method in methods
     }
     costs = {
         method: {
@@ -156,13 +173,14 @@ def ask(options: Options, question: Question, seeds: Sequence[int]) -> dict[str,
         runs[COUPLED] = [bench.run(one) for one in coupled]
         fact = bench.facts(coupled[0])
         costs[COUPLED] = {"gmacs": fact.gmacs, "params": fact.params}
-    decoders = [d for one in by_seed for method in METHODS for d in one.decoders[method]]
+    decoders = [d for one in by_seed for method in methods for d in one.decoders[method]]
     seconds = sum(bench.facts(one).cpu_seconds for one in [*decoders, *coupled])
-    references = [network for one in by_seed for network in one.reference]
+    references = [training for one in by_seed for training in one.reference]
     metrics = {task: bench.judged_by(task) for task in question.unseen}
     reference = [merged(bench, one.reference) for one in by_seed]
     return {
         "sources": list(question.sources),
+        "relative_to": question.relative_to,
         "setting": question.setting.as_json(),
         "source_heads_unchanged": all(bench.facts(one).unmoved for one in decoders),
         "decoder_cpu_hours": seconds / 3600,
@@ -179,6 +197,8 @@ def section(result: dict[str, Any]) -> str:
     before = (
         f"{setting['source_steps']} steps for the source network, " if result["sources"] else ""
     )
+    against = result["relative_to"]
+    delta = "Δ_UFL" if against == SINGLE_TASK else f"gain over {against}"
     return "\n".join(
         [
             f"## {result['name']}",
@@ -187,7 +207,7 @@ def section(result: dict[str, Any]) -> str:
             f"{setting['head_steps']} steps for a decoder, batches of {setting['batch']}, "
             f"{seeds_and_devices(result)}. Source heads after all others were added: {moved}.",
             "",
-            *comparison_table(result, "Δ_UFL"),
+            *comparison_table(result, delta, against),
             "",
         ]
     )

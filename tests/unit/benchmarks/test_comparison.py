@@ -72,6 +72,15 @@ def test_one_is_trained_for_and_all_that_is_known_is_told(tmp_path: Path) -> Non
     assert not (tmp_path / "depth-0").exists()
 
 
+def test_no_seed_that_was_done_is_left_out(tmp_path: Path) -> None:
+    _answer(tmp_path, only="edges", seeds=(0, 4))
+    record = _answer(tmp_path, seeds=(0, 1))
+    assert [(a["name"], a["seeds"]) for a in record["answers"]] == [
+        ("about depth", [0, 1]),
+        ("about edges", [0, 1, 4]),
+    ]
+
+
 def test_what_is_not_known_is_named(tmp_path: Path) -> None:
     record = _answer(tmp_path, only="edges")
     assert record["unanswered"] == ["about depth"]
@@ -93,6 +102,8 @@ def test_an_answer_is_never_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     options.publish("some", whole, "whole")
     with pytest.raises(click.ClickException, match=r"about edges \(seed 0\), about edges \(seed 1"):
         options.publish("some", {**whole, "answers": whole["answers"][:1]}, "half")
+    for mark in tmp_path.glob("*-1"):
+        mark.unlink()
     with pytest.raises(click.ClickException, match=r"not: about depth \(seed 1\), about edges"):
         options.publish("some", _answer(tmp_path, seeds=(0,)), "one seed")
     assert (tmp_path / "results" / "some.md").read_text() == "whole"
