@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from medusa_core.engine.cache_folder import lock
 from medusa_core.errors import DataError
 from medusa_core.workflows.results import write_whole
 
@@ -71,13 +73,34 @@ def record(folder: Path, named: Iterable[tuple[Path, str]]) -> None:
     """Note which file each name belongs to, before there are results.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: it cannot be written, or another run, at the same time, has taken a name.
     """
-    known = recorded(folder)
     new = {stem: str(file.absolute()) for file, stem in named}
-    if not new.keys() <= known.keys():
-        text = json.dumps({**new, **known}, indent=0, sort_keys=True) + "\n"
-        write_whole(folder / RECORD, lambda file: file.write(text.encode()))
+    with _alone(folder):
+        known = recorded(folder)
+        taken = [stem for stem, path in new.items() if known.get(stem, path) != path]
+        if taken:
+            raise DataError(
+                f"{folder}: another run has just taken the name {taken[0]} for {known[taken[0]]}.",
+                hint="Run it again: these images get other names then.",
+            )
+        if not new.keys() <= known.keys():
+            text = json.dumps({**new, **known}, indent=0, sort_keys=True) + "\n"
+            write_whole(folder / RECORD, lambda file: file.write(text.encode()))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other run reads and writes the record meanwhile, where a folder can be locked."""
+    if os.name == "nt":  # has no descriptors of folders
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock(descriptor, shared=False)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _marked(file: Path) -> str:

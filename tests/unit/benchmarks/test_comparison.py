@@ -17,7 +17,7 @@ from benchmarks.jobs import Job
 from benchmarks.protocol import Setting, Workbench
 from benchmarks.trainings import Features, Network, Training
 
-SETTING = Setting("marked", "rooms", "resnet18", None, 1, 1, 1)
+SETTING = Setting("marked", "folder:none", "resnet18", None, 1, 1, 1)
 
 
 @dataclass(frozen=True)
