@@ -10,6 +10,7 @@ from typing import Any
 from medusa_core.api import Dataset, HeadRef, LabelSchema, Task
 from medusa_core.api.specs import NAME_PATTERN
 from medusa_core.engine.binding import Binding
+from medusa_core.engine.cache_folder import cache_folder, cache_limit
 from medusa_core.engine.datasets import check_target, selection_split
 from medusa_core.engine.scores import require_figures
 from medusa_core.errors import UsageError
@@ -160,6 +161,7 @@ def add_task(
     device = preparation.training_device(
         options.device, options.precision, options.tensorboard, options.cuda_graphs
     )
+    cache_folder(), cache_limit()  # settings that are wrong are named before anything is made
     if not dry_run:
         ensure(model, progress)
     with as_ensured(model) as place, ModelFolder.open(place) as folder:

@@ -78,6 +78,19 @@ def test_the_home_folder_is_known_without_a_shell(medusa, model, monkeypatch):
     assert str(model.parent / "photos") in done.error
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("MEDUSA_CACHE", "~nobody-of-that-name/x"), ("MEDUSA_CACHE_LIMIT", "much")]
+)
+def test_no_model_is_made_where_settings_of_the_cache_are_wrong(
+    medusa, monkeypatch, tmp_path, name, value
+):
+    monkeypatch.setenv(name, value)
+    done = medusa("add-task", "depth", "-m", tmp_path / "new", "--limit", 8)
+    assert done.code == USAGE
+    assert value in done.error
+    assert not (tmp_path / "new").exists()
+
+
 def test_renaming_to_a_name_that_is_taken_says_what_can_be_done(medusa, model):
     done = medusa("rename-head", "depth", "semseg")
     assert done.code != 0
