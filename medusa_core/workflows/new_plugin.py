@@ -44,7 +44,7 @@ def new_plugin(
         licence: one of `LICENCES`.
         author: named in the licence.
         dry_run: check everything, write nothing.
-        host: None: the installed plugins; none of them may have a task of that name.
+        host: None: the installed plugins; none of them may have a task of that name, or its data.
 
     Returns:
         `folder`, `distribution`, `package`, `task`, and `files` with paths below the folder.
@@ -55,7 +55,12 @@ def new_plugin(
     words = _words(name)
     task, package = "_".join(words), "_".join(["medusa", *words])
     distribution = PREFIX + "-".join(words)
-    _require_free(task, package, distribution, host or default_host())
+    host = host or default_host()
+    _require_free(task, package, distribution, host)
+    if dataset and (taken := [e.provider for e in host.datasets if e.spec.name == f"{task}_data"]):
+        raise NameTakenError(
+            f"{taken[0]} has a data set '{task}_data' already.", hint="Choose another name."
+        )
     if licence not in LICENCES:
         raise UnknownNameError("licence", licence, LICENCES)
     folder = Path(into) / distribution

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 import medusa_core
+from medusa_core.api import DatasetSpec, hookimpl
 from medusa_core.cli import main
 from medusa_core.errors import NameTakenError, StoreError, UsageError
 from medusa_core.plugin_host import load_host
+from medusa_core.testing.main_job import plugin_host
 from medusa_core.workflows.new_plugin import LICENCES, new_plugin
 
 ROOT = Path(medusa_core.__file__).parents[1]
@@ -85,6 +87,24 @@ def test_names_that_are_taken_are_refused(tmp_path, name):
     with pytest.raises(NameTakenError, match=r"already|installed|models are kept"):
         new_plugin(name, into=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+class Ripples:
+    """A plugin with a data set of the name that a new plugin's would get."""
+
+    __name__ = "ripples"
+
+    @hookimpl
+    def medusa_register_datasets(self):
+        return [DatasetSpec(name="ripple_data", title="Ripples", implementation="nowhere:Data")]
+
+
+def test_a_data_set_of_a_name_that_is_taken_is_refused(tmp_path):
+    host = plugin_host(Ripples())
+    with pytest.raises(NameTakenError, match="'ripple_data' already"):
+        new_plugin("ripple", into=tmp_path, dataset=True, host=host)
+    assert not list(tmp_path.iterdir())
+    assert new_plugin("ripple", into=tmp_path, host=host)["task"] == "ripple"
 
 
 def test_nothing_that_exists_is_written_over(tmp_path):
