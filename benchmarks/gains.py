@@ -71,10 +71,11 @@ class Comparison:
         """The figure of a task, a seed."""
         return [run[task].figures[self.metrics[task].name] for run in runs]
 
-    def gains(self, method: str) -> list[float]:
-        """Δ in percent, a seed."""
-        found = {task: self.figures(self.runs[method], task) for task in self.metrics}
-        wanted = {task: self.figures(self.reference, task) for task in self.metrics}
+    def gains(self, method: str, without: str | None = None) -> list[float]:
+        """Δ in percent, a seed, over all tasks or all but one."""
+        tasks = [task for task in self.metrics if task != without]
+        found = {task: self.figures(self.runs[method], task) for task in tasks}
+        wanted = {task: self.figures(self.reference, task) for task in tasks}
         return [self._gain(found, wanted, seed) for seed in range(len(self.reference))]
 
     def difference(self, first: str, second: str) -> Difference:
@@ -92,7 +93,8 @@ class Comparison:
     def as_json(
         self, costs: Mapping[str, Mapping[str, float]], ours: str = "medusa"
     ) -> dict[str, Any]:
-        """Figures, Δ and costs of every method, and what ours is ahead by."""
+        """Figures, Δ (also without each task), costs of every method, and what ours is ahead by."""
+        left_out = self.metrics if len(self.metrics) > 1 else ()
         return {
             "metrics": {task: ref.model_dump(mode="json") for task, ref in self.metrics.items()},
             "reference": {task: self.figures(self.reference, task) for task in self.metrics},
@@ -100,6 +102,7 @@ class Comparison:
                 method: {
                     "figures": {task: self.figures(runs, task) for task in self.metrics},
                     "gains": self.gains(method),
+                    "gains_without": {task: self.gains(method, task) for task in left_out},
                     **costs[method],
                 }
                 for method, runs in self.runs.items()
@@ -135,7 +138,7 @@ class Comparison:
         return relative_gain(
             {task: values[index] for task, values in found.items()},
             {task: values[index] for task, values in wanted.items()},
-            {task: metric.higher_is_better for task, metric in self.metrics.items()},
+            {task: self.metrics[task].higher_is_better for task in found},
         )
 
 

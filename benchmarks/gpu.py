@@ -46,7 +46,8 @@ def main(rounds: int, compiled: bool, batches: tuple[int, ...], quick: bool) -> 
     limit = "recompile_limit" if hasattr(compiler, "recompile_limit") else "cache_size_limit"
     setattr(compiler, limit, 8 * max(HEADS))  # one code, many heads
     record: dict[str, Any] = {
-        "command": f"python -m benchmarks.gpu --rounds {rounds}",
+        "command": f"python -m benchmarks.gpu --rounds {rounds}"
+        + ("" if compiled else " --no-compiled"),
         "backbone": BACKBONE,
         "size": list(SIZE),
         "rounds": rounds,

@@ -209,6 +209,9 @@ class Workbench:
     def _train(self, path: Path, network: Network) -> None:
         if not path.exists():
             self._init(path, network.seed)
+        with ModelFolder.open(path) as folder:
+            if folder.heads:  # interrupted when it had been trained
+                return
         train_backbone(
             path,
             tasks=network.tasks,

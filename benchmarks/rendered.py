@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -50,9 +51,10 @@ def _planes(folder: Path, split: str, workers: int) -> dict[str, np.ndarray]:
         with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             samples = list(pool.map(_render, jobs, chunksize=8))
         for name, path in paths.items():
-            np.save(
-                path, np.stack([s.image if name == _IMAGE else s.targets[name] for s in samples])
-            )
+            whole = np.stack([s.image if name == _IMAGE else s.targets[name] for s in samples])
+            unfinished = path.with_name(f"unfinished-{path.name}")
+            np.save(unfinished, whole)
+            os.replace(unfinished, path)
     return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
 
 

@@ -205,7 +205,8 @@ def section(result: dict[str, Any]) -> str:
             "",
             f"Backbone `{setting['backbone']}`, sources: {sources}; {before}"
             f"{setting['head_steps']} steps for a decoder, batches of {setting['batch']}, "
-            f"{seeds_and_devices(result)}. Source heads after all others were added: {moved}.",
+            f"{seeds_and_devices(result)}. Decoders took {result['decoder_cpu_hours']:.2f} process "
+            f"hours. Source heads after all others were added: {moved}.",
             "",
             *comparison_table(result, delta, against),
             "",
@@ -215,13 +216,12 @@ def section(result: dict[str, Any]) -> str:
 
 def render(record: dict[str, Any]) -> str:
     """All of it as Markdown."""
-    hours = sum(result["decoder_cpu_hours"] for result in record["answers"])
     preface = (
         f"`{record['command']}`. Figures are means over seeds on *val*. "
         "Δ_UFL: mean relative gain over networks of single tasks with as many image visits. "
         "Differences are Medusa minus the method in points of Δ, with 95 % intervals over seeds "
         "(t) and over images (paired bootstrap). GMACs and parameters are of one decoder (MTI-Net "
-        f"all anew: of the one for all tasks), 480×640. Decoders took {hours:.1f} process hours. "
+        "all anew: of the one for all tasks), 480×640. "
         "For comparison: the paper's abstract reports +13.18 % in UFL over previous approaches, on "
         "other data."
     )

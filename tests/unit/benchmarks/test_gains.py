@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.gains import Comparison, Run, judged, t_interval
+from benchmarks.gains import Comparison, Judged, Run, judged, t_interval
 from medusa_core.api import MetricRef
 from medusa_core.engine.scores import Scores
 from medusa_core.metrics import DepthErrors, relative_gain
@@ -91,3 +91,18 @@ def test_the_interval_over_seeds_is_students() -> None:
     low, high = t_interval([1.0, 2.0, 3.0])
     assert high - 2 == pytest.approx(2 - low)
     assert high == pytest.approx(2 + 4.302653 / math.sqrt(3))
+
+
+def test_without_a_task_gains_are_those_of_the_others() -> None:
+    depth = MetricRef(name="rmse", higher_is_better=False)
+    edges = MetricRef(name="odsf", higher_is_better=True)
+    run = {
+        "depth": Judged({"rmse": 0.5}, ()),
+        "edges": Judged({"odsf": 0.9}, ()),
+    }
+    reference = {task: Judged(dict.fromkeys(of.figures, 1.0), ()) for task, of in run.items()}
+    both = Comparison({"depth": depth, "edges": edges}, {"one": [run]}, [reference])
+    assert both.gains("one") == pytest.approx([20])
+    assert both.gains("one", without="depth") == pytest.approx([-10])
+    told = both.as_json({"one": {}}, ours="one")["methods"]["one"]["gains_without"]
+    assert told == {"depth": pytest.approx([-10]), "edges": pytest.approx([50])}
