@@ -245,8 +245,8 @@ _TRAINING = (
     click.option(
         "--cuda-graphs",
         is_flag=True,
-        help="Record the kernels of a step and replay them (CUDA, fp32): small networks train two "
-        "to three times as fast. For heads that do the same in every step.",
+        help="Record the kernels of a step and replay them (CUDA, fp32): for small "
+        "networks, which wait for Python. For heads that do the same in every step.",
     ),
 )
 

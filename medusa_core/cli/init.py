@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("model", type=click.Path(path_type=Path), default=Path("medusa-model"))
-@click.option("--backbone", metavar="NAME", help="Any timm model; default: the bundled one.")
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    help="A timm model with features at strides 4 to 32, or a plain ViT; default: the bundled one.",
+)
 @click.option("--pretrained", is_flag=True, help="Fetch timm's own weights.")
 @click.option(
     "--weights",
