@@ -1,6 +1,6 @@
-"""Writes docs/reference/hooks.md: the hooks with their signatures, and the conformance checks.
+"""Writes docs/reference/hooks.md: hooks with their signatures, descriptions, conformance checks.
 
-Run it after changing a hook or a check; a test compares.
+Run it after changing one of them; a test compares.
 """
 
 from __future__ import annotations
@@ -10,12 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medusa_core.api import API_VERSION
+from pydantic.fields import FieldInfo
+
+from medusa_core.api import API_VERSION, specs
 from medusa_core.plugin_host import hookspecs
 from medusa_core.testing.checks import Check
 from medusa_core.testing.conformance import DATASET_CHECKS, HEAD_CHECKS, TASK_CHECKS
 
 TARGET = Path(__file__).parent / "reference" / "hooks.md"
+
+SPECS = (
+    specs.TaskSpec,
+    specs.OutputSpec,
+    specs.TargetSpec,
+    specs.LabelSchema,
+    specs.MetricRef,
+    specs.HeadRef,
+    specs.HeadSpec,
+    specs.DatasetSpec,
+)
 
 HEAD = """# Hooks and checks
 
@@ -24,6 +37,14 @@ Written by `python docs/generate_hooks.py` from the code of the plugin API {vers
 A plugin is a module with some of these functions, each decorated with `medusa_core.api.hookimpl`,
 named by an entry point in the group `medusa.plugins`. It must import quickly: every command reads
 it. [Write a task](../how-to/write-a-task.md) shows one.
+"""
+
+DESCRIPTIONS = """
+## Descriptions
+
+What the hooks return, from `medusa_core.api`: frozen pydantic models. Fields without a default must
+be given, and unknown ones are refused. A `Name` is of lower-case letters, digits and underscores, a
+letter first, at most 41; an `ImportString` is `module:attribute`.
 """
 
 CHECKS = """
@@ -61,7 +82,7 @@ def reference() -> str:
         parts.append(
             f"\n## {name}\n\n```python\n@hookimpl\n{signature(name)}\n```\n\n{doc}\n{first}"
         )
-    parts.append(CHECKS)
+    parts += [DESCRIPTIONS, *map(_description, SPECS), CHECKS]
     for title, checks in (
         ("Tasks", TASK_CHECKS),
         ("Head architectures", HEAD_CHECKS),
@@ -69,6 +90,29 @@ def reference() -> str:
     ):
         parts.append(f"\n### {title}\n\n{_table(checks)}")
     return "".join(parts)
+
+
+def _description(spec: type[specs.Spec]) -> str:
+    written = inspect.get_annotations(spec)
+    rows = [
+        f"| `{name}` | `{_cell(written[name])}` | {_cell(_default(field))} |\n"
+        for name, field in spec.model_fields.items()
+        if name in written
+    ]
+    doc = inspect.cleandoc(spec.__doc__ or "")
+    table = "".join(["| field | type | default |\n|---|---|---|\n", *rows])
+    return f"\n### {spec.__name__}\n\n```text\n{doc}\n```\n\n{table}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return ""
+    value = field.get_default(call_default_factory=True)
+    return f"`{value.name!r}`" if isinstance(value, specs.HeadRef) else f"`{value!r}`"
 
 
 def _table(checks: Sequence[Check[Any]]) -> str:
