@@ -24,7 +24,8 @@ def verify_folder(path: Path, host: Host) -> dict[str, Any]:
 
     Returns:
         `ok`, `problems` (path, kind, message; a stray file does no harm) and `probes`, a head:
-        "equal", "close", "different", or "not replayed" (its plugin is missing, or it is damaged);
+        "equal", "close", "different", or "not replayed" (its plugin is missing or fails, or it is
+        damaged);
         `notes` on heads whose plugin is missing, or of another version than they were trained with.
 
     Raises:
@@ -95,7 +96,12 @@ class _Verification:
             self.problems.append(Problem(name, "head", err.message))
             return
         self.notes += version_changes(self.host, name, stored)
-        self.probes[name] = probe.compare(stored.probe, probe.probe_output(head, self.features))
+        try:
+            output = probe.probe_output(head, self.features)
+        except PluginError as err:
+            self.problems.append(Problem(name, "probe", err.message))
+            return
+        self.probes[name] = probe.compare(stored.probe, output)
         if self.probes[name] == "different":
             self.problems.append(Problem(name, "probe", "its output is not the recorded one"))
 

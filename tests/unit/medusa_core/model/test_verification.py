@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from medusa_core.errors import StoreError
+from medusa_core.heads.medusa import MedusaHead
 from medusa_core.model import MedusaModel, open_model
 from medusa_core.store.commit import NewHead, commit_head
 
@@ -75,6 +78,26 @@ def test_verify_reports_an_output_that_changed(
     assert report["ok"] is False
     assert _kinds(report) == {"probe"}
     assert report["probes"] == {**dict.fromkeys(HEADS, "equal"), "lying": "different"}
+
+
+def test_verify_goes_on_after_a_head_that_fails(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a plugin's newer version may: its head is named, the others are replayed."""
+    forward, runs = MedusaHead.forward, iter(HEADS)
+
+    def fragile(self: MedusaHead, features: Sequence[Tensor]) -> Tensor:
+        if next(runs) == "normals":
+            raise ZeroDivisionError("in a newer version")
+        return forward(self, features)
+
+    monkeypatch.setattr(MedusaHead, "forward", fragile)
+    report = model.verify()
+    assert report["ok"] is False
+    assert report["probes"] == {**dict.fromkeys(HEADS, "equal"), "normals": "not replayed"}
+    [problem] = report["problems"]
+    assert (problem["path"], problem["kind"]) == ("normals", "probe")
+    assert "failed in forward of MedusaHead: ZeroDivisionError" in problem["message"]
 
 
 def test_verify_replays_what_it_can(path: Path) -> None:
