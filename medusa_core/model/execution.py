@@ -19,7 +19,7 @@ from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model.images import own_levels
 from medusa_core.model.inference import computes_bfloat16, keep_memory, prepare
-from medusa_core.plugin_host.attribution import head_output
+from medusa_core.plugin_host.attribution import head_output, running
 
 ENGINES = ("torch", "openvino", "plain")
 PRECISIONS = ("fp32", "bf16")
@@ -105,7 +105,7 @@ class Runner:
             if new:
                 self._make_ready(images[:1], new)
             features = self._networks[None]([images])
-            return {name: self._head(name, features) for name in heads}
+            return {name: self._head(name, head, features) for name, head in heads.items()}
 
     @torch.inference_mode()
     def parts(
@@ -120,7 +120,7 @@ class Runner:
         network = self._networks[None]
         features = network([images])
         by_name: dict[str, Callable[[], object]] = {
-            name: partial(self._head, name, features) for name in heads
+            name: partial(self._head, name, head, features) for name, head in heads.items()
         }
         return lambda: network([images]), by_name
 
@@ -129,9 +129,10 @@ class Runner:
         differentiated = torch.is_grad_enabled() and images.requires_grad
         return self.execution.engine == "plain" or differentiated or not (len(images) and heads)
 
-    def _head(self, name: str, features: list[Tensor]) -> Tensor:
+    def _head(self, name: str, head: Head, features: list[Tensor]) -> Tensor:
         own = own_levels(features) if name in self._spoilers else features
-        return self._networks[name](own)[0].float()
+        with running(head, "forward"):
+            return self._networks[name](own)[0].float()
 
     def _make_ready(self, image: Tensor, heads: Mapping[str, Head]) -> None:
         """Make networks, and compare what they say with what the plain ones say of one image."""

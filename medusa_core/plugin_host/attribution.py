@@ -168,19 +168,20 @@ class AttributedDataset:
 
 def head_output(head: Head, features: Sequence[Tensor]) -> Tensor:
     """Raw prediction of a head. See `Head.forward`."""
-    with _running(head, "forward"):
+    with running(head, "forward"):
         return _prediction(head(features), features)
 
 
 def training_outputs(head: Head, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:
     """Weighted raw predictions. See `Head.training_outputs`."""
-    with _running(head, "training_outputs"):
+    with running(head, "training_outputs"):
         pairs = head.training_outputs(features)
         return [(float(weight), _prediction(raw, features)) for weight, raw in pairs]
 
 
 @contextmanager
-def _running(head: Head, what: str) -> Iterator[None]:
+def running(head: Head, what: str) -> Iterator[None]:
+    """What fails inside is the fault of the head's plugin."""
     if not isinstance(head.provider, Provider):  # made by hand
         yield
         return

@@ -21,6 +21,7 @@ from medusa_core.errors import (
     WeightsError,
 )
 from medusa_core.heads.base import Head
+from medusa_core.heads.baselines import LinearHead
 from medusa_core.model import MedusaModel, open_model
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.plugin_host.registry import Entry, Registry
@@ -112,6 +113,28 @@ def test_a_head_that_works_in_place_does_not_reach_the_others(
     outputs, shown = model(images), model.predict(make_photo())
     assert all(torch.equal(outputs[name], expected[name]) for name in HEADS)
     assert all(np.array_equal(shown[name].value, photo[name].value) for name in HEADS)
+
+
+def test_a_head_that_fails_on_a_later_image_names_its_plugin(
+    path: Path, untrained_head: MakeHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it runs as a copy that was made ready with the first."""
+    head = untrained_head(path, "edges", head="linear")
+    commit_head(path, "edges", head, expect_fingerprint=head.manifest.fingerprint)
+    forward = LinearHead.forward
+
+    def landscape_only(self: LinearHead, features: list[Tensor]) -> Tensor:
+        height, width = features[0].shape[2:]
+        if height > width:
+            raise ZeroDivisionError("portrait")
+        return forward(self, features)
+
+    monkeypatch.setattr(LinearHead, "forward", landscape_only)
+    model = open_model(path)
+    model(make_images(32, 64))
+    with pytest.raises(PluginError, match=r"medusa-heads .* forward of LinearHead: .*: portrait"):
+        model(make_images(64, 32))
+    assert set(model(make_images(64, 32), tasks=HEADS)) == set(HEADS)
 
 
 def test_an_architecture_of_the_same_name_elsewhere_does_no_harm(path: Path) -> None:
