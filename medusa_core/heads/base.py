@@ -14,9 +14,11 @@ class Head(nn.Module, ABC):
     Sub-classes are built as `implementation(features: FeatureInfo, out_channels: int, config)`.
 
     provider: whose it is, to be named when it fails; the host sets it.
+    wanted_channels: the `out_channels` it was built with; the host sets them.
     """
 
     provider: object = None
+    wanted_channels: int | None = None
 
     @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> Tensor:

@@ -169,14 +169,14 @@ class AttributedDataset:
 def head_output(head: Head, features: Sequence[Tensor]) -> Tensor:
     """Raw prediction of a head. See `Head.forward`."""
     with running(head, "forward"):
-        return _prediction(head(features), features)
+        return _prediction(head(features), head, features)
 
 
 def training_outputs(head: Head, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:
     """Weighted raw predictions. See `Head.training_outputs`."""
     with running(head, "training_outputs"):
         pairs = head.training_outputs(features)
-        return [(float(weight), _prediction(raw, features)) for weight, raw in pairs]
+        return [(float(weight), _prediction(raw, head, features)) for weight, raw in pairs]
 
 
 @contextmanager
@@ -189,10 +189,10 @@ def running(head: Head, what: str) -> Iterator[None]:
         yield
 
 
-def _prediction(value: Any, features: Sequence[Tensor]) -> Tensor:
-    shape = _shape(value)
-    if not shape or len(shape) not in (2, 4) or shape[0] != len(features[0]):
-        raise TypeError(f"it returned {_kind(value)} for {len(features[0])} images")
+def _prediction(value: Any, head: Head, features: Sequence[Tensor]) -> Tensor:
+    shape, batch, channels = _shape(value) or (), len(features[0]), head.wanted_channels
+    if len(shape) != 4 or shape[0] != batch or channels not in (None, shape[1]):
+        raise TypeError(f"it returned {_kind(value)}, not ({batch}, {channels or 'C'}, h, w)")
     return value
 
 
