@@ -12,11 +12,10 @@ from medusa_core.data.geometry import (
     View,
     invalid_value,
     place,
-    valid_mask,
-    value_is_valid,
     view_target,
     view_value,
 )
+from medusa_core.data.targets import misfit, valid_part
 from medusa_core.errors import DataError
 
 
@@ -49,45 +48,13 @@ class Binding:
         if raw is None:
             return None
         target = np.asarray(self.task.encode_target(raw.copy(), sample.image.copy()))
-        self._check_shape(target, sample)
-        self._check_range(target, sample)
-        return target
-
-    def _check_shape(self, target: np.ndarray, sample: Sample) -> None:
         spec = self.task.spec
-        channels = () if spec.target.channels is None else (spec.target.channels,)
-        wanted = (*sample.image.shape[:2], *channels) if self.dense else channels
-        if target.shape != wanted:
+        if wrong := misfit(target, sample.image.shape[:2], spec, self.labels):
             raise DataError(
-                f"{sample.id}: target {spec.target_name!r} is {target.shape}, task {spec.name!r} "
-                f"needs {wanted}: one {'a pixel' if self.dense else 'an image'}.",
-            )
-
-    def _check_range(self, target: np.ndarray, sample: Sample) -> None:
-        """Refuse values that a prediction cannot take: a negative depth would poison the loss.
-
-        Raises:
-            DataError: says which sample and which values.
-        """
-        spec = self.task.spec
-        bounds = [bound for bound in spec.output.range if bound is not None]
-        if not bounds:
-            return
-        low, high = spec.output.range
-        slack = 1e-4 * max(map(abs, bounds))
-        values = target[self.valid(target)]
-        wrong = np.zeros(values.shape, bool)
-        if low is not None:
-            wrong |= values < low - slack
-        if high is not None:
-            wrong |= values > high + slack
-        if wrong.any():
-            raise DataError(
-                f"{sample.id}: target {spec.target_name!r} holds {wrong.sum()} values such as "
-                f"{values[wrong].flat[0]:g}; those of task {spec.name!r} lie in "
-                f"[{'−∞' if low is None else low}, {'∞' if high is None else high}].",
+                f"{sample.id}: target {spec.target_name!r} {wrong}.",
                 hint="Correct the files, or scale, offset and invalid in dataset.json.",
             )
+        return target
 
     def computed(self, image: np.ndarray) -> np.ndarray:
         """The target computed from an image. Should the task write to it, that is a copy."""
@@ -95,9 +62,7 @@ class Binding:
 
     def valid(self, target: np.ndarray) -> np.ndarray:
         """`(H, W) bool` where a dense target counts; `() bool` for a global one."""
-        if not self.dense:
-            return np.asarray(value_is_valid(target, self.task.spec.target, self.labels))
-        return valid_mask(target, self.task.spec.target, self.labels)
+        return valid_part(target, self.task.spec, self.labels)
 
     def viewed(
         self, sample: Sample, shown: np.ndarray, canvas: Size, view: View

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from medusa_core.api import Dataset, Metric, Sample, TargetInfo, Task
+from medusa_core.data.targets import misfit
 from medusa_core.plugin_host.importing import attributed
 from medusa_core.plugin_host.report import Provider
 
@@ -36,9 +37,12 @@ class AttributedTask(Task):
             return self.inner.out_channels
 
     def encode_target(self, raw: np.ndarray | None, image: np.ndarray) -> np.ndarray:
-        """See `Task.encode_target`."""
+        """See `Task.encode_target`. What is computed from the image must be as the spec says."""
         with self._doing("encode_target"):
-            return _array(self.inner.encode_target(raw, image))
+            target = _array(self.inner.encode_target(raw, image))
+            if raw is None and (wrong := misfit(target, image.shape[:2], self.spec, self.labels)):
+                raise ValueError(f"the target {wrong}")
+            return target
 
     def loss(self, prediction: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
         """See `Task.loss`."""

@@ -1,4 +1,4 @@
-"""Data sets of plugins that break the contract are named, with what is wrong."""
+"""Data sets and tasks of plugins that break the contract are named, with what is wrong."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medusa_core.api import Sample
+from medusa_core.api import MetricRef, OutputSpec, Sample, TargetSpec, Task, TaskSpec
 from medusa_core.errors import PluginError
-from medusa_core.plugin_host.attribution import AttributedDataset
+from medusa_core.plugin_host.attribution import AttributedDataset, AttributedTask
 from medusa_core.plugin_host.report import Provider
 
 PROVIDER = Provider("their-data", "their-data", "1.0")
@@ -77,3 +77,49 @@ def test_images_that_cannot_be(image: Any, wrong: str) -> None:
     with pytest.raises(PluginError, match=wrong) as error:
         found.load(0)
     assert "their-data" in str(error.value)
+
+
+class Computes(Task):
+    """Its target is the same for every image."""
+
+    target: Any = None
+
+    def encode_target(self, raw: Any, image: Any) -> Any:
+        return self.target
+
+    def loss(self, prediction: Any, target: Any, valid: Any) -> Any:
+        return {}
+
+    def new_metrics(self) -> Any:
+        return []
+
+    def render(self, image: Any, value: Any) -> Any:
+        return image
+
+
+@pytest.mark.parametrize(
+    ("target", "wrong"),
+    [
+        (np.zeros((2, 4), np.float32), r"is \(2, 4\), task 'theirs' needs \(4, 8\)"),
+        (np.zeros((), np.float32), r"is \(\), task 'theirs' needs \(4, 8\)"),
+        (np.full((4, 8), -9, np.float32), "holds 32 values such as -9"),
+        (np.full((4, 8), -1, np.float32), None),  # invalid, so of no range
+    ],
+)
+def test_targets_computed_from_an_image_are_what_the_task_says(target: Any, wrong: str) -> None:
+    spec = TaskSpec(
+        name="theirs",
+        title="",
+        implementation="none:None",
+        output=OutputSpec(channels=1, range=(0.0, None)),
+        target=TargetSpec(source="image", invalid=-1.0),
+        metrics=(MetricRef(name="mae", higher_is_better=False, primary=True),),
+    )
+    own = Computes(spec)
+    own.target = target
+    task, image = AttributedTask(own, PROVIDER), np.zeros((4, 8, 3), np.uint8)
+    if wrong is None:
+        assert task.encode_target(None, image) is target
+        return
+    with pytest.raises(PluginError, match=f"their-data.*encode_target.*{wrong}"):
+        task.encode_target(None, image)
