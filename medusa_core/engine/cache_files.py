@@ -7,23 +7,22 @@ valid mask. A file is named by a hash of all that decides its content and holds 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medusa_core.api import Dataset, Task
+from medusa_core.api import Dataset
 from medusa_core.data.geometry import Size, View
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder
 from medusa_core.engine.row_file import RowWriter, file_size, read_rows
 from medusa_core.errors import StoreError
 from medusa_core.plugin_host.attribution import AttributedTask
+from medusa_core.plugin_host.code import code_digest
 
 CACHE_VERSION = 3
 
@@ -160,24 +159,9 @@ def compact(target: np.ndarray, binding: Binding) -> np.ndarray:
 def _describe(binding: Binding) -> dict[str, Any]:
     """What cached targets depend on: the spec, the classes, and the code that encodes them."""
     task = binding.task
+    inner = task.inner if isinstance(task, AttributedTask) else task
     return {
         "task": task.spec.model_dump(mode="json"),
         "labels": binding.labels.model_dump() if binding.labels is not None else None,
-        "code": _code(task.inner if isinstance(task, AttributedTask) else task),
+        "code": code_digest(type(inner)),
     }
-
-
-def _code(task: Task) -> str:
-    """Hash of the modules beside a task's class, and those that it is derived from."""
-    files: set[Path] = set()
-    for kind in type(task).__mro__:
-        if not issubclass(kind, Task):
-            continue
-        with suppress(TypeError, OSError):  # typed in by hand: there is no file
-            file = Path(inspect.getfile(kind))
-            in_package = "." in kind.__module__
-            files |= set(file.parent.glob("*.py")) if in_package else {file}
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medusa_core.api import Dataset, Metric, Sample, TargetInfo, Task
 from medusa_core.data.targets import misfit
+from medusa_core.plugin_host.code import code_digest
 from medusa_core.plugin_host.importing import attributed
 from medusa_core.plugin_host.report import Provider
 
@@ -114,15 +115,16 @@ class AttributedMetric(Metric):
 class AttributedDataset:
     """A data set as the engine uses it. `inner` is the plugin's own.
 
-    Its digest is of its `place`, too, where that is a file or a folder: digests of data sets are of
-    names, sizes and times, as a rule, and copies out of archives and images often share them all.
+    Its digest is of its code, too, and of its `place`, where that is a file or a folder: digests of
+    data sets are of names, sizes and times, as a rule, and copies out of archives and images often
+    share them all.
     """
 
     def __init__(
         self, inner: Dataset, provider: Provider, name: str, place: str | None = None
     ) -> None:
         self.inner, self._who = inner, (provider, f"data set {name!r}")
-        self._place = None
+        self._place = ""
         if place is not None and os.path.exists(place):
             self._place = os.path.realpath(place)
         with attributed(*self._who):
@@ -142,10 +144,8 @@ class AttributedDataset:
         """See `Dataset.digest`."""
         with attributed(*self._who):
             own = self.inner.digest
-        if self._place is None:
-            return own
-        text = f"{own}\n{self._place}".encode("utf-8", "surrogateescape")
-        return hashlib.sha256(text).hexdigest()[:32]
+        text = f"{own}\n{self._place}\n{code_digest(type(self.inner))}"
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
     def __len__(self) -> int:
         return self._count
