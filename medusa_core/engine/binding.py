@@ -69,31 +69,28 @@ class Binding:
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Target and valid mask as a view shows them; None where the sample lacks the target.
 
+        The mask is `(*canvas) bool` for global tasks, too: all that is picture, where the value
+        counts.
+
         Args:
             sample: the sample as loaded.
             shown: `(*canvas, 3) uint8`, the image as the view shows it.
             canvas: (H, W).
             view: the view.
         """
+        height, width = place(sample.image.shape[:2], canvas, view).size
+        inside = np.zeros(canvas, bool)
+        inside[:height, :width] = True
         if self.from_image:
-            height, width = place(sample.image.shape[:2], canvas, view).size
-            if not self.dense:
-                target = self.computed(shown[:height, :width])
-                return target, self.valid(target)
-            target = self.computed(shown)
-            inside = np.zeros(canvas, bool)
-            inside[:height, :width] = True
+            target = self.computed(shown if self.dense else shown[:height, :width])
             return target, inside & self.valid(target)
         whole = self.target(sample)
         if whole is None:
             return None
-        if not self.dense:
+        if self.dense:
+            target = view_target(whole, canvas, view, self.task.spec.target, self.labels)
+        else:
             target = self.moved(whole, view)
-            return target, self.valid(target)
-        target = view_target(whole, canvas, view, self.task.spec.target, self.labels)
-        inside = np.zeros(canvas, bool)
-        height, width = place(whole.shape[:2], canvas, view).size
-        inside[:height, :width] = True
         return target, inside & self.valid(target)
 
     def moved(self, target: np.ndarray, view: View) -> np.ndarray:
@@ -101,10 +98,9 @@ class Binding:
         return view_value(target, view, self.task.spec.target, self.labels)
 
     def missing(self, canvas: Size) -> tuple[np.ndarray, np.ndarray]:
-        """Target and valid mask of a sample that lacks the target."""
+        """Target and valid mask of a sample that lacks the target; see `viewed`."""
         spec = self.task.spec.target
         channels = () if spec.channels is None else (spec.channels,)
         shape = (*canvas, *channels) if self.dense else channels
         fill = invalid_value(spec, self.labels)
-        valid = np.zeros(canvas if self.dense else (), bool)
-        return np.full(shape, fill, spec.dtype), valid
+        return np.full(shape, fill, spec.dtype), np.zeros(canvas, bool)

@@ -41,7 +41,7 @@ class CachedTask:
     valid: Rows
 
     def batch(self, rows: Sequence[int]) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Feature levels `(B, C, h, w) float32`, target, and valid mask of some rows."""
+        """Feature levels `(B, C, h, w) float32`, target, `(B, H, W) bool` mask of some rows."""
         flat = torch.from_numpy(np.stack([self.features[row] for row in rows]))
         levels, start = [], 0
         padded = padded_size(self.source.size, max(self.info.strides))

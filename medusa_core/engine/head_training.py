@@ -16,9 +16,8 @@ from medusa_core.engine.feature_cache import CachedTask
 from medusa_core.engine.recorded_steps import Outputs
 from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, better, selection_metrics
-from medusa_core.engine.training import Training, TrainSettings, outputs_loss
+from medusa_core.engine.training import Training, TrainSettings, as_judged, outputs_loss
 from medusa_core.heads.base import Head
-from medusa_core.model.images import finish
 from medusa_core.plugin_host.attribution import head_output, training_outputs
 
 
@@ -55,10 +54,10 @@ class HeadTraining(Training):
         features, target, valid = self.data.batch(next(self._rows))
         if not valid.numpy().any():  # stops at the first; PyTorch's looks at every pixel
             return {}
-        name, size = self.task.spec.name, self.data.source.size
+        name = self.task.spec.name
         outputs = self.predicted(self._outputs, [level.to(self.device) for level in features])
         target, valid = target.to(self.device), valid.to(self.device)
-        return {name: outputs_loss(self.task, outputs[name], target, valid, size)}
+        return {name: outputs_loss(self.task, outputs[name], target, valid)}
 
     def figures(self) -> dict[str, float]:
         """Scores on the selection part."""
@@ -97,6 +96,6 @@ def score_head(
         rows = [sample * len(data.source.views) for sample in samples[start : start + batch]]
         features, target, valid = data.batch(rows)
         raw = head_output(head, [level.to(device) for level in features])
-        decoded = task.decode(finish(raw, task, data.source.size))
-        scores.add(decoded, target.to(device), valid.to(device))
+        prediction, counts = as_judged(raw, task, valid.to(device))
+        scores.add(task.decode(prediction), target.to(device), counts)
     return scores

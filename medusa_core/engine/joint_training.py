@@ -22,9 +22,9 @@ from medusa_core.engine.feature_cache import PADDING, as_target
 from medusa_core.engine.recorded_steps import Outputs
 from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, selection_metrics
-from medusa_core.engine.training import Training, TrainSettings, outputs_loss
+from medusa_core.engine.training import Training, TrainSettings, as_judged, outputs_loss
 from medusa_core.heads.base import Head
-from medusa_core.model.images import finish, to_tensor
+from medusa_core.model.images import to_tensor
 from medusa_core.plugin_host.attribution import head_output, training_outputs
 
 MAX_ZOOM = 1.4
@@ -117,9 +117,7 @@ class JointTraining(Training):
         present = [name for name, (_, valid) in targets.items() if valid.any()]
         outputs = self._predictions(as_input(self.backbone, images), present)
         return {
-            name: outputs_loss(
-                self.tasks[name].binding.task, outputs[name], *targets[name], self.size
-            )
+            name: outputs_loss(self.tasks[name].binding.task, outputs[name], *targets[name])
             for name in present
         }
 
@@ -151,10 +149,10 @@ class JointTraining(Training):
             outputs = self.evaluation_outputs(features)
             for name, joint in self.tasks.items():
                 task = joint.binding.task
-                decoded = task.decode(finish(outputs[name], task, self.size))
                 target = as_target(np.stack([joint.targets[row] for row in rows]))
                 valid = torch.from_numpy(np.stack([joint.valid[row] for row in rows]).astype(bool))
-                result[name].add(decoded, target.to(self.device), valid.to(self.device))
+                prediction, counts = as_judged(outputs[name], task, valid.to(self.device))
+                result[name].add(task.decode(prediction), target.to(self.device), counts)
         return result
 
     def improved(self, figures: Mapping[str, float]) -> bool:
@@ -186,27 +184,37 @@ class JointTraining(Training):
         views: Sequence[View],
         images: Sequence[np.ndarray],
     ) -> tuple[Tensor, Tensor]:
-        binding = joint.binding
         targets, masks = [], []
         for row, view, image in zip(rows, views, images, strict=True):
-            target, valid = joint.targets[row], joint.valid[row]
-            if not binding.dense:
-                if binding.from_image:
-                    target = binding.computed(image)
-                else:
-                    target = binding.moved(target, view)
-                valid = valid & binding.valid(target)
+            valid = view_target(joint.valid[row], self.size, view, _MASK, None)
+            if joint.binding.dense:
+                target = _map(joint, row, view, image)
             else:
-                spec = binding.task.spec.target
-                valid = view_target(valid, self.size, view, _MASK, None)
-                if binding.from_image:
-                    target = binding.computed(image)
-                else:
-                    target = view_target(target, self.size, view, spec, binding.labels)
+                target = _value(joint, row, view, image, valid)
+                valid = valid & joint.binding.valid(target)
             targets.append(target)
             masks.append(valid)
         mask = torch.from_numpy(np.stack(masks).astype(bool))
         return as_target(np.stack(targets)).to(self.device), mask.to(self.device)
+
+
+def _map(joint: JointTask, row: int, view: View, image: np.ndarray) -> np.ndarray:
+    """A dense target as a view shows it."""
+    binding = joint.binding
+    if binding.from_image:
+        return binding.computed(image)
+    spec, canvas = binding.task.spec.target, image.shape[:2]
+    return view_target(joint.targets[row], canvas, view, spec, binding.labels)
+
+
+def _value(
+    joint: JointTask, row: int, view: View, image: np.ndarray, inside: np.ndarray
+) -> np.ndarray:
+    """A global target as a view shows it, computed from what is picture where it is computed."""
+    if not joint.binding.from_image:
+        return joint.binding.moved(joint.targets[row], view)
+    picture = image[inside.any(axis=1)][:, inside.any(axis=0)]
+    return joint.binding.computed(picture) if picture.size else joint.targets[row]
 
 
 def _head(task: JointTask) -> Head:

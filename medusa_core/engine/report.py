@@ -14,9 +14,8 @@ from torch import Tensor
 from medusa_core.api import Sample, Task
 from medusa_core.data.geometry import IDENTITY, view_image
 from medusa_core.engine.feature_cache import PADDING, CachedTask
-from medusa_core.engine.training import Outcome
+from medusa_core.engine.training import Outcome, as_judged
 from medusa_core.heads.base import Head
-from medusa_core.model.images import finish
 from medusa_core.plugin_host.attribution import head_output
 from medusa_core.viz import curve, panel
 
@@ -88,12 +87,12 @@ def _row(task: Task, head: Head, data: CachedTask, index: int) -> list[tuple[np.
     features, target, valid = data.batch([index * len(data.source.views)])
     device = next(head.parameters()).device
     raw = head_output(head, [level.to(device) for level in features])
-    raw = finish(raw, task, data.source.size)
-    value = task.decode(raw)[0].cpu().numpy()
+    prediction, counts = as_judged(raw, task, valid.to(device))
+    value = task.decode(prediction)[0].cpu().numpy()
     return [
         (image, sample.id),
         (task.render(image, value), "prediction"),
-        (target_picture(task, image, target, valid), "target"),
+        (target_picture(task, image, target, counts.cpu()), "target"),
     ]
 
 

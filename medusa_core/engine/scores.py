@@ -11,6 +11,7 @@ from torch import Tensor
 from medusa_core.api import Metric, Task, TaskSpec
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.feature_cache import as_target
+from medusa_core.engine.training import as_judged
 from medusa_core.errors import PluginError
 
 _SMALL = (32, 32)
@@ -72,9 +73,9 @@ def require_figures(binding: Binding, selection: bool = False) -> None:
     """
     task = binding.task
     blank, mask = binding.missing(_SMALL)
-    target, valid = as_target(blank[None]), torch.from_numpy(mask[None])
-    size = _SMALL if binding.dense else ()
-    decoded = task.decode(torch.zeros(1, task.out_channels, *size))
+    raw, pixels = torch.zeros(1, task.out_channels, *_SMALL), torch.from_numpy(mask[None])
+    prediction, valid = as_judged(raw, task, pixels)
+    target, decoded = as_target(blank[None]), task.decode(prediction)
 
     def figures(metrics: Sequence[Metric]) -> set[str]:
         rows = (m.statistics(decoded, target, valid).double().sum(dim=0) for m in metrics)

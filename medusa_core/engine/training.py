@@ -29,7 +29,7 @@ from medusa_core.engine.recorded_steps import Outputs, record
 from medusa_core.engine.schedule import one_cycle
 from medusa_core.engine.training_log import TrainingLog
 from medusa_core.errors import MedusaWarning, StoreError, TrainingError
-from medusa_core.model.images import finish
+from medusa_core.model.images import finish, mean_inside
 from medusa_core.progress import Progress
 
 SAVE_SECONDS = 30.0
@@ -341,7 +341,6 @@ def outputs_loss(
     outputs: Sequence[tuple[float, Tensor]],
     target: Tensor,
     valid: Tensor,
-    size: tuple[int, int],
 ) -> Tensor:
     """Weighted sum, in float32, of the task's loss over everything predicted in training.
 
@@ -351,15 +350,33 @@ def outputs_loss(
         task: gives the loss.
         outputs: (weight, raw prediction) pairs.
         target: `(B, …)`.
-        valid: `(B, …) bool`.
-        size: (H, W) of the images.
+        valid: `(B, H, W) bool`.
     """
     stride = 1
     if task.spec.output.kind == "dense":
         stride = task.spec.loss_stride
-        target, valid = target[..., ::stride, ::stride], valid[..., ::stride, ::stride]
+        target = target[..., ::stride, ::stride]
     terms = []
     for weight, raw in outputs:
-        losses = task.loss(finish(raw.float(), task, size, stride), target, valid)
+        prediction, counts = as_judged(raw.float(), task, valid, stride)
+        losses = task.loss(prediction, target, counts)
         terms.append(weight * torch.stack(list(losses.values())).sum())
     return torch.stack(terms).sum()
+
+
+def as_judged(raw: Tensor, task: Task, valid: Tensor, stride: int = 1) -> tuple[Tensor, Tensor]:
+    """A head's output and a cached mask as losses and metrics take them.
+
+    For a global task the mean over the picture and `(B,) bool`, as `predict` gives them: padding
+    does not count.
+
+    Args:
+        raw: `(B, C, h, w)`.
+        task: whose output it is.
+        valid: `(B, H, W) bool`.
+        stride: see `finish`.
+    """
+    if task.spec.output.kind == "global":
+        return mean_inside(raw, valid), valid.flatten(1).any(dim=1)
+    size = (valid.shape[1], valid.shape[2])
+    return finish(raw, task, size, stride), valid[..., ::stride, ::stride]

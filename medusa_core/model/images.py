@@ -48,6 +48,17 @@ def finish(raw: Tensor, task: Task, size: tuple[int, int], stride: int = 1) -> T
     return upsample(raw, (padded[0], padded[1]), stride)[..., :height, :width]
 
 
+def mean_inside(raw: Tensor, inside: Tensor) -> Tensor:
+    """`(B, C)`: means of a head's output over the pixels of a `(B, H, W) bool` mask; 0 of none.
+
+    As in `finish`, a cell counts where one of its pixels does.
+    """
+    height, width = inside.shape[1:]
+    pixels = F.pad(inside.float(), (0, -width % STRIDE, 0, -height % STRIDE)).unsqueeze(1)
+    cells = F.adaptive_max_pool2d(pixels, raw.shape[-2:]) > 0
+    return raw.masked_fill(~cells, 0).sum(dim=(2, 3)) / cells.sum(dim=(2, 3)).clamp_min(1)
+
+
 def upsample(raw: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
     """Bilinear resampling of a raw prediction; itself where the size agrees.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,11 +12,16 @@ import pytest
 import torch
 
 from medusa_core.api import LabelSchema, MetricRef, OutputSpec, Sample, TargetSpec, Task, TaskSpec
-from medusa_core.data.geometry import View, view_value
+from medusa_core.data.geometry import View, place, view_image, view_value
 from medusa_core.engine.binding import Binding
-from medusa_core.engine.training import outputs_loss
+from medusa_core.engine.feature_cache import PADDING, Source, cache_images, cache_tasks
+from medusa_core.engine.head_training import score_head
+from medusa_core.engine.joint_training import JointTask, JointTraining
+from medusa_core.engine.training import TrainSettings, as_judged, outputs_loss
 from medusa_core.errors import DataError
+from medusa_core.heads.base import Head
 from medusa_core.model.images import finish
+from medusa_core.progress import SilentProgress
 
 CANVAS = (32, 32)
 
@@ -51,11 +59,16 @@ def sample(value: Any = None, size: tuple[int, int] = (16, 32)) -> Sample:
 
 
 def viewed(bound: Binding, seen: Sample, view: View) -> tuple[Any, bool]:
+    """The target, and whether it counts: then all of the picture does, and none of the rest."""
     shown = np.full((*CANVAS, 3), 50, np.uint8)
     shown[:16] = 100
     found = bound.viewed(seen, shown, CANVAS, view)
     assert found is not None
-    return found[0].tolist(), bool(found[1])
+    target, mask = found
+    height, width = place(seen.image.shape[:2], CANVAS, view).size
+    assert mask[:height, :width].all() == mask.any()
+    assert mask.sum() == mask[:height, :width].sum()
+    return target.tolist(), bool(mask.any())
 
 
 def test_an_invalid_value_does_not_count() -> None:
@@ -111,8 +124,102 @@ def test_a_prediction_is_averaged_over_the_picture_alone() -> None:
 
 def test_the_loss_takes_one_value_an_image() -> None:
     raw = torch.zeros(2, 1, 4, 4)
-    target, valid = torch.tensor([1.0, 5.0]), torch.tensor([True, False])
-    assert outputs_loss(binding().task, [(2.0, raw)], target, valid, CANVAS).item() == 2
+    target, valid = torch.tensor([1.0, 5.0]), torch.zeros(2, *CANVAS, dtype=torch.bool)
+    valid[0] = True
+    assert outputs_loss(binding().task, [(2.0, raw)], target, valid).item() == 2
+
+
+@pytest.mark.parametrize("cells", [(10, 16), (2, 2), (64, 96)])
+@pytest.mark.parametrize("size", [(40, 33), (64, 96), (5, 96)])
+def test_a_training_averages_over_what_a_prediction_is_averaged_over(
+    size: tuple[int, int], cells: tuple[int, int]
+) -> None:
+    """Whatever lies beside the picture on the canvas."""
+    task, raw = binding().task, torch.rand(1, 2, *cells)
+    mask = torch.zeros(1, 64, 96, dtype=torch.bool)
+    mask[:, : size[0], : size[1]] = True
+    rows, columns = (
+        math.ceil(side * n / whole) for side, n, whole in zip(size, cells, (64, 96), strict=True)
+    )
+    found, counts = as_judged(raw, task, mask)
+    assert torch.allclose(found, raw[:, :, :rows, :columns].mean(dim=(2, 3)))
+    assert counts.tolist() == [True]
+    raw[:, :, rows:] = torch.nan
+    raw[:, :, :, columns:] = torch.nan
+    assert torch.equal(as_judged(raw, task, mask)[0], found)
+    nothing, counts = as_judged(raw, task, torch.zeros_like(mask))
+    assert (nothing.tolist(), counts.tolist()) == ([[0.0, 0.0]], [False])
+
+
+class Shapes:
+    """Black pictures, high and wide."""
+
+    name, split, digest, targets = "shapes", "train", "shapes", MappingProxyType({})
+    ids = ("wide", "high", "square")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return ((16, 32), (32, 16), (32, 32))[index]
+
+    def load(self, index: int, targets: Any = None) -> Sample:
+        return Sample(self.ids[index], np.zeros((*self.size(index), 3), np.uint8))
+
+
+@pytest.fixture
+def joint(backbone: Any, cache: Path, tmp_path: Path) -> JointTraining:
+    """Of one global task computed from the image, and a head that predicts the column."""
+    bound = binding(source="image")
+    data = Source(Shapes(), CANVAS, (View(),))
+    images, [rows] = cache_images(data, [bound], SilentProgress())
+    tasks = {"whole": JointTask(bound, Columns(), *rows)}
+    settings = TrainSettings(1, 3, 0.1, 0)
+    return JointTraining(backbone, tasks, images, ([0, 1, 2], [0, 1, 2]), settings, {}, tmp_path)
+
+
+class Columns(Head):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, features: Any) -> Any:
+        return self.factor * torch.arange(32.0).expand(len(features[0]), 1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("view", "blended"),
+    [
+        (View(), 0),
+        (View(flip=True), 0),
+        (View(zoom=1.3, offset=(0.1, 0.9)), 6),  # a row at the margin
+        (View(flip=True, zoom=1.3, offset=(0.5, 0.2)), 6),
+    ],
+)
+def test_joint_training_computes_from_the_picture_and_not_from_its_margin(
+    joint: JointTraining, view: View, blended: float
+) -> None:
+    """The pictures are black."""
+    shown = [view_image(image, CANVAS, view, PADDING) for image in joint.images]
+    target, mask = joint._targets(joint.tasks["whole"], range(3), [view] * 3, shown)
+    assert target.max() <= blended
+    assert mask.flatten(1).any(dim=1).all()
+    assert [bool(row.all()) for row in mask] == [False, False, True]
+
+
+def test_training_scores_what_is_picture(
+    joint: JointTraining, backbone: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        Whole, "decode", lambda self, prediction: seen.append(prediction) or prediction[:, 0]
+    )
+    joint.scores()
+    source = Source(Shapes(), CANVAS, (View(),))
+    [data] = cache_tasks(backbone, "f" * 64, source, [binding(source="image")], SilentProgress())
+    score_head(binding().task, Columns(), data, [0, 1, 2], 3, torch.device("cpu"))
+    wide = 31 / 2
+    assert [found[:, 0].tolist() for found in seen] == [[wide, 15 / 2, wide]] * 2
 
 
 def test_only_whole_images_can_be_invalid_in_part() -> None:

@@ -308,15 +308,15 @@ def test_a_loss_at_a_stride_sees_every_nth_pixel_only(stride):
     others = torch.ones(size, dtype=torch.bool)
     others[::stride, ::stride] = False
     changed = torch.where(others, (target + 1) % 3, target)
-    loss = outputs_loss(task, [(1.0, raw)], target, valid, size)
-    assert torch.equal(loss, outputs_loss(task, [(1.0, raw)], changed, valid, size))
-    assert not torch.equal(loss, outputs_loss(_semseg(1), [(1.0, raw)], target, valid, size))
+    loss = outputs_loss(task, [(1.0, raw)], target, valid)
+    assert torch.equal(loss, outputs_loss(task, [(1.0, raw)], changed, valid))
+    assert not torch.equal(loss, outputs_loss(_semseg(1), [(1.0, raw)], target, valid))
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_where_nothing_varies_the_stride_does_not_matter(stride):
     raw = torch.tensor([0.3, -1.0, 0.5]).view(1, 3, 1, 1).expand(2, 3, 8, 8)
     target, valid = torch.full((2, 32, 32), 2), torch.ones(2, 32, 32, dtype=torch.bool)
-    found = outputs_loss(_semseg(stride), [(0.5, raw)], target, valid, (32, 32))
+    found = outputs_loss(_semseg(stride), [(0.5, raw)], target, valid)
     expected = 0.5 * -torch.log_softmax(raw[0, :, 0, 0], dim=0)[2]
     torch.testing.assert_close(found, expected)
