@@ -11,24 +11,28 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
 
 import click
 
-from medusa_core.cli._output import clean, print_error, print_warning
+from medusa_core.cli._output import Lenient, clean, print_error, print_warning
 from medusa_core.errors import FAILED, INTERRUPTED, OK, MedusaError, MedusaWarning
 
 
 def run(group: click.Group, args: Sequence[str] | None = None) -> int:
     """Run a command line (None: that of the process) and return its exit code."""
     args = list(sys.argv[1:] if args is None else args)
-    debug = "--debug" in args or os.environ.get("MEDUSA_DEBUG", "") not in ("", "0")
     _replace_closed_streams()
     _tolerate_unprintable()
+    with _readers_may_leave():
+        return _run(group, args)
+
+
+def _run(group: click.Group, args: list[str]) -> int:
+    debug = "--debug" in args or os.environ.get("MEDUSA_DEBUG", "") not in ("", "0")
     try:
         with _warnings_as_lines(debug):
             return _invoke(group, args)
-    except BrokenPipeError:
-        return _reader_gone()
     except (KeyboardInterrupt, EOFError, click.Abort):
         print_error("Interrupted.", prefix="")
         return INTERRUPTED
@@ -42,10 +46,7 @@ def run(group: click.Group, args: Sequence[str] | None = None) -> int:
 
 
 def _invoke(group: click.Group, args: list[str]) -> int:
-    """Run a command line; its exit code where nothing was raised.
-
-    Not `group.main`, which turns a broken pipe into a failure.
-    """
+    """Run a command line; its exit code where nothing was raised."""
     if "_MEDUSA_COMPLETE" in os.environ:
         group.main(args, prog_name="medusa", complete_var="_MEDUSA_COMPLETE")
     try:
@@ -55,8 +56,6 @@ def _invoke(group: click.Group, args: list[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # rich's answer to one
-            raise stop.__context__ from None
         print_error(f"A plugin or a library tried to end the process with {stop.code!r}.")
         return FAILED
     return OK
@@ -144,8 +143,23 @@ def _tolerate_unprintable() -> None:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
-def _reader_gone() -> int:
-    """End quietly when the reader of stdout (`| head`) has seen enough."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return OK
+@contextlib.contextmanager
+def _readers_may_leave() -> Iterator[None]:
+    """A reader that has seen enough (`| head`) ends no command; nor does a stderr that fails."""
+    streams: tuple[Any, Any] = sys.stdout, sys.stderr
+    out, err = Lenient(streams[0], BrokenPipeError), Lenient(streams[1], OSError)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield
+    finally:
+        for stream in streams:
+            _drop_unwritten(stream)
+
+
+def _drop_unwritten(stream: TextIO) -> None:
+    """Else the interpreter tries again when it ends, and fails."""
+    try:
+        stream.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
@@ -27,6 +27,27 @@ SHOWN = 5
 
 _results: TextIO | None = None
 """Where `emit` writes while a command runs; None: to stdout."""
+
+
+class Lenient:
+    """A stream that may fail in one way, which ends nothing: what is written then is lost."""
+
+    def __init__(self, stream: TextIO, failure: type[OSError]) -> None:
+        self._stream, self._failure = stream, failure
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, or do not."""
+        with contextlib.suppress(self._failure):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or do not."""
+        with contextlib.suppress(self._failure):
+            self._stream.flush()
 
 
 @contextlib.contextmanager
@@ -59,7 +80,8 @@ def _file_of_its_own(stdout: TextIO) -> Iterator[TextIO | None]:
     stdout.flush()
     copy = os.dup(number)
     os.dup2(errors, number)
-    results = open(copy, "w", encoding=stdout.encoding, errors="replace")  # noqa: SIM115
+    file = open(copy, "w", encoding=stdout.encoding, errors="replace")  # noqa: SIM115
+    results = cast("TextIO", Lenient(file, BrokenPipeError))
     try:
         yield results
         results.flush()

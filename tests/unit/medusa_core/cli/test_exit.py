@@ -126,6 +126,23 @@ sys.exit(main(["tasks"]))
 """
 
 
+def run_unread(tmp_path, *command, unread=("stdout",)):
+    """A process with nobody at the other end of some streams; and what it wrote to the others."""
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        with (tmp_path / "written").open("w+") as written:
+            streams = {s: writing if s in unread else written for s in ("stdout", "stderr")}
+            process = subprocess.run(
+                [sys.executable, *command], env=buffered, **streams, check=False
+            )
+            written.seek(0)
+            return process.returncode, written.read()
+    finally:
+        os.close(writing)
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -136,20 +153,58 @@ sys.exit(main(["tasks"]))
     ],
     ids=["help", "table", "document", "at the end"],
 )
-def test_a_reader_that_leaves_early_is_no_error(command):
-    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
-    reading, writing = os.pipe()
-    os.close(reading)
-    process = subprocess.run(
-        [sys.executable, *command],
-        env=buffered,
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    os.close(writing)
-    assert (process.returncode, process.stderr) == (0, "")
+def test_a_reader_that_leaves_early_is_no_error(tmp_path, command):
+    assert run_unread(tmp_path, *command) == (0, "")
+
+
+WORKING = """
+import sys, click
+from medusa_core.cli import main, _lazy
+from medusa_core.cli._output import emit, print_warning
+from medusa_core.cli._progress import make_progress
+from medusa_core.errors import CheckError
+
+def work():
+    progress = make_progress()
+    progress.start("working", 2)
+    for step in (1, 2):
+        progress.message(f"step {step}")
+        print("a plugin's")
+        progress.advance()
+    open(sys.argv[1], "w").close()
+    emit({}, as_json, lambda console: console.print("done"))
+    if code:
+        raise CheckError("Not reached.")
+
+code, as_json = int(sys.argv[2]), sys.argv[3] == "json"
+command = click.Command("tasks", callback=work)
+command.context_class = _lazy._Context
+_lazy.LazyGroup.get_command = lambda *_: command
+sys.exit(main(["tasks"]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize("form", ["json", "table"])
+@pytest.mark.parametrize("unread", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_work_is_done_and_judged_whoever_reads(tmp_path, code, form, unread):
+    done = tmp_path / "done"
+    ended, written = run_unread(tmp_path, "-c", WORKING, done, str(code), form, unread=unread)
+    assert (ended, done.exists()) == (code, True)
+    if "stderr" not in unread:
+        assert ("Error: Not reached." in written) == bool(code)
+    elif "stdout" not in unread:
+        assert written == ("done\n" if form == "table" else '{\n  "schema_version": 1\n}\n')
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_under_the_result_is_an_error_and_under_stderr_is_not(tmp_path):
+    done = tmp_path / "done"
+    with open("/dev/full", "w") as full:
+        for streams, code in (({"stdout": full}, 1), ({"stderr": full}, 0)):
+            line = [sys.executable, "-c", WORKING, done, "0", "json"]
+            others = dict.fromkeys({"stdout", "stderr"} - streams.keys(), subprocess.DEVNULL)
+            assert subprocess.run(line, **streams, **others, check=False).returncode == code
 
 
 def test_completion_comes_from_the_table():
