@@ -209,10 +209,10 @@ class HeadRun:
         Raises:
             TrainingError: it diverged, or ran out of memory; then the batch size is named.
         """
-        batch = self._first_batch(plan)
+        batch, resume = self._first_batch(plan), self.options.resume
         while True:
             try:
-                return *self._train(plan, cached, parts, batch), batch
+                return *self._train(plan, cached, parts, batch, resume), batch
             except FAILURES as err:
                 if not is_out_of_memory(err):
                     raise
@@ -227,7 +227,7 @@ class HeadRun:
                     f"Training {plan.name}: out of memory with --batch {batch}; starting again "
                     f"with {smaller}."
                 )
-                batch = smaller
+                batch, resume = smaller, False
 
     def _first_batch(self, plan: Plan) -> int:
         """As asked for; or what fitted before the training that is taken up was interrupted."""
@@ -238,7 +238,12 @@ class HeadRun:
         return saved if isinstance(saved, int) and 1 <= saved < asked else asked
 
     def _train(
-        self, plan: Plan, cached: CachedTask, parts: tuple[list[int], list[int]], batch: int
+        self,
+        plan: Plan,
+        cached: CachedTask,
+        parts: tuple[list[int], list[int]],
+        batch: int,
+        resume: bool,
     ) -> tuple[Head, Outcome]:
         options, progress = self.options, self.progress
         settings = TrainSettings(
@@ -267,7 +272,7 @@ class HeadRun:
             run = HeadTraining(
                 plan.task, head, cached, parts, settings, identity, work, self.device
             )
-            preparation.resume(run, options.resume, plan.name, progress)
+            preparation.resume(run, resume, plan.name, progress)
             board = Path(options.tensorboard) / plan.name if options.tensorboard else None
             log = preparation.training_log(run, board, progress)
             outcome = run.run(progress, f"Training {plan.name}", log)

@@ -54,14 +54,8 @@ def test_ctrl_c_between_an_evaluation_and_its_weights(medusa, model, tmp_path, m
 
 
 def test_a_batch_that_was_made_smaller_stays_so(medusa, model, monkeypatch, press_ctrl_c):
-    real = head_training.HeadTraining.losses
-
-    def short(self):
-        if self.settings.batch > 2:
-            raise MemoryError
-        return real(self)
-
     line = ["add-task", "edges", *ROOMS, *FAST[:6], "--batch", "auto", *TINY]
+    short = short_of_memory(head_training.HeadTraining.losses)
     monkeypatch.setattr(head_training.HeadTraining, "losses", short)
     with monkeypatch.context():
         press_ctrl_c(head_training.HeadTraining, "losses", 5)  # 8, 4, then the third of 2
@@ -70,6 +64,32 @@ def test_a_batch_that_was_made_smaller_stays_so(medusa, model, monkeypatch, pres
     assert done.code == 0, done.err
     assert done.document["heads"]["edges"]["batch"] == 2
     assert "Going on with edges at step" in done.err
+
+
+def test_a_batch_that_does_not_fit_any_more_becomes_smaller(
+    medusa, model, monkeypatch, press_ctrl_c
+):
+    """On a machine with less memory, say; the training of the larger one is given up."""
+    line = ["add-task", "edges", *ROOMS, *FAST[:6], "--batch", "auto", *TINY]
+    short = short_of_memory(head_training.HeadTraining.losses)
+    press_ctrl_c(head_training.HeadTraining, "losses", 3)
+    assert medusa(*line).code == INTERRUPTED
+    monkeypatch.setattr(head_training.HeadTraining, "losses", short)
+    done = medusa(*line, "--resume", "--json")
+    assert done.code == 0, done.err
+    assert done.document["heads"]["edges"]["batch"] == 2
+    assert "is given up" in done.err
+
+
+def short_of_memory(losses):
+    """Batches of 2 fit."""
+
+    def short(self):
+        if self.settings.batch > 2:
+            raise MemoryError
+        return losses(self)
+
+    return short
 
 
 def test_estimates_do_not_promise_to_be_resumed(medusa, model, press_ctrl_c):
