@@ -86,7 +86,7 @@ def _out_of_memory(error: Exception) -> bool:
         return True
     if "torch" not in sys.modules:  # do not import it to report an error
         return False
-    from medusa_core.engine.memory import is_out_of_memory
+    from medusa_core.model.memory import is_out_of_memory
 
     return is_out_of_memory(error)
 

@@ -19,6 +19,7 @@ from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model.images import own_levels
 from medusa_core.model.inference import computes_bfloat16, keep_memory, prepare
+from medusa_core.model.memory import is_out_of_memory
 from medusa_core.plugin_host.attribution import head_output, running
 
 ENGINES = ("torch", "openvino", "plain")
@@ -157,6 +158,8 @@ class Runner:
             network = _MAKERS[self.execution.engine](module, example, self.execution)
             network([tensor.clone() for tensor in example])
         except Exception as err:
+            if is_out_of_memory(err):  # a matter of this image
+                raise
             if self.execution == Execution():
                 return _plain(module)
             raise ExecutionError(

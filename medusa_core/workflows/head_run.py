@@ -19,7 +19,6 @@ from medusa_core.engine.cache_folder import cache_folder, cache_limit, check_roo
 from medusa_core.engine.datasets import DataRef, selection_split
 from medusa_core.engine.feature_cache import CachedTask, Source, cache_each, cache_sizes
 from medusa_core.engine.head_training import HeadTraining
-from medusa_core.engine.memory import is_out_of_memory
 from medusa_core.engine.report import training_report
 from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
@@ -27,6 +26,7 @@ from medusa_core.errors import MedusaError, NameTakenError, StoreError, Training
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import added, make_head
+from medusa_core.model.memory import is_out_of_memory
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES, describe
 from medusa_core.progress import Progress

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medusa_core.engine.memory import is_out_of_memory
 from medusa_core.errors import (
     DataError,
     ExecutionError,
@@ -24,6 +23,7 @@ from medusa_core.errors import (
 )
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import MedusaModel
+from medusa_core.model.memory import is_out_of_memory
 from medusa_core.model.tiles import MIN_TILE
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES

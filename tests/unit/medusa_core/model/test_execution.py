@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,33 @@ def test_gradients_of_images_are_those_of_the_plain_networks(path: Path) -> None
         _ran(path, execution, images)["depth"].sum().backward()
         gradients.append(images.grad)
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("execution", [Execution(), Execution(compiled=True)], ids=str)
+def test_a_first_image_that_is_too_large_is_out_of_memory_and_others_are_run_as_asked(
+    path: Path, monkeypatch: pytest.MonkeyPatch, execution: Execution
+) -> None:
+    """Where it is told as anything else, `--tile auto` does not cut it."""
+    made: list[str] = []
+
+    def make(module: Any, example: list[Tensor], _: Execution) -> executions.Network:
+        plain = executions._plain(module)
+
+        def scarce(tensors: Any) -> list[Tensor]:
+            if len(tensors) == 1 and tensors[0].shape[-1] > 64:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            made.append(type(module).__name__)
+            return plain(tensors)
+
+        return scarce
+
+    monkeypatch.setitem(executions._MAKERS, "torch", make)
+    model = open_model(path, HEADS[:1], execution=execution)
+    with pytest.raises(torch.OutOfMemoryError):
+        model(_images(48, 96))
+    assert not made
+    model(_images(48, 64))
+    assert len(set(made)) == 2
 
 
 @needs_bfloat16
