@@ -68,7 +68,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
         DataError: the file is missing, no video, or ends before its last frame.
     """
     av = require_av()
-    number = 0
+    number = stored = end = 0
     with _opened(path) as (container, stream):
         stream.thread_type = "AUTO"
         packets = container.demux(stream)
@@ -79,6 +79,8 @@ def read_frames(path: Path) -> Iterator[Frame]:
                 raise DataError(f"{path}: damaged after frame {number - 1}: {_said(err)}.") from err
             if packet is None:
                 break
+            stored += packet.size > 0
+            end = max(end, (packet.dts or 0) + 1)
             try:
                 decoded = packet.decode()
             except av.FFmpegError as err:
@@ -91,6 +93,8 @@ def read_frames(path: Path) -> Iterator[Frame]:
                 yield Frame(number, frame.time, _image(frame, f"{path}, frame {number}"))
                 number += 1
         length = _length(container, stream)
+        if container.format.name == "avi":  # counts places without a frame; times are places there
+            length -= max(0, end - stored)
         if number < length:
             raise DataError(f"{path}: ends after {number} of {length} frames.")
     if not number:

@@ -6,6 +6,7 @@ import builtins
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def test_frames_are_turned_upright(write_video: WriteVideo, degrees: int, corner
 def test_a_damaged_frame_is_named_and_others_are_there(write_video: WriteVideo) -> None:
     path = write_video("a.avi", 12)
     raw = bytearray(path.read_bytes())
-    places = [index for index in range(len(raw)) if raw[index : index + 4] == b"00dc"]
-    for place in range(places[5] + 8, places[6]):
+    chunks = places(raw, b"00dc")
+    for place in range(chunks[5] + 8, chunks[6]):
         raw[place] = 0xA5
     path.write_bytes(raw)
     frames = list(video.read_frames(path))
@@ -65,6 +66,46 @@ def test_a_video_that_ends_early_says_so(write_video: WriteVideo) -> None:
     frames = []
     with pytest.raises(DataError, match=r"a\.avi: ends after \d+ of 12 frames"):
         frames.extend(video.read_frames(path))
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
+@pytest.mark.parametrize("name", ["a.avi", "a.mkv"])
+def test_frames_that_were_left_out_are_not_missing(tmp_path: Path, codec: str, name: str) -> None:
+    """AVI has empty places there, and counts them as frames."""
+    path = with_gaps(tmp_path / name, codec, [0, 1, 5, 6, 9])
+    frames = list(video.read_frames(path))
+    assert [frame.number for frame in frames] == list(range(5))
+    seconds = [frame.seconds for frame in frames]
+    assert seconds == pytest.approx([0, 0.1, 0.5, 0.6, 0.9], abs=0.01)
+
+
+@pytest.mark.parametrize("left", [1, 2, 3, 4])
+def test_a_video_with_frames_left_out_that_ends_early_says_so(tmp_path: Path, left: int) -> None:
+    path = with_gaps(tmp_path / "a.avi", "mjpeg", [0, 1, 5, 6, 9])
+    raw = path.read_bytes()
+    chunks = [place for place in places(raw, b"00dc") if raw[place + 5]]  # of 256 bytes or more
+    path.write_bytes(raw[: chunks[left]])
+    with pytest.raises(DataError, match=rf"a\.avi: ends after {left} of \d+ frames"):
+        list(video.read_frames(path))
+
+
+def with_gaps(path: Path, codec: str, times: list[int]) -> Path:
+    """A video with frames at these tenths of a second."""
+    av = video.require_av()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * time, np.uint8))
+            frame.pts, frame.time_base = time, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def places(raw: bytes | bytearray, name: bytes) -> list[int]:
+    return [index for index in range(len(raw)) if raw[index : index + 4] == name]
 
 
 @pytest.mark.parametrize(("first", "shown"), [(0, 12), (5, 7), (3, 4), (0, 6), (11, 1)])
