@@ -156,7 +156,10 @@ class JointTraining(Training):
         return result
 
     def improved(self, figures: Mapping[str, float]) -> bool:
-        """By the mean relative change of the primary metrics; from 0, a change of 1 or -1."""
+        """By the mean relative change of the primary metrics; from 0, a change of 1 or -1.
+
+        What was not measured before has changed by 1; what no longer is, is no improvement.
+        """
         changes = []
         for name, joint in self.tasks.items():
             metric = joint.binding.task.spec.primary_metric
@@ -164,7 +167,9 @@ class JointTraining(Training):
             old = self.outcome.best.get(f"{name}.{metric.name}", float("nan"))
             if old == old and new != new:
                 return False
-            if old == old:
+            if new == new and old != old:
+                changes.append(1.0)
+            elif old == old:
                 change = (new - old) / abs(old) if old else math.copysign(new != 0, new)
                 changes.append(change if metric.higher_is_better else -change)
         return not changes or sum(changes) > 0

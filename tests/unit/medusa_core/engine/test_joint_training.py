@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from math import nan
 from types import SimpleNamespace
 
 import numpy as np
@@ -253,10 +254,34 @@ def test_random_views_depend_on_the_arguments_alone():
     ],
 )
 def test_better_is_told_from_worse_at_nothing_too(higher_is_better, old, new, better):
+    assert is_improvement(higher_is_better, {"t": old}, {"t": new}) is better
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "better"),
+    [
+        ((nan, 0.5), (0.3, 0.499), True),
+        ((nan, 0.5), (nan, 0.499), False),
+        ((nan, 0.5), (nan, 0.501), True),
+        ((nan, nan), (nan, nan), True),
+        ((0.3, 0.5), (nan, 0.9), False),
+        ((0.3, nan), (nan, 0.9), False),
+    ],
+)
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_a_task_that_can_be_measured_counts(higher_is_better, old, new, better):
+    if not higher_is_better:
+        old, new = [tuple(1 - value for value in values) for values in (old, new)]
+    old, new = (dict(zip("ab", values, strict=True)) for values in (old, new))
+    assert is_improvement(higher_is_better, old, new) is better
+
+
+def is_improvement(higher_is_better, old, new):
+    """Of one figure a task."""
     metric = SimpleNamespace(name="m", higher_is_better=higher_is_better)
     task = SimpleNamespace(spec=SimpleNamespace(primary_metric=metric))
     run = SimpleNamespace(
-        tasks={"t": SimpleNamespace(binding=SimpleNamespace(task=task))},
-        outcome=SimpleNamespace(best={"t.m": old}),
+        tasks=dict.fromkeys(old, SimpleNamespace(binding=SimpleNamespace(task=task))),
+        outcome=SimpleNamespace(best={f"{name}.m": value for name, value in old.items()}),
     )
-    assert JointTraining.improved(run, {"t.m": new}) is better
+    return JointTraining.improved(run, {f"{name}.m": value for name, value in new.items()})
