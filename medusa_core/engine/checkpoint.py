@@ -87,13 +87,14 @@ def load_state(
     return tensors, facts
 
 
-def go_back(folder: Path, names: Iterable[str], step: int, what: str) -> int | None:
+def go_back(folder: Path, names: Iterable[str], step: int, lr: float, what: str) -> int | None:
     """After a training diverged: make the best state the one to resume.
 
     Args:
         folder: of the training.
         names: of the states it has saved, those to go back to first.
         step: at which it diverged.
+        lr: with which it diverged; another one than that of the state, after going back before.
         what: diverged.
 
     Returns:
@@ -103,6 +104,7 @@ def go_back(folder: Path, names: Iterable[str], step: int, what: str) -> int | N
         with suppress(StoreError):  # the training has failed already: that is what to report
             if files.exists(folder / name):
                 tensors, facts = _read(folder / name)
+                facts["identity"]["lr"] = lr
                 save_state(folder, tensors, {**facts, "diverged": {"step": step, "what": what}})
                 forget_best(folder)
                 return int(facts["step"])

@@ -322,7 +322,7 @@ class Training(ABC):
         return next((name for name, p in named if not bool(torch.isfinite(p).all())), None)
 
     def _diverged(self, what: str) -> TrainingError:
-        kept = checkpoint.go_back(self.work, self._states, self.step, what)
+        kept = checkpoint.go_back(self.work, self._states, self.step, self.settings.lr, what)
         hint = "Start again with a lower --lr."
         if kept is not None:
             hint = (

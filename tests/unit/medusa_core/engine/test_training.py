@@ -222,6 +222,21 @@ def test_a_diverged_training_goes_on_from_its_best_state_with_a_lower_rate(make,
     assert [point["step"] for point in outcome.curve] == [3, 6, 10]
 
 
+def test_a_training_that_diverges_again_needs_a_rate_that_is_lower_again(make, monkeypatch):
+    for lr, step in ((SETTINGS.lr, 5), (3e-3, 4)):  # the second time before it saves anything
+        run = make(settings=replace(SETTINGS, lr=lr))
+        run.resume()
+        diverge_at(run, step, monkeypatch)
+        with pytest.raises(TrainingError, match=f"diverged at step {step}"):
+            run.run(SilentProgress(), "x")
+    with pytest.raises(UsageError, match="diverged at step 4 with --lr 0.003") as refused:
+        make(settings=replace(SETTINGS, lr=3e-3)).resume()
+    assert "--resume --lr 0.001" in refused.value.hint
+    again = make(settings=replace(SETTINGS, lr=1e-3))
+    assert again.resume()
+    assert again.step == 3
+
+
 def test_a_new_training_does_not_fall_back_on_the_state_of_an_old_one(make, monkeypatch):
     make().run(SilentProgress(), "old")
     run = make()
