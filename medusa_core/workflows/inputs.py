@@ -13,6 +13,7 @@ import numpy as np
 from medusa_core.data import video
 from medusa_core.errors import DataError, UsageError
 from medusa_core.model.images import as_image
+from medusa_core.workflows import naming
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -45,6 +46,8 @@ class Picture:
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
     """The files named, the images of the folders named, and what patterns match of both kinds.
 
+    Each once, however often and in whatever spelling it is named.
+
     Raises:
         UsageError: a path does not exist, there is nothing at all, or videos cannot be read here.
     """
@@ -66,7 +69,10 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
         )
     if any(map(is_video, found)):
         video.require_av()
-    return list(dict.fromkeys(found))
+    unique: dict[str, Path] = {}
+    for file in found:
+        unique.setdefault(naming.whole_path(file), file)
+    return list(unique.values())
 
 
 def is_video(file: Path) -> bool:

@@ -46,6 +46,11 @@ def recorded(folder: Path) -> dict[str, str]:
     return found
 
 
+def whole_path(file: Path) -> str:
+    """What a file is recorded as: the same however it was named, through whatever folders."""
+    return os.path.join(os.path.realpath(file.parent), file.name)
+
+
 def choose(files: Sequence[Path], known: Mapping[str, str]) -> list[str]:
     """The stem of each file, with a hash of its path where another image has that name.
 
@@ -62,7 +67,7 @@ def choose(files: Sequence[Path], known: Mapping[str, str]) -> list[str]:
     def name(file: Path) -> str:
         stem, marked = file.stem, _marked(file)
         if owner := owners.get(stem.casefold()):
-            return stem if owner == str(file.absolute()) else marked
+            return stem if owner == whole_path(file) else marked
         alone = stems[stem.casefold()] == 1 and len(os.fsencode(stem)) <= LONGEST_STEM
         return stem if alone and marked not in known else marked
 
@@ -75,7 +80,7 @@ def record(folder: Path, named: Iterable[tuple[Path, str]]) -> None:
     Raises:
         DataError: it cannot be written, or another run, at the same time, has taken a name.
     """
-    new = {stem: str(file.absolute()) for file, stem in named}
+    new = {stem: whole_path(file) for file, stem in named}
     with _alone(folder):
         known = recorded(folder)
         taken = [stem for stem, path in new.items() if known.get(stem, path) != path]
@@ -105,4 +110,4 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _marked(file: Path) -> str:
     cut = os.fsencode(file.stem)[: LONGEST_STEM - _MARK - 1].decode(errors="ignore")
-    return f"{cut}-{hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:_MARK]}"
+    return f"{cut}-{hashlib.sha256(os.fsencode(whole_path(file))).hexdigest()[:_MARK]}"

@@ -61,6 +61,47 @@ def test_a_pattern_that_matches_nothing_is_an_error(photos: Path) -> None:
         find_files([photos / "*.tiff"])
 
 
+def spellings(photos: Path) -> list[Path]:
+    """Paths of one image."""
+    (photos / "link").symlink_to("deep")
+    return [
+        Path(os.path.relpath(photos / "deep" / "p1.jpg")),
+        photos / "deep" / "p1.jpg",
+        photos / "deep" / ".." / "deep" / "p1.jpg",
+        photos / "link" / "p1.jpg",
+    ]
+
+
+def test_an_image_named_in_several_ways_is_one(photos: Path) -> None:
+    named = spellings(photos)
+    for first in (named, named[::-1]):
+        assert find_files([photos / "p0.jpg", *first, photos]) == [
+            photos / "p0.jpg",
+            first[0],
+            photos / "p2.jpg",
+            photos / "p4.jpg",
+        ]
+
+
+def test_folders_that_look_alike_hold_images_of_their_own(photos: Path, tmp_path: Path) -> None:
+    """Above a linked folder is not where the link is."""
+    (photos / "far").symlink_to(tmp_path / "other" / "folder")
+    (tmp_path / "other" / "folder").mkdir(parents=True)
+    shutil.copy(photos / "p0.jpg", tmp_path / "other" / "p0.jpg")
+    both = [photos / "p0.jpg", photos / "far" / ".." / "p0.jpg"]
+    assert find_files(both) == both
+
+
+def test_resume_knows_an_image_by_any_of_its_names(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for count, path in enumerate(spellings(photos)):
+        done = predict([path], model=model, tasks=["depth"], out=out, resume=True)
+        assert len(done["skipped"]) == (count > 0)
+    assert sorted(os.listdir(out)) == ["inputs.json", "p1.depth.png"]
+
+
 def test_values_are_those_of_the_model_in_order(
     model: MedusaModel, photos: Path, tmp_path: Path
 ) -> None:
