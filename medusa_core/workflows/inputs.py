@@ -46,7 +46,8 @@ class Picture:
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
     """The files named, the images of the folders named, and what patterns match of both kinds.
 
-    Each once, however often and in whatever spelling it is named.
+    Each once, however often and in whatever spelling it is named. Of folders and patterns, results
+    of earlier runs are left out, as `inputs.json` beside them tells.
 
     Raises:
         UsageError: a path does not exist, there is nothing at all, or videos cannot be read here.
@@ -117,4 +118,4 @@ def _image(found: np.ndarray | DataError) -> np.ndarray:
 
 def _of_kind(paths: Iterable[Path], extensions: set[str]) -> list[Path]:
     found = (path for path in paths if path.suffix.lower() in extensions)
-    return sorted(path for path in found if not path.is_dir())
+    return naming.without_results(sorted(path for path in found if not path.is_dir()))

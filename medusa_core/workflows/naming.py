@@ -12,7 +12,7 @@ from pathlib import Path
 
 from medusa_core.engine.cache_folder import lock
 from medusa_core.errors import DataError
-from medusa_core.workflows.results import write_whole
+from medusa_core.workflows.results import FORMATS, write_whole
 
 RECORD = "inputs.json"
 """Beside the results: which image each name belongs to."""
@@ -72,6 +72,23 @@ def choose(files: Sequence[Path], known: Mapping[str, str]) -> list[str]:
         return stem if alone and marked not in known else marked
 
     return [name(file) for file in files]
+
+
+def without_results(files: Sequence[Path]) -> list[Path]:
+    """Those that are no results of earlier runs, as far as the records in their folders tell."""
+    records: dict[Path, dict[str, str]] = {}
+    for folder in {file.parent for file in files}:
+        with contextlib.suppress(DataError):  # not a record of ours
+            records[folder] = recorded(folder)
+    return [file for file in files if not _is_result(file, records.get(file.parent, {}))]
+
+
+def _is_result(file: Path, known: Mapping[str, str]) -> bool:
+    """Of any head. What is recorded as an image is none, whatever it is called."""
+    if whole_path(file) in (known.get(file.stem), known.get(_marked(file))):
+        return False
+    endings = (ending for ending in FORMATS.values() if file.name.endswith(ending))
+    return any(file.name.removesuffix(end).rpartition(".")[0] in known for end in endings)
 
 
 def record(folder: Path, named: Iterable[tuple[Path, str]]) -> None:

@@ -71,7 +71,8 @@ def predict(
 
     Args:
         images: image and video files, folders (their images, not those of folders inside), or
-            patterns such as `photos/**/*.jpg`.
+            patterns such as `photos/**/*.jpg`. Of the latter two, what earlier runs wrote beside
+            an `inputs.json` is left out.
         model: model folder, or an open model.
         tasks: head names; None: all.
         out: folder for the results; made where it does not exist.

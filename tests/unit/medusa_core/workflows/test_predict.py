@@ -102,6 +102,38 @@ def test_resume_knows_an_image_by_any_of_its_names(
     assert sorted(os.listdir(out)) == ["inputs.json", "p1.depth.png"]
 
 
+@pytest.mark.parametrize("pattern", [".", "*"])
+def test_results_among_images_are_no_images(model: MedusaModel, photos: Path, pattern: str) -> None:
+    """What is called like a result, and was there as an image before, is one."""
+    for name in ("p0.png", "p0.left.png", "p0.left.16.png"):
+        shutil.copy(photos / "p0.jpg", photos / name)
+    before = find_files([photos])
+    assert len(before) == 6
+    for count in (0, 6):
+        done = predict(
+            [photos / pattern],
+            model=model,
+            tasks=["depth"],
+            out=photos,
+            formats=["png", "png16"],
+            resume=True,
+        )
+        assert len(done["images"]) == 6 - count
+        assert len(done["skipped"]) == count
+    assert find_files([photos]) == before
+    shutil.copy(photos / "p0.jpg", photos / "new.left.png")
+    assert photos / "new.left.png" in find_files([photos])
+    result = photos / "p2.depth.png"
+    assert find_files([result]) == [result]
+
+
+@pytest.mark.parametrize("content", ["[1]", "no json", '{"p0": 1}'])
+def test_other_files_called_inputs_are_in_no_images_way(photos: Path, content: str) -> None:
+    before = find_files([photos])
+    (photos / "inputs.json").write_text(content)
+    assert find_files([photos]) == before
+
+
 def test_values_are_those_of_the_model_in_order(
     model: MedusaModel, photos: Path, tmp_path: Path
 ) -> None:
