@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from medusa_core.errors import StoreError
 from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
 from medusa_core.plugin_host.host import Host
+from medusa_core.plugin_host.importing import FAILURES, describe
 from medusa_core.progress import Progress
 from medusa_core.store import files, weights
 from medusa_core.store.commit import NewHead
@@ -84,6 +86,26 @@ def versions() -> dict[str, str]:
         "numpy": numpy.__version__,
         "python": platform.python_version(),
     }
+
+
+def draw_report(what: str, draw: Callable[[], bytes], path: Path, progress: Progress) -> str | None:
+    """Draw the picture of a training and write it. What was trained is committed by then.
+
+    Args:
+        what: was trained.
+        draw: the PNG, by plugins among others: it may fail in any way.
+        path: as in `write_report`.
+        progress: told if there is no picture.
+
+    Returns:
+        As `write_report`.
+    """
+    try:
+        png = draw()
+    except FAILURES as err:
+        progress.message(f"No report of {what}: {describe(err)}.")
+        return None
+    return write_report(path, png, progress)
 
 
 def write_report(path: Path, data: bytes, progress: Progress) -> str | None:

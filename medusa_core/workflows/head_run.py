@@ -197,7 +197,12 @@ class HeadRun:
             "share_of_backbone": manifest.gmacs / self.record.gmacs,
             "cpu_seconds": round(outcome.cpu_seconds, 1),
             "seconds": round(seconds, 1),
-            "report": self._report(plan, head, cached, parts[1], outcome),
+            "report": finishing.draw_report(
+                plan.name,
+                lambda: training_report(plan.name, plan.task, head, cached, parts[1], outcome),
+                layout.report(plan.name),
+                self.progress,
+            ),
             "log": finishing.write_report(layout.log(plan.name), log, self.progress),
         }
 
@@ -315,17 +320,6 @@ class HeadRun:
         except StoreError as err:
             err.hint = f"{err.hint or ''} The finished training is kept: add --resume.".strip()
             raise
-
-    def _report(
-        self, plan: Plan, head: Head, cached: CachedTask, selection: list[int], outcome: Outcome
-    ) -> str | None:
-        """Write the training report; the head is committed, whatever a plugin's drawing does."""
-        try:
-            png = training_report(plan.name, plan.task, head, cached, selection, outcome)
-        except FAILURES as err:
-            self.progress.message(f"No report of {plan.name}: {describe(err)}.")
-            return None
-        return finishing.write_report(Layout(self.model).report(plan.name), png, self.progress)
 
 
 def _views(plan: Plan, options: TrainOptions) -> Any:

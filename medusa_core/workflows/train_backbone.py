@@ -110,7 +110,6 @@ def train_backbone(
     for name, head in committed.items():
         host.tell(added(plan.model, name, head.manifest))
     layout = Layout(plan.model)
-    picture = joint_report({n: b.task for n, b in plan.bindings.items()}, outcome)
     log = json_lines(outcome.log)
     return {
         "schema_version": 1,
@@ -126,7 +125,12 @@ def train_backbone(
         "unfolded_norms": unfolded,
         "cpu_seconds": round(outcome.cpu_seconds, 1),
         "seconds": round(time.perf_counter() - started, 1),
-        "report": finishing.write_report(layout.report(JOINT), picture, progress),
+        "report": finishing.draw_report(
+            "the backbone",
+            lambda: joint_report({n: b.task for n, b in plan.bindings.items()}, outcome),
+            layout.report(JOINT),
+            progress,
+        ),
         "log": finishing.write_report(layout.log(JOINT), log, progress),
     }
 

@@ -202,6 +202,18 @@ def test_a_log_that_cannot_be_written_costs_nothing(medusa, joint):
     assert done.document["log"] is None
 
 
+def test_a_picture_that_cannot_be_drawn_costs_nothing(medusa, joint, monkeypatch):
+    def fails(*_):
+        raise ZeroDivisionError("no room to draw in")
+
+    monkeypatch.setattr("medusa_core.workflows.train_backbone.joint_report", fails)
+    done = medusa(*TRAIN, *ROOMS, "--json")
+    assert done.code == 0, done.err
+    assert done.document["report"] is None
+    assert "No report of the backbone: ZeroDivisionError: no room to draw in" in done.err
+    assert set(heads_of(joint)) == {"depth", "semseg"}
+
+
 @pytest.fixture
 def streets(tmp_path):
     """A second data set of one's own: classes only, and other ones."""
