@@ -11,7 +11,7 @@ from medusa_core.api import Dataset, HeadRef, LabelSchema, Task
 from medusa_core.api.specs import NAME_PATTERN
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder, cache_limit
-from medusa_core.engine.datasets import check_target, selection_split
+from medusa_core.engine.datasets import DataRef, check_target, selection_split
 from medusa_core.engine.scores import require_figures
 from medusa_core.errors import UsageError
 from medusa_core.model.assembly import choose_architecture, complete_head_ref, make_task
@@ -96,7 +96,10 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """One head to be trained, checked before any work starts."""
+    """One head to be trained, checked before any work starts.
+
+    data: what `dataset` is made of.
+    """
 
     name: str
     task: Task
@@ -104,6 +107,7 @@ class Plan:
     ref: HeadRef
     head_owner: str
     dataset: Dataset
+    data: Sequence[DataRef]
     size: tuple[int, int]
     steps: int
     skipped: Mapping[str, str]
@@ -186,7 +190,6 @@ def add_task(
         device,
         progress,
         split=split,
-        refs=refs,
         replace=replace,
         existing=existing,
     )
@@ -227,7 +230,7 @@ def make_plan(
     host: Host,
     name: str,
     task_name: str,
-    refs: Sequence[Any],
+    refs: Sequence[DataRef],
     split: str,
     options: TrainOptions,
     progress: Progress,
@@ -240,7 +243,7 @@ def make_plan(
     spec = host.tasks.get(task_name)
     preparation.count_steps(options.steps, options.epochs, DEFAULT_STEPS, 1, options.batch)
     ref = complete_head_ref(host, spec, options.head, options.settings or {})
-    dataset = preparation.data_for(host, refs, spec, name, split, options.limit)
+    dataset, data = preparation.data_for(host, refs, spec, name, split, options.limit)
     labels = check_target(dataset, spec)
     task, skipped = make_task(host, spec, labels), dict[str, str]()
     if options.on_bad_sample == "skip":
@@ -252,7 +255,7 @@ def make_plan(
     size = preparation.training_size(dataset, options.size, options.batch)
     require_figures(Binding(task, labels), selection=True)
     owner = choose_architecture(host, spec, options.head).provider.distribution
-    return Plan(name, task, labels, ref, owner, dataset, size, steps, skipped)
+    return Plan(name, task, labels, ref, owner, dataset, data, size, steps, skipped)
 
 
 def _check_name(name: str, folder: ModelFolder, replace: bool) -> None:

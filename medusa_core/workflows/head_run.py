@@ -16,7 +16,7 @@ from medusa_core.data.geometry import fixed_views
 from medusa_core.engine import checkpoint
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder, cache_limit, check_room, free_space
-from medusa_core.engine.datasets import DataRef, selection_split
+from medusa_core.engine.datasets import selection_split
 from medusa_core.engine.feature_cache import CachedTask, Source, cache_each, cache_sizes
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.report import training_report
@@ -60,7 +60,6 @@ class HeadRun:
     device: str
     progress: Progress
     split: str = "train"
-    refs: Sequence[DataRef] = ()
     replace: bool = False
     existing: Collection[str] = ()
     cached: dict[str, CachedTask | BaseException] = field(default_factory=dict)
@@ -288,7 +287,7 @@ class HeadRun:
     ) -> dict[str, Any]:
         options, stopped = self.options, outcome.stopped_at
         return {
-            "data": [str(ref) for ref in self.refs],
+            "data": [str(ref) for ref in plan.data],
             "dataset": plan.dataset.name,
             "dataset_digest": plan.dataset.digest,
             "split": self.split,

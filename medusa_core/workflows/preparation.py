@@ -62,28 +62,31 @@ def data_for(
     name: str,
     split: str,
     limit: int | None = None,
-) -> Dataset:
+) -> tuple[Dataset, list[DataRef]]:
     """The data sets bound to a head, or else to its task, or all unbound ones with its target.
 
-    Several are joined.
+    Several are joined. Beside them, how they were named.
 
     Raises:
         DataError: none of them has the target.
     """
     bound = bound_to(refs, name, task.name)
-    parts = [load_dataset(host, ref, split) for ref in refs if ref.task == bound]
+    parts = [(ref, load_dataset(host, ref, split)) for ref in refs if ref.task == bound]
     if not parts:
         raise UsageError(
             f"No data for {name!r}: every --data is bound to another task.",
             hint=f"--data {task.name}=NAME:PATH",
         )
     fitting = [
-        part for part in parts if task.target.source == "image" or task.target_name in part.targets
+        (ref, part)
+        for ref, part in parts
+        if task.target.source == "image" or task.target_name in part.targets
     ]
     if not fitting:
-        check_target(parts[0], task)
-    whole = fitting[0] if len(fitting) == 1 else Joined(fitting)
-    return shorten(whole, limit)
+        check_target(parts[0][1], task)
+    used = [part for _, part in fitting]
+    whole = used[0] if len(used) == 1 else Joined(used)
+    return shorten(whole, limit), [ref for ref, _ in fitting]
 
 
 ON_BAD_SAMPLE = ("fail", "skip")

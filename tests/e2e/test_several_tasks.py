@@ -1,5 +1,8 @@
 """Several tasks in one command: each is told its own faults, and named as `add-task` takes it."""
 
+import json
+import shutil
+
 import pytest
 
 import medusa_core
@@ -43,6 +46,25 @@ def test_data_bound_to_a_head_go_before_those_of_its_task(medusa, model, folder)
     assert done.code == 0, done.err
     used = {name: head["data"] for name, head in done.document["heads"].items()}
     assert used == {"depth": ["depth=rooms:64x64"], "depth_own": [f"depth_own=folder:{folder}"]}
+
+
+def test_a_head_records_its_own_data_only(medusa, model, folder, tmp_path):
+    """Others are wrong, and their paths are nobody's business who gets the head."""
+    flat = shutil.copytree(folder, tmp_path / "flat")
+    description = json.loads((flat / "dataset.json").read_text())
+    del description["targets"]["depth"]
+    (flat / "dataset.json").write_text(json.dumps(description))
+    whole, part = f"folder:{folder}", f"folder:{flat}"
+    for data, own in (
+        ((f"depth={whole}", f"semseg={part}"), ([f"depth={whole}"], [f"semseg={part}"])),
+        ((part, whole), ([whole], [part, whole])),
+    ):
+        options = [word for name in data for word in ("--data", name)]
+        done = medusa("add-task", "depth,semseg", "--replace", *options, *FAST, *TINY)
+        assert done.code == 0, done.err
+        records = [next(model.glob(f"heads/{head}/*/head.json")) for head in ("depth", "semseg")]
+        found = [json.loads(record.read_text())["provenance"]["data"] for record in records]
+        assert found == [*own]
 
 
 def test_resuming_tells_which_heads_are_there_already(medusa, model):
