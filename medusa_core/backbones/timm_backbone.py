@@ -186,7 +186,7 @@ def check_name(name: str) -> None:
             "backbone",
             name,
             timm.list_models(),
-            hint="For example mobilenetv2_100, resnet18, convnext_atto.",
+            hint="Names are those of timm, for example mobilenetv2_100, resnet18, convnext_atto.",
         )
     if dot and not (tag and _has_tag(name)):
         raise UnknownNameError(
