@@ -32,6 +32,8 @@ from medusa_core.workflows.evaluate import evaluate
 from medusa_core.workflows.init import init
 from medusa_core.workflows.train_backbone import train_backbone
 
+pytestmark = pytest.mark.slow  # a minute, together
+
 TASKS = ("depth", "semseg")
 TINY_BACKBONE = "test_resnet"
 SIZE = (64, 96)
@@ -188,7 +190,6 @@ def test_a_frozen_backbone_stays_bit_for_bit(train, make_model, decoder, frozen)
         assert not any(p.requires_grad for p in module.parameters())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 def test_an_interrupted_training_goes_on_bit_for_bit(train, frozen) -> None:
     straight = train(folder="straight", frozen=frozen)
