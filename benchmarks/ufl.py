@@ -109,8 +109,7 @@ class Trainings:
         decoders = [one for method in self.decoders.values() for one in method]
         coupled = [] if self.coupled is None else [self.coupled]
         source = Job(bench, self.source, scored=False)
-        networks = [one for one in self.reference if isinstance(one, Network)]
-        rest = [self.features, *networks, *coupled, *decoders]
+        rest = [self.features, *self.reference, *coupled, *decoders]
         return [source, *(Job(bench, training) for training in rest)]
 
 

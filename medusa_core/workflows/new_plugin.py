@@ -55,12 +55,8 @@ def new_plugin(
     words = _words(name)
     task, package = "_".join(words), "_".join(["medusa", *words])
     distribution = PREFIX + "-".join(words)
-    host = host or default_host()
-    _require_free(task, package, distribution, host)
-    if dataset and (taken := [e.provider for e in host.datasets if e.spec.name == f"{task}_data"]):
-        raise NameTakenError(
-            f"{taken[0]} has a data set '{task}_data' already.", hint="Choose another name."
-        )
+    data = f"{task}_data" if dataset else None
+    _require_free(task, data, package, distribution, host or default_host())
     if licence not in LICENCES:
         raise UnknownNameError("licence", licence, LICENCES)
     folder = Path(into) / distribution
@@ -77,7 +73,7 @@ def new_plugin(
         "year": str(datetime.datetime.now(datetime.UTC).year),
         "api_version": API_VERSION,
         "bounds": _bounds(__version__),
-        "data_option": f" --data {task}_data" if dataset else "",
+        "data_option": f" --data {data}" if data else "",
         "dataset_row": (
             f"| `src/{package}/dataset.py` | the data: images and targets |\n" if dataset else ""
         ),
@@ -113,15 +109,17 @@ def _words(name: str) -> list[str]:
     return words
 
 
-def _require_free(task: str, package: str, distribution: str, host: Host) -> None:
+def _require_free(task: str, data: str | None, package: str, distribution: str, host: Host) -> None:
     """Refuse names that would stand for two things.
 
     Raises:
-        NameTakenError: an installed plugin or package has the name, or a task of that name; or
-            models are looked for in the folder that would be made.
+        NameTakenError: an installed plugin or package has the name, or a task or data set of that
+            name; or models are looked for in the folder that would be made.
     """
     owners = [entry.provider for entry in host.tasks if entry.spec.name == task]
     reasons = [f"{owner} has a task {task!r} already." for owner in owners]
+    owners = [entry.provider for entry in host.datasets if entry.spec.name == data]
+    reasons += [f"{owner} has a data set {data!r} already." for owner in owners]
     if distribution in {normalise(name) for r in host.reports for name in (r.name, r.distribution)}:
         reasons.append(f"A plugin {distribution!r} is installed.")
     if importlib.util.find_spec(package) is not None:
