@@ -217,7 +217,7 @@ def check_target(dataset: Dataset, task: TaskSpec) -> LabelSchema | None:
         DataError: it lacks the target, or has it in another unit or without classes.
     """
     if task.target.source == "image":
-        return task.labels
+        return task.labels if task.has_labels else None
     info = dataset.targets.get(task.target_name)
     if info is None:
         offered = ", ".join(sorted(dataset.targets)) or "none"

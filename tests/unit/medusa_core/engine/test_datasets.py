@@ -194,6 +194,15 @@ def test_the_target_of_a_task(memory):
         check_target(data, host.tasks.get("semseg"))
 
 
+def test_names_of_channels_are_no_classes(memory):
+    """Their ignore index would mark what is unknown in numbers that are no classes."""
+    data, spec = memory(2), default_host().tasks.get("depth")
+    for source in ("data", "image"):
+        target = spec.target.model_copy(update={"source": source})
+        named = spec.model_copy(update={"target": target, "labels": data.targets["semseg"].labels})
+        assert check_target(data, named) is None
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
