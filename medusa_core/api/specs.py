@@ -104,7 +104,8 @@ class TargetSpec(Spec):
     source: "image": computed from the image by `Task.encode_target`, no data set needs it.
     channels: None for `(H, W)` maps, C for `(H, W, C)`; of a global task: `()` and `(C,)`.
     invalid: the value (in every channel) where nothing was measured; label maps use the schema's
-        ignore index instead.
+        ignore index instead. Where some channels hold another value, the pixel or image counts:
+        loss and metrics leave out the channels that do hold it. None: every value counts.
     axes: meaning of the channels, for vectors.
     flip: what a horizontal flip does besides mirroring. zoom: what enlarging by k does to values;
         "invalid": what holds for a picture does not hold for a part of it (global tasks only).

@@ -144,16 +144,21 @@ def invalid_value(spec: TargetSpec, labels: LabelSchema | None) -> float:
     return 0.0 if spec.invalid is None else spec.invalid
 
 
-def valid_mask(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | None) -> np.ndarray:
-    """`(H, W) bool`: where a dense target counts."""
+def known_values(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | None) -> np.ndarray:
+    """Like the target, bool: which of its values are not the invalid one."""
     if labels is None and spec.invalid is None:
-        return np.ones(target.shape[:2], bool)
+        return np.ones(target.shape, bool)
     invalid = invalid_value(spec, labels)
     if np.isnan(invalid):
-        known = ~np.isnan(target)
-    else:
-        known = target != np.asarray(invalid, target.dtype)
-    return known.any(axis=2) if known.ndim == 3 else known
+        return ~np.isnan(target)
+    known: np.ndarray = target != np.asarray(invalid, target.dtype)
+    return known
+
+
+def valid_mask(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | None) -> np.ndarray:
+    """`(H, W) bool`: where a dense target counts."""
+    known = known_values(target, spec, labels)
+    return np.any(known, axis=2) if known.ndim == 3 else known
 
 
 def view_value(

@@ -15,7 +15,7 @@ from medusa_core.data.geometry import (
     view_target,
     view_value,
 )
-from medusa_core.data.targets import misfit, valid_part
+from medusa_core.data.targets import laid_out, misfit, valid_part
 from medusa_core.errors import DataError
 
 
@@ -40,7 +40,8 @@ class Binding:
         """The encoded target at the size of the image; None where the sample lacks it.
 
         Raises:
-            DataError: it has another shape than the task's, or values no prediction can take.
+            DataError: it has another type or shape than the task's, or values no prediction can
+                take.
         """
         if self.from_image:
             return self.computed(sample.image)
@@ -54,11 +55,11 @@ class Binding:
                 f"{sample.id}: target {spec.target_name!r} {wrong}.",
                 hint="Correct the files, or scale, offset and invalid in dataset.json.",
             )
-        return target
+        return laid_out(target, spec)
 
     def computed(self, image: np.ndarray) -> np.ndarray:
         """The target computed from an image. Should the task write to it, that is a copy."""
-        return np.asarray(self.task.encode_target(None, image.copy()))
+        return laid_out(self.task.encode_target(None, image.copy()), self.task.spec)
 
     def valid(self, target: np.ndarray) -> np.ndarray:
         """`(H, W) bool` where a dense target counts; `() bool` for a global one."""

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from medusa_core.api import Dataset
-from medusa_core.data.geometry import Size, View
+from medusa_core.data.geometry import Size, View, invalid_value
+from medusa_core.data.targets import bounds
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder
 from medusa_core.engine.row_file import RowWriter, file_size, read_rows
@@ -149,10 +150,9 @@ def compact(target: np.ndarray, binding: Binding) -> np.ndarray:
     """The smallest lossless type: bytes for masks and for up to 256 classes."""
     if target.dtype.kind == "f":
         return target.astype(np.float32)
-    labels = binding.labels
-    small = binding.task.spec.output.activation == "sigmoid"
-    if labels is not None:
-        small = len(labels.names) <= 256 and 0 <= labels.ignore_index <= 255
+    spec, labels = binding.task.spec, binding.labels
+    extremes = (*bounds(spec, labels), invalid_value(spec.target, labels))
+    small = all(value is not None and 0 <= value <= 255 for value in extremes)
     return target.astype(np.uint8 if small else np.int64)
 
 

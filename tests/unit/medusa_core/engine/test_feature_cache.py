@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from medusa_core.data.geometry import IDENTITY, View, fixed_views, view_image
-from medusa_core.engine.cache_files import Rows
+from medusa_core.engine.binding import Binding
+from medusa_core.engine.cache_files import Rows, compact
 from medusa_core.engine.feature_cache import (
     PADDING,
     Source,
@@ -300,6 +301,52 @@ def test_values_that_the_task_cannot_predict_are_refused(memory, bind):
     sample.targets["normals"][:] = 2
     with pytest.raises(DataError, match="'normals'"):
         bind("normals").target(sample)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("depth", np.inf, "holds 1 values such as inf; those of task 'depth' lie in \\[0.0, ∞\\]"),
+        ("semseg", 7, "holds 1 values such as 7; those of task 'semseg' lie in \\[0, 2\\]"),
+        ("semseg", 258, "such as 258"),  # as a byte it would be a class
+        ("semseg", -1, "such as -1"),
+        ("semseg", 0.5, "such as 0.5; those of task 'semseg' are whole numbers"),
+        ("semseg", np.nan, "such as nan; those of task 'semseg' are whole numbers"),
+    ],
+)
+def test_values_that_no_loss_can_take_are_refused(memory, bind, name, value, said):
+    sample = memory().load(0)
+    sample.targets[name] = sample.targets[name].astype(np.result_type(value, np.float32))
+    sample.targets[name][7, 7] = value
+    with pytest.raises(DataError, match=f"image0: target {name!r} .*{said}"):
+        bind(name).target(sample)
+
+
+def test_targets_of_other_types_become_those_of_the_task(memory, bind):
+    sample, whole = memory().load(0), memory().load(0)
+    for name, kind in (("depth", np.float64), ("semseg", np.uint8), ("semseg", np.float32)):
+        sample.targets[name] = whole.targets[name][:, ::-1].astype(kind)[:, ::-1]
+        target = bind(name).target(sample)
+        np.testing.assert_array_equal(target, whole.targets[name])
+        assert (target.dtype, target.flags.c_contiguous) == (whole.targets[name].dtype, True)
+    sample.targets["depth"] = np.full(sample.image.shape[:2], "1 m")
+    with pytest.raises(DataError, match="is <U3, task 'depth' needs float32"):
+        bind("depth").target(sample)
+
+
+@pytest.mark.parametrize(("value", "stored"), [(-1, np.int64), (255, np.uint8)])
+def test_what_is_stored_is_what_was_encoded(bind, value, stored):
+    """An invalid value of -1 would be 255 as a byte, and no loss would know it."""
+    edges = bind("edges")
+    spec = edges.task.spec
+    spec = spec.model_copy(
+        update={"target": spec.target.model_copy(update={"channels": 2, "invalid": value})}
+    )
+    edges = Binding(SimpleNamespace(spec=spec), None)
+    partly = np.array([[[1, value], [value, value]]], np.int64)
+    np.testing.assert_array_equal(compact(partly, edges), partly)
+    assert compact(partly, edges).dtype == stored
+    np.testing.assert_array_equal(edges.valid(partly), [[True, False]])
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")

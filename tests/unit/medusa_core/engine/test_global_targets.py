@@ -92,6 +92,13 @@ def test_a_vector_follows_the_view(view: View, expected: Any) -> None:
     assert viewed(bound, sample(np.float32([1, 2, 3])), view) == expected
 
 
+def test_what_is_known_in_part_counts() -> None:
+    ranged = OutputSpec(kind="global", channels=2, range=(0.0, 1.0))
+    bound = binding(output=ranged, channels=2, invalid=-1.0)
+    for value, counts in (([-1.0, 1.0], True), ([-1.0, -1.0], False)):
+        assert viewed(bound, sample(np.float32(value)), View(flip=True)) == (value, counts)
+
+
 def test_classes_change_places_and_distances_shrink() -> None:
     labels = LabelSchema(names=("left", "right", "none"), swap_pairs=((0, 1),))
     spec = TargetSpec(dtype="int64", flip="swap_pairs")
