@@ -167,6 +167,11 @@ class AttributedDataset:
                 raise TypeError(f"the image of {sample.id!r} is {_kind(image)}, not (H, W, 3)")
             if image.dtype != "uint8":
                 raise TypeError(f"the image of {sample.id!r} is {image.dtype}, not uint8")
+            for target, value in sample.targets.items():
+                if value is not None and not _is_array(value):
+                    raise TypeError(
+                        f"the target {target!r} of {sample.id!r} is {_kind(value)}, not an array"
+                    )
             return sample
 
 
@@ -206,9 +211,17 @@ def _shape(value: Any) -> tuple[int, ...] | None:
 
 
 def _array(value: Any) -> np.ndarray:
-    if _shape(value) is None or not hasattr(value, "__array__") or hasattr(value, "grad_fn"):
+    if not _is_array(value):
         raise TypeError(f"it returned {_kind(value)}, not an array")
-    return value
+    found: np.ndarray = value
+    return found
+
+
+def _is_array(value: Any) -> bool:
+    """Of numpy, that is; a tensor is none."""
+    return (
+        _shape(value) is not None and hasattr(value, "__array__") and not hasattr(value, "grad_fn")
+    )
 
 
 def _kind(value: Any) -> str:

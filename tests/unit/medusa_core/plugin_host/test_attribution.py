@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from medusa_core.api import MetricRef, OutputSpec, Sample, TargetSpec, Task, TaskSpec
 from medusa_core.errors import PluginError
@@ -100,6 +101,16 @@ def test_images_that_cannot_be(image: Any, wrong: str) -> None:
     assert "their-data" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("target", "wrong"), [("1 m", "is str"), (1.0, "is float"), (torch.ones(4, 4), "is a Tensor")]
+)
+def test_targets_that_cannot_be(target: Any, wrong: str) -> None:
+    own = Theirs()
+    own.load = lambda index, names=None: Sample("a", own.image, {"depth": target})  # type: ignore[method-assign]
+    with pytest.raises(PluginError, match=f"target 'depth' of 'a' {wrong}.*not an array"):
+        AttributedDataset(own, PROVIDER, "theirs").load(0)
+
+
 class Computes(Task):
     """Its target is the same for every image."""
 
@@ -124,6 +135,7 @@ class Computes(Task):
         (np.zeros((2, 4), np.float32), r"is \(2, 4\), task 'theirs' needs \(4, 8\)"),
         (np.zeros((), np.float32), r"is \(\), task 'theirs' needs \(4, 8\)"),
         (np.full((4, 8), -9, np.float32), "holds 32 values such as -9"),
+        (np.full((4, 8), np.nan, np.float32), "holds 32 values such as nan"),
         (np.full((4, 8), -1, np.float32), None),  # invalid, so of no range
     ],
 )
