@@ -357,6 +357,16 @@ def test_the_check_finds_its_bug_and_no_other_check_does(name: str, variant, goo
     assert set(found) <= {name, "main_job_works"}, found  # which exercises all the others
 
 
+def test_what_was_not_measured_may_be_nan(variant: Any, good: Any) -> None:
+    class Broken(good[2].Level):
+        def loss(self, prediction, target, valid):
+            return super().loss(prediction, target.nan_to_num_(), valid)
+
+    unknown = TargetSpec(invalid=float("nan"))
+    assert failures(variant(target=unknown)) == {}
+    assert "loss_leaves_its_arguments_alone" in failures(variant(Broken, target=unknown))
+
+
 def test_expected_failures_need_to_fail_and_a_reason(variant: Any, good: Any) -> None:
     plugin = BROKEN["render_shows_the_value"](variant, good[2])
     check_task(plugin, expected_failures={"render_shows_the_value": "draws nothing yet"})
