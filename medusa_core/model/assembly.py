@@ -42,16 +42,15 @@ def make_task(
         PluginError: the plugin cannot provide it.
         UsageError: a setting does not exist or does not fit; lists all problems.
     """
-    model = host.config_model(spec)
+    model, provider = host.config_model(spec), host.owner(spec)
     if model is None and settings:
         raise UsageError(f"Task {spec.name!r} has no settings.")
-    config = None if model is None else _validated(model, settings or {}, f"task {spec.name!r}")
-    provider = host.owner(spec)
     with attributed(provider, f"task {spec.name!r}"):
+        config = None if model is None else _validated(model, settings or {}, f"task {spec.name!r}")
         task = host.implementation(spec)(spec, labels if spec.has_labels else None, config)
         if not isinstance(task, Task):
             raise TypeError(f"{spec.implementation} is not a Task")
-    return AttributedTask(task, provider)
+        return AttributedTask(task, provider)
 
 
 def complete_head_ref(

@@ -54,6 +54,9 @@ class AttributedTask(Task):
             for name, term in terms.items():
                 if _shape(term) != ():
                     raise TypeError(f"its term {name!r} is {_kind(term)}, not a scalar tensor")
+            learns = any(term.requires_grad for term in terms.values())
+            if prediction.requires_grad and not learns:
+                raise TypeError("its terms have no gradient by the prediction")
             return terms
 
     def new_metrics(self) -> list[Metric]:
@@ -71,7 +74,8 @@ class AttributedTask(Task):
             value = self.inner.decode(prediction)
             size = prediction.shape[2:]
             shape = _shape(value) or (None,)
-            if shape[0] != len(prediction) or shape[len(shape) - len(size) :] != size:
+            fits = shape[0] == len(prediction) and shape[len(shape) - len(size) :] == size
+            if _is_array(value) or not fits:
                 raise TypeError(f"it returned {_kind(value)} for {_kind(prediction)}")
             return value
 
@@ -102,7 +106,8 @@ class AttributedMetric(Metric):
         with attributed(self.provider, self._name):
             rows = self.inner.statistics(decoded, target, valid)
             shape = _shape(rows)
-            if shape is None or len(shape) != 2 or shape[0] != len(decoded):
+            fits = shape is not None and len(shape) == 2 and shape[0] == len(decoded)
+            if _is_array(rows) or not fits:
                 raise TypeError(f"statistics returned {_kind(rows)} for {len(decoded)} images")
             return rows
 

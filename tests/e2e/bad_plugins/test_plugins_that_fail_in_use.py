@@ -9,6 +9,7 @@ from .conftest import ROOMS, SHORT, Medusa
 
 IN_TRAINING = {
     "task": "task 'brightness': ZeroDivisionError: division by zero",
+    "task:bare": "task 'brightness': AttributeError: 'Brightness' object has no attribute 'spec'",
     "task:none": "task 'brightness': TypeError: MODULE:make_task is not a Task",
     "head": "head architecture 'fragile': ZeroDivisionError: division by zero",
     "head:none": "head architecture 'fragile': TypeError: MODULE:make_head gave NoneType, not a "
@@ -31,13 +32,19 @@ IN_TRAINING = {
     "loss": "loss of task 'brightness': ZeroDivisionError: division by zero",
     "loss:none": "loss of task 'brightness': TypeError: it returned NoneType, not a dict of named "
     "terms",
+    "loss:detached": "loss of task 'brightness': TypeError: its terms have no gradient by the "
+    "prediction",
     "loss:exit": "loss of task 'brightness': SystemExit: enough",
     "new_metrics:none": "new_metrics of task 'brightness': TypeError: 'NoneType' object is not "
     "iterable",
     "statistics": "metric MeanError of task 'brightness': ZeroDivisionError: division by zero",
+    "statistics:array": "metric MeanError of task 'brightness': TypeError: statistics returned a "
+    "ndarray of shape (1, 2) and type float64 for 1 images",
     "statistics:none": "metric MeanError of task 'brightness': TypeError: statistics returned "
     "NoneType for 1 images",
     "compute": "metric MeanError of task 'brightness': ZeroDivisionError: division by zero",
+    "decode:array": "decode of task 'brightness': TypeError: it returned a ndarray of shape "
+    "(1, 32, 32) and type float32 for a Tensor of shape (1, 1, 32, 32) and type torch.float32",
     "decode": "decode of task 'brightness': ZeroDivisionError: division by zero",
 }
 """Where and how → what the error says after "failed in"."""

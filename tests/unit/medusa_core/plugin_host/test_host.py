@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medusa_core.errors import MedusaWarning, PluginError
+from medusa_core.model.assembly import make_task
 from medusa_core.plugin_host import PluginSettings, PluginState, default_host, discovery, load_host
 
 ALL = PluginSettings()
@@ -196,6 +197,13 @@ def test_implementations_are_imported_on_demand_and_failures_name_the_plugin(plu
         ) as caught:
             host.implementation(host.tasks.get(name))
         assert isinstance(caught.value.__cause__, (ImportError, AttributeError))
+
+
+def test_settings_that_are_no_model_name_the_plugin(plugins):
+    module = plugins.make_plugin([plugins.make_task("odd", config_model="builtins:dict")])
+    host = load_host([plugins.entry_point("medusa-a", module)], ALL)
+    with pytest.raises(PluginError, match="Plugin medusa-a 1.0 failed in task 'odd': Attribute"):
+        make_task(host, host.tasks.get("odd"))
 
 
 def test_the_default_host_is_loaded_once_and_warns_about_each_broken_plugin(plugins, monkeypatch):
