@@ -272,6 +272,8 @@ class Training(ABC):
         bad = [f"the loss of {n} is {v}" for n, v in losses.items() if not math.isfinite(v)]
         if not bad and not math.isfinite(total):
             bad = [f"the sum of the losses is {total}"]
+        if bad and self.step == 1:
+            raise self._diverged(", ".join(bad), "Nothing was learned yet: check loss and targets.")
         if bad:
             raise self._diverged(", ".join(bad))
 
@@ -321,9 +323,8 @@ class Training(ABC):
         named = self.module.named_parameters()
         return next((name for name, p in named if not bool(torch.isfinite(p).all())), None)
 
-    def _diverged(self, what: str) -> TrainingError:
+    def _diverged(self, what: str, hint: str = "Start again with a lower --lr.") -> TrainingError:
         kept = checkpoint.go_back(self.work, self._states, self.step, self.settings.lr, what)
-        hint = "Start again with a lower --lr."
         if kept is not None:
             hint = (
                 f"The state of step {kept}, the best so far, is kept. Go on from there with a "

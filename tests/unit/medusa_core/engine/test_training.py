@@ -197,6 +197,10 @@ def test_a_diverged_loss_is_an_error(make, monkeypatch, value):
         run.run(SilentProgress(), "x")
     assert caught.value.hint == "Start again with a lower --lr."
     assert not make().resume()
+    diverge_at(run := make(), 1, monkeypatch, value)
+    with pytest.raises(TrainingError, match="diverged at step 1: the loss of semseg is") as caught:
+        run.run(SilentProgress(), "x")
+    assert caught.value.hint == "Nothing was learned yet: check loss and targets."
 
 
 def test_a_diverged_training_goes_on_from_its_best_state_with_a_lower_rate(make, monkeypatch):
