@@ -54,7 +54,7 @@ def scale_of(spec: TaskSpec) -> tuple[float, float]:
     low, high = output.range
     if output.kind == "dense" and output.activation == "argmax":
         return 1.0, 0.0
-    if output.kind == "dense" and output.channels == 1:
+    if output.kind == "dense" and spec.target.channels is None:  # as decoded values, too
         fits = low is not None and low >= 0 and (high or 0) <= _LARGEST * _MILLIMETRES
         if output.unit == "m" and fits:
             return _MILLIMETRES, 0.0

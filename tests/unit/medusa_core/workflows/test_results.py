@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from medusa_core.api import OutputSpec, TaskSpec
+from medusa_core.api import OutputSpec, TargetSpec, TaskSpec
 from medusa_core.errors import UsageError
 from medusa_core.model.medusa_model import Result
 from medusa_core.workflows import new_plugin, results
@@ -64,6 +64,16 @@ def test_metres_that_may_be_anything_are_no_16_bit_images(low, high) -> None:
     with pytest.raises(UsageError, match="never negative") as caught:
         results.check_formats(["png16"], [metres(low, high)])
     assert "npy" in str(caught.value.hint)
+
+
+def test_bins_that_are_decoded_into_metres_are_16_bit_images() -> None:
+    bins = metres(0.5, 10).model_copy(
+        update={"output": OutputSpec(channels=20, unit="m", range=(0.5, 10))}
+    )
+    assert results.scale_of(bins) == results.scale_of(metres(0.5, 10))
+    vectors = bins.model_copy(update={"target": TargetSpec(channels=2)})
+    with pytest.raises(UsageError, match="one number a pixel"):
+        results.scale_of(vectors)
 
 
 def test_two_that_write_one_file_do_not_meet(tmp_path: Path) -> None:
