@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from medusa_core.api import HeadRef, MetricRef, OutputSpec, TargetSpec, hookimpl
+from medusa_core.api import HeadRef, MetricRef, OutputSpec, TargetSpec, TaskSpec, hookimpl
 from medusa_core.losses import masked_l1
 from medusa_core.testing import CheckFailure, check_task
 from medusa_core.testing.conformance import TASK_CHECKS
@@ -355,6 +355,12 @@ def test_the_check_finds_its_bug_and_no_other_check_does(name: str, variant, goo
     found = failures(plugin)
     assert name in found
     assert set(found) <= {name, "main_job_works"}, found  # which exercises all the others
+
+
+def test_pairs_that_no_flip_would_swap_are_refused(good: Any) -> None:
+    described = good[1].LEVEL.model_dump()
+    with pytest.raises(ValueError, match="is for classes"):
+        TaskSpec.model_validate(described | {"target": {"channels": 4, "flip": "swap_pairs"}})
 
 
 def test_what_was_not_measured_may_be_nan(variant: Any, good: Any) -> None:
