@@ -6,6 +6,7 @@ What they return is checked where a wrong answer would otherwise fail far from i
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,12 +144,19 @@ class AttributedDataset:
             odd = next((one for one in self.ids if not isinstance(one, str)), None)
             if odd is not None:
                 raise TypeError(f"the id {odd!r} is not text")
+            if not isinstance(self.targets, Mapping):
+                raise TypeError(f"targets is {_kind(self.targets)}, not a mapping")
+            for target, info in self.targets.items():
+                if not isinstance(info, TargetInfo):
+                    raise TypeError(f"targets[{target!r}] is {_kind(info)}, not a TargetInfo")
 
     @property
     def digest(self) -> str:
         """See `Dataset.digest`."""
         with attributed(*self._who):
             own = self.inner.digest
+            if not isinstance(own, str):
+                raise TypeError(f"its digest is {_kind(own)}, not text")
         text = f"{own}\n{self._place}\n{code_digest(type(self.inner))}"
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
@@ -159,7 +167,7 @@ class AttributedDataset:
         """See `Dataset.size`."""
         with attributed(*self._who):
             height, width = self.inner.size(index)
-            return height, width
+            return operator.index(height), operator.index(width)
 
     def load(self, index: int, targets: Collection[str] | None = None) -> Sample:
         """See `Dataset.load`."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from medusa_core.api import MetricRef, OutputSpec, Sample, TargetSpec, Task, TaskSpec
+from medusa_core.api import MetricRef, OutputSpec, Sample, TargetInfo, TargetSpec, Task, TaskSpec
 from medusa_core.errors import PluginError
 from medusa_core.plugin_host.attribution import AttributedDataset, AttributedTask
 from medusa_core.plugin_host.report import Provider
@@ -22,13 +22,18 @@ PROVIDER = Provider("their-data", "their-data", "1.0")
 class Theirs:
     """Two grey images."""
 
-    name, split, digest, targets = "theirs", "train", "d", SimpleNamespace()  # equal everywhere
+    name, split, digest = "theirs", "train", "d"  # equal everywhere
+    targets: Any = MappingProxyType({"depth": TargetInfo()})
+    shape: Any = (4, 4)
 
     def __init__(self, ids: Any = ("a", "b"), image: Any = None) -> None:
         self.ids, self.image = ids, np.zeros((4, 4, 3), np.uint8) if image is None else image
 
     def __len__(self) -> int:
         return 2
+
+    def size(self, index: int) -> Any:
+        return self.shape
 
     def load(self, index: int, targets: Any = None) -> Sample:
         return Sample(self.ids[index], self.image)
@@ -109,6 +114,33 @@ def test_targets_that_cannot_be(target: Any, wrong: str) -> None:
     own.load = lambda index, names=None: Sample("a", own.image, {"depth": target})  # type: ignore[method-assign]
     with pytest.raises(PluginError, match=f"target 'depth' of 'a' {wrong}.*not an array"):
         AttributedDataset(own, PROVIDER, "theirs").load(0)
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "wrong"),
+    [
+        ("targets", ["depth"], "targets is list, not a mapping"),
+        ("targets", {"depth": ("near", "far")}, r"targets\['depth'\] is tuple, not a TargetInfo"),
+        ("digest", None, "its digest is NoneType, not text"),
+        ("shape", (4.0, 4.0), "'float' object cannot be interpreted as an integer"),
+    ],
+)
+def test_descriptions_that_cannot_be(what: str, value: Any, wrong: str) -> None:
+    def described(own: Theirs) -> tuple[str, tuple[int, int]]:
+        found = AttributedDataset(own, PROVIDER, "theirs")
+        return found.digest, found.size(0)
+
+    own = Theirs()
+    setattr(own, what, value)
+    with pytest.raises(PluginError, match=f"their-data.*{wrong}"):
+        described(own)
+
+
+def test_sizes_are_plain_numbers() -> None:
+    own = Theirs()
+    own.shape = np.array([4, 8])
+    height, width = AttributedDataset(own, PROVIDER, "theirs").size(0)
+    assert (type(height), type(width)) == (int, int)  # reports are JSON
 
 
 class Computes(Task):
