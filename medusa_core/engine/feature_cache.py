@@ -185,7 +185,7 @@ def _nothing_valid(source: Source, binding: Binding) -> DataError:
     return DataError(
         f"{source.dataset.name}: no valid pixel of {binding.task.spec.target_name!r} in "
         f"{len(source.dataset)} images.",
-        hint="Check the target's files and its invalid or ignore value.",
+        hint="Check the target's files, its name in the samples, and its invalid or ignore value.",
     )
 
 
