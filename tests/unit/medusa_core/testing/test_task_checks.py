@@ -12,10 +12,11 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from medusa_core.api import HeadRef, MetricRef, OutputSpec, TargetSpec, TaskSpec, hookimpl
+from medusa_core.api import HeadRef, MetricRef, OutputSpec, Sample, TargetSpec, TaskSpec, hookimpl
 from medusa_core.losses import masked_l1
 from medusa_core.testing import CheckFailure, check_task
 from medusa_core.testing.conformance import TASK_CHECKS
+from medusa_core.testing.fakes import fake_image
 
 BROKEN: dict[str, Any] = {}
 IMAGE = TargetSpec(source="image")
@@ -371,6 +372,21 @@ def test_what_was_not_measured_may_be_nan(variant: Any, good: Any) -> None:
     unknown = TargetSpec(invalid=float("nan"))
     assert failures(variant(target=unknown)) == {}
     assert "loss_leaves_its_arguments_alone" in failures(variant(Broken, target=unknown))
+
+
+def test_what_was_measured_in_part_can_be_drawn_and_is_in_range(variant: Any, good: Any) -> None:
+    class Pairs(good[2].Level):
+        def render(self, image, value):
+            return super().render(image, np.nan_to_num(value).mean(axis=0))
+
+    def sample(size: tuple[int, int], seed: int) -> Sample:
+        target = np.stack([fake_image(size, seed)[..., 0] / 255, np.full(size, np.nan)], axis=-1)
+        return Sample("partly", fake_image(size), {"level": target.astype(np.float32)})
+
+    pairs = TargetSpec(channels=2, invalid=float("nan"))
+    output = OutputSpec(channels=2, range=(0.0, 1.0))
+    found = failures(variant(Pairs, target=pairs, output=output), sample=sample)
+    assert not found.keys() & {"render_gives_a_picture", "target_is_in_range"}
 
 
 def test_expected_failures_need_to_fail_and_a_reason(variant: Any, good: Any) -> None:
