@@ -107,8 +107,10 @@ class TargetSpec(Spec):
         ignore index instead. Where some channels hold another value, the pixel or image counts:
         loss and metrics leave out the channels that do hold it. None: every value counts.
     axes: meaning of the channels, for vectors.
-    flip: what a horizontal flip does besides mirroring. zoom: what enlarging by k does to values;
-        "invalid": what holds for a picture does not hold for a part of it (global tasks only).
+    flip: what a horizontal flip does besides mirroring; "negate_x" negates channel 0 of vectors, or
+        the one number there is, "swap_pairs" exchanges classes. zoom: what enlarging by k does to
+        values; "invalid": what holds for a picture does not hold for a part of it (global tasks
+        only).
     Target maps are resampled to the nearest neighbour, never interpolated.
     """
 

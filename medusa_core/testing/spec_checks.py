@@ -110,14 +110,12 @@ def implementation_is_a_task(subject: TaskSubject) -> None:
 
 def rules_fit_the_target(subject: TaskSubject) -> None:
     """`flip` and `zoom` name rules that targets of this type and shape can follow."""
-    target, has_labels = subject.spec.target, subject.spec.has_labels
+    target = subject.spec.target
     if target.flip == "negate_x":
         require(
-            target.dtype == "float32" and (target.channels or 0) >= 2,
-            'flip="negate_x" is for float32 vectors: it negates channel 0',
+            target.dtype == "float32",
+            'flip="negate_x" is for float32: it negates channel 0 of vectors, or the one number',
         )
-    if target.flip == "swap_pairs":
-        require(has_labels, 'flip="swap_pairs" is for classes: output.channels="labels"')
     labels = subject.labels or subject.spec.labels
     if labels is not None and labels.swap_pairs:
         require(

@@ -53,7 +53,10 @@ def test_a_value_an_image(kind: str, variant: Any, good: Any) -> None:
             return painted(image, value)
 
     output, target = {
-        "number": (OutputSpec(kind="global", channels=1), TargetSpec(invalid=math.nan)),
+        "number": (
+            OutputSpec(kind="global", channels=1),
+            TargetSpec(invalid=math.nan, flip="negate_x"),
+        ),
         "direction": (
             OutputSpec(kind="global", channels=3, activation="normalise"),
             TargetSpec(channels=3, invalid=0.0, flip="negate_x", zoom="invalid"),

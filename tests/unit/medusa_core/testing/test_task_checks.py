@@ -12,7 +12,16 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from medusa_core.api import HeadRef, MetricRef, OutputSpec, Sample, TargetSpec, TaskSpec, hookimpl
+from medusa_core.api import (
+    HeadRef,
+    LabelSchema,
+    MetricRef,
+    OutputSpec,
+    Sample,
+    TargetSpec,
+    TaskSpec,
+    hookimpl,
+)
 from medusa_core.losses import masked_l1
 from medusa_core.testing import CheckFailure, check_task
 from medusa_core.testing.conformance import TASK_CHECKS
@@ -75,7 +84,7 @@ def implementation_is_a_task(variant, good):
 
 @breaks
 def rules_fit_the_target(variant, good):
-    return variant(target=TargetSpec(invalid=-9.0, flip="swap_pairs"))
+    return variant(labels=LabelSchema(names=("left", "right"), swap_pairs=((0, 1),)))
 
 
 @breaks
