@@ -196,6 +196,7 @@ class JointTraining(Training):
                 target = _map(joint, row, view, image)
             else:
                 target = _value(joint, row, view, image, valid)
+            if joint.binding.from_image or not joint.binding.dense:
                 valid = valid & joint.binding.valid(target)
             targets.append(target)
             masks.append(valid)

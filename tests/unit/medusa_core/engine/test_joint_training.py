@@ -10,9 +10,12 @@ from torch import nn
 
 from medusa_core.backbones import timm_backbone
 from medusa_core.backbones.unfold import has_folded_norms
+from medusa_core.data.geometry import IDENTITY, View, view_image
 from medusa_core.engine.balancing import BALANCES
+from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import selection_split
-from medusa_core.engine.joint_training import JointTraining, random_views
+from medusa_core.engine.feature_cache import PADDING, Source, cache_images
+from medusa_core.engine.joint_training import JointTask, JointTraining, random_views
 from medusa_core.engine.report import joint_report
 from medusa_core.engine.schedule import one_cycle
 from medusa_core.engine.training import TrainSettings
@@ -185,6 +188,26 @@ def test_a_task_that_a_batch_lacks_is_not_touched_by_it(make_joint, memory):
     assert outcome.balance["log_variances"]["depth"] == 0
     assert outcome.balance["log_variances"]["semseg"] != 0
     assert "loss.depth" not in outcome.curve[-1]
+
+
+def test_what_is_computed_from_a_view_counts_where_it_is_known_there(make_joint, memory, bind):
+    """Pixels of an enlarged picture are mixtures, not as dark as the nearest one."""
+    depth = bind("depth").task.spec
+    target = depth.target.model_copy(update={"source": "image"})
+
+    def encode(_, image):
+        grey = image.mean(axis=2, dtype=np.float32) / 255
+        return np.where(grey > 0.5, grey, np.float32(0))
+
+    spec = depth.model_copy(update={"target": target})
+    bound = Binding(SimpleNamespace(spec=spec, encode_target=encode), None)
+    source = Source(memory(3), (32, 32), (IDENTITY,))
+    images, [rows] = cache_images(source, [bound], SilentProgress())
+    view = View(zoom=1.3)
+    shown = [view_image(image, (32, 32), view, PADDING) for image in images]
+    found, mask = make_joint()._targets(JointTask(bound, None, *rows), range(3), [view] * 3, shown)
+    assert mask.any()
+    assert (found[mask] > 0).all()
 
 
 def test_a_diverged_task_is_named(make_joint, monkeypatch):
