@@ -156,7 +156,7 @@ class JointTraining(Training):
         return result
 
     def improved(self, figures: Mapping[str, float]) -> bool:
-        """By the mean relative change of the primary metrics; from 0, a change of 1 or -1.
+        """By the mean relative change of the primary metrics; from 0 or infinity, one of 1 or -1.
 
         What was not measured before has changed by 1; what no longer is, is no improvement.
         """
@@ -170,7 +170,8 @@ class JointTraining(Training):
             if new == new and old != old:
                 changes.append(1.0)
             elif old == old:
-                change = (new - old) / abs(old) if old else math.copysign(new != 0, new)
+                share = 0 < abs(old) < math.inf
+                change = (new - old) / abs(old) if share else (new > old) - (new < old)
                 changes.append(change if metric.higher_is_better else -change)
         return not changes or sum(changes) > 0
 

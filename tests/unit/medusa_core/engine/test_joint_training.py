@@ -1,6 +1,6 @@
 import json
 from dataclasses import replace
-from math import nan
+from math import inf, nan
 from types import SimpleNamespace
 
 import numpy as np
@@ -274,6 +274,12 @@ def test_random_views_depend_on_the_arguments_alone():
         (False, 0.2, 0.1, True),
         (True, 0.5, float("nan"), False),
         (True, float("nan"), 0.0, True),
+        (False, inf, 0.1, True),
+        (False, inf, inf, False),
+        (False, 0.1, inf, False),
+        (True, 30.0, inf, True),
+        (True, inf, 30.0, False),
+        (True, -inf, 0.1, True),
     ],
 )
 def test_better_is_told_from_worse_at_nothing_too(higher_is_better, old, new, better):
