@@ -16,7 +16,13 @@ from medusa_core.engine.feature_cache import CachedTask
 from medusa_core.engine.recorded_steps import Outputs
 from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, better, selection_metrics
-from medusa_core.engine.training import Training, TrainSettings, as_judged, outputs_loss
+from medusa_core.engine.training import (
+    Training,
+    TrainSettings,
+    as_judged,
+    has_loss,
+    outputs_loss,
+)
 from medusa_core.heads.base import Head
 from medusa_core.plugin_host.attribution import head_output, training_outputs
 
@@ -52,7 +58,7 @@ class HeadTraining(Training):
     def losses(self) -> dict[str, Tensor]:
         """Loss of the next batch."""
         features, target, valid = self.data.batch(next(self._rows))
-        if not valid.numpy().any():  # stops at the first; PyTorch's looks at every pixel
+        if not has_loss(self.task, valid):
             return {}
         name = self.task.spec.name
         outputs = self.predicted(self._outputs, [level.to(self.device) for level in features])

@@ -22,7 +22,13 @@ from medusa_core.engine.feature_cache import PADDING, as_target
 from medusa_core.engine.recorded_steps import Outputs
 from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, selection_metrics
-from medusa_core.engine.training import Training, TrainSettings, as_judged, outputs_loss
+from medusa_core.engine.training import (
+    Training,
+    TrainSettings,
+    as_judged,
+    has_loss,
+    outputs_loss,
+)
 from medusa_core.heads.base import Head
 from medusa_core.model.images import to_tensor
 from medusa_core.plugin_host.attribution import head_output, training_outputs
@@ -106,7 +112,7 @@ class JointTraining(Training):
             next(self._rows)
 
     def losses(self) -> dict[str, Tensor]:
-        """Loss of every task with a valid pixel in the next batch."""
+        """Loss of every task with a valid pixel in the next batch that it is taken on."""
         rows = next(self._rows)
         views = random_views(len(rows), self.settings.seed, self.step)
         images = [
@@ -114,7 +120,7 @@ class JointTraining(Training):
             for row, view in zip(rows, views, strict=True)
         ]
         targets = {n: self._targets(task, rows, views, images) for n, task in self.tasks.items()}
-        present = [name for name, (_, valid) in targets.items() if valid.any()]
+        present = [n for n, (_, v) in targets.items() if has_loss(self.tasks[n].binding.task, v)]
         outputs = self._predictions(as_input(self.backbone, images), present)
         return {
             name: outputs_loss(self.tasks[name].binding.task, outputs[name], *targets[name])

@@ -78,7 +78,7 @@ class Training(ABC):
 
     @abstractmethod
     def losses(self) -> dict[str, Tensor]:
-        """Unweighted loss of every task that has a valid pixel in the batch of this step.
+        """Unweighted loss of every task with a valid pixel in the batch that its loss is taken on.
 
         Networks are run by `predicted`; losses are taken outside of it.
         """
@@ -232,7 +232,8 @@ class Training(ABC):
         if self.outcome.skipped_batches == self.step:
             raise TrainingError(
                 f"{label}: none of {self.step} batches had a valid pixel.",
-                hint="Check the targets, or use a larger --batch.",
+                hint="Check the targets, or use a larger --batch. The losses of some tasks are "
+                "taken on every second or fourth row and column alone.",
             )
         self.outcome.balance = self.balance.report()
 
@@ -353,9 +354,8 @@ def outputs_loss(
         target: `(B, …)`.
         valid: `(B, H, W) bool`.
     """
-    stride = 1
+    stride = _loss_stride(task)
     if task.spec.output.kind == "dense":
-        stride = task.spec.loss_stride
         target = target[..., ::stride, ::stride]
     terms = []
     for weight, raw in outputs:
@@ -363,6 +363,18 @@ def outputs_loss(
         losses = task.loss(prediction, target, counts)
         terms.append(weight * torch.stack(list(losses.values())).sum())
     return torch.stack(terms).sum()
+
+
+def has_loss(task: Task, valid: Tensor) -> bool:
+    """Whether a pixel of a `(B, H, W) bool` mask is among those that the loss is taken on."""
+    stride = _loss_stride(task)
+    taken = valid[..., ::stride, ::stride]
+    # NumPy stops at the first; PyTorch looks at every pixel.
+    return bool((taken.numpy() if taken.device.type == "cpu" else taken).any())
+
+
+def _loss_stride(task: Task) -> int:
+    return task.spec.loss_stride if task.spec.output.kind == "dense" else 1
 
 
 def as_judged(raw: Tensor, task: Task, valid: Tensor, stride: int = 1) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 from medusa_core.backbones import timm_backbone
 from medusa_core.backbones.unfold import has_folded_norms
 from medusa_core.data.geometry import IDENTITY, View, view_image
+from medusa_core.engine import joint_training
 from medusa_core.engine.balancing import BALANCES
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import selection_split
@@ -208,6 +209,20 @@ def test_what_is_computed_from_a_view_counts_where_it_is_known_there(make_joint,
     found, mask = make_joint()._targets(JointTask(bound, None, *rows), range(3), [view] * 3, shown)
     assert mask.any()
     assert (found[mask] > 0).all()
+
+
+def test_a_task_without_a_valid_pixel_that_its_loss_is_taken_on_is_not_present(
+    make_joint, monkeypatch
+):
+    """A loss of zero would move its weight, and count as progress."""
+    monkeypatch.setattr(joint_training, "random_views", lambda count, *_: [View()] * count)
+    run = make_joint()
+    depth = run.tasks["depth"]
+    for first, present in ((0, {"depth", "semseg"}), (1, {"semseg"})):
+        valid = np.zeros_like(depth.valid)
+        valid[:, first::2] = 1
+        run.tasks["depth"] = replace(depth, valid=valid)
+        assert set(run.losses()) == present
 
 
 def test_a_diverged_task_is_named(make_joint, monkeypatch):

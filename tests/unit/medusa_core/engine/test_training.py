@@ -2,12 +2,14 @@ import os
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from medusa_core.api import HeadRef, LabelSchema
 from medusa_core.data.geometry import fixed_views
 from medusa_core.engine import checkpoint, training
+from medusa_core.engine.cache_files import Rows
 from medusa_core.engine.datasets import selection_split
 from medusa_core.engine.feature_cache import Source, cache_tasks
 from medusa_core.engine.head_training import HeadTraining
@@ -339,3 +341,16 @@ def test_where_nothing_varies_the_stride_does_not_matter(stride):
     found = outputs_loss(_semseg(stride), [(0.5, raw)], target, valid)
     expected = 0.5 * -torch.log_softmax(raw[0, :, 0, 0], dim=0)[2]
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["depth", "semseg"])
+def test_batches_without_a_valid_pixel_that_the_loss_is_taken_on_are_skipped(make, name):
+    """Measured on odd rows alone, as by some scanners: a loss of zero would look like success."""
+    run = make(name)
+    odd = np.array(run.data.valid.files)
+    odd[:, :, ::2] = 0
+    assert odd.any()
+    run.data = replace(run.data, valid=Rows(list(odd)))
+    with pytest.raises(TrainingError, match="none of 10 batches") as caught:
+        run.run(SilentProgress(), "x")
+    assert "every second or fourth row" in caught.value.hint
