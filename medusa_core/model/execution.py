@@ -155,6 +155,8 @@ class Runner:
 
     def _make(self, what: str, module: Backbone | Head, example: list[Tensor]) -> Network:
         try:
+            if self.execution.precision == "bf16" and not computes_bfloat16(example[0].device):
+                raise ValueError("this processor does not compute in bfloat16")
             network = _MAKERS[self.execution.engine](module, example, self.execution)
             network([tensor.clone() for tensor in example])
         except Exception as err:
@@ -218,8 +220,6 @@ def _as_network(module: Callable[..., object], is_backbone: bool) -> Network:
 def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution) -> Network:
     fast = prepare(module, pack=not execution.compiled)
     if execution.precision == "bf16":
-        if not computes_bfloat16(example[0].device):
-            raise ValueError("this processor does not compute in bfloat16")
         to_bfloat16(fast)
     if not execution.compiled:
         return _as_network(fast, isinstance(module, Backbone))

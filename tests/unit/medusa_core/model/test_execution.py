@@ -147,12 +147,16 @@ def test_what_was_asked_for_is_refused_where_predictions_move(
         _ran(path, Execution(precision="bf16"), _images())
 
 
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_bfloat16_is_refused_where_it_is_missing(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
+    """OpenVINO alone would compute in float32 there, and say nothing."""
+    if engine == "openvino":
+        pytest.importorskip("openvino")
     monkeypatch.setattr(executions, "computes_bfloat16", lambda device: False)
     with pytest.raises(ExecutionError, match="does not compute in bfloat16"):
-        _ran(path, Execution(precision="bf16"), _images())
+        _ran(path, Execution(engine, "bf16"), _images())
 
 
 def test_by_default_the_plain_network_steps_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
