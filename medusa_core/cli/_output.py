@@ -7,6 +7,7 @@ import dataclasses
 import json as jsonlib
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -198,6 +199,17 @@ def skipped_line(skipped: Mapping[str, Any]) -> str:
     more = skipped["count"] - len(named[:SHOWN])
     shown = ", ".join(named[:SHOWN]) + (f" and {more} more" if more else "")
     return f"Skipped: {skipped['count']} samples that cannot be used ({shown})"
+
+
+def next_line(*words: object, data: Iterable[str] = ()) -> str:
+    """What to type next, fit for a shell.
+
+    Args:
+        words: those of the command after `medusa`.
+        data: what `--data` named, since without it commands go to `rooms`.
+    """
+    options = [word for name in data for word in ("--data", name)]
+    return f"Next: {shlex.join(map(str, ('medusa', *words, *options)))}"
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -19,7 +19,7 @@ from medusa_core.cli._options import (
     on_bad_sample_option,
     training_options,
 )
-from medusa_core.cli._output import count, emit, figure, skipped_line, table
+from medusa_core.cli._output import count, emit, figure, next_line, skipped_line, table
 from medusa_core.cli._progress import make_progress
 from medusa_core.errors import CheckError, UsageError
 
@@ -124,7 +124,7 @@ def command(
             if row["report"] is not None:
                 console.print(f"Report: {row['report']}")
         names = ",".join(result["heads"])
-        console.print(f"Next: medusa eval --tasks {names} -m {result['model']}")
+        console.print(next_line("eval", "--tasks", names, "-m", result["model"], data=data))
 
     emit(result, as_json, human)
     failed = result.get("failed")

@@ -18,7 +18,7 @@ from medusa_core.cli._options import (
     learning_options,
     model_option,
 )
-from medusa_core.cli._output import emit, figure
+from medusa_core.cli._output import emit, figure, next_line
 from medusa_core.cli._progress import make_progress
 from medusa_core.cli.add_task import head_settings
 
@@ -87,6 +87,6 @@ def command(
             f"steps from two short trainings, measured on {basis['selection_images']} images: "
             f"{runs}."
         )
-        console.print(f"Next: medusa add-task {task} -m {result['model']}")
+        console.print(next_line("add-task", task, "-m", result["model"], data=data))
 
     emit(result, as_json, human)

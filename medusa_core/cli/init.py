@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import examples, json_option
-from medusa_core.cli._output import count, emit
+from medusa_core.cli._output import count, emit, next_line
 from medusa_core.cli._progress import make_progress
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ def command(
         levels = zip(record["channels"], record["strides"], strict=True)
         shown = ", ".join(f"{channels} at stride {stride}" for channels, stride in levels)
         console.print(f"Feature levels: {shown}.")
-        console.print(f"Next: medusa add-task TASK -m {result['model']}")
+        if from_scratch:
+            console.print(next_line("train-backbone", result["model"], "--tasks", "TASKS"))
+        else:
+            console.print(next_line("add-task", "TASK", "-m", result["model"]))
 
     emit(result, as_json, human)

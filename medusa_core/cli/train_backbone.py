@@ -21,7 +21,7 @@ from medusa_core.cli._options import (
     on_bad_sample_option,
     training_options,
 )
-from medusa_core.cli._output import count, emit, skipped_line, table
+from medusa_core.cli._output import count, emit, next_line, skipped_line, table
 from medusa_core.cli._progress import make_progress
 from medusa_core.cli.add_task import head_settings
 
@@ -107,7 +107,7 @@ def command(
             console.print(skipped_line(result["skipped"]))
         if result["report"] is not None:
             console.print(f"Learning curves: {result['report']}")
-        console.print(f"Next: medusa add-task TASK -m {result['model']}")
+        console.print(next_line("add-task", "TASK", "-m", result["model"]))
 
     emit(result, as_json, human)
 

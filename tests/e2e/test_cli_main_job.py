@@ -45,7 +45,13 @@ def test_init(medusa, tmp_path):
 def test_init_says_what_it_made_and_what_to_do_next(medusa, tmp_path):
     done = medusa("init", tmp_path / "new", "--backbone", "test_resnet", "--from-scratch")
     assert done.code == 0
-    for text in ("test_resnet", "GMACs", "at stride 32", "fingerprint", "Next: medusa add-task"):
+    for text in (
+        "test_resnet",
+        "GMACs",
+        "at stride 32",
+        "fingerprint",
+        "Next: medusa train-backbone",
+    ):
         assert text in done.out
 
 
@@ -72,7 +78,7 @@ def test_the_human_result_names_score_cost_report_and_next_step(medusa, model):
     assert row.split()[:4] == ["up", "normals", "medusa", "mean_angle"]
     assert " deg " in row
     assert report == "Report: medusa-model/reports/up.png"
-    assert following == "Next: medusa eval --tasks up -m medusa-model"
+    assert following == "Next: medusa eval --tasks up -m medusa-model --data rooms:64x64"
     assert "Caching rooms (train): 5/5" in done.err
     assert "Training up: 4/4" in done.err
 

@@ -135,6 +135,12 @@ def test_counts_are_short(number, text):
     assert output.count(number) == text
 
 
+def test_the_next_command_is_on_the_same_data_and_fit_for_a_shell():
+    assert output.next_line("list", "-m", Path("model")) == "Next: medusa list -m model"
+    shown = output.next_line("eval", "-m", "my model", data=["folder:a", "depth=folder:b c"])
+    assert shown == "Next: medusa eval -m 'my model' --data folder:a --data 'depth=folder:b c'"
+
+
 def test_confirmation_needs_a_terminal_or_yes(monkeypatch):
     output.confirm("Remove it?", yes=True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))

@@ -84,7 +84,7 @@ def test_the_command_says_what_it_is_based_on(make_model, capsys):
         "80%",
         "two short trainings",
         "8 images, 8 steps",
-        "add-task normals",
+        f"add-task normals -m {line[3]} --data {ROOMS[0]}",
     ):
         assert text in said
     assert main(["--quiet", *line, "--json"]) == 0
