@@ -46,8 +46,8 @@ class Picture:
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
     """The files named, the images of the folders named, and what patterns match of both kinds.
 
-    Each once, however often and in whatever spelling it is named. Of folders and patterns, results
-    of earlier runs are left out, as `inputs.json` beside them tells.
+    Each once, however often and in whatever spelling it is named. Of folders and patterns, hidden
+    files are left out, and results of earlier runs, as `inputs.json` beside them tells.
 
     Raises:
         UsageError: a path does not exist, there is nothing at all, or videos cannot be read here.
@@ -55,7 +55,8 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += _of_kind(path.iterdir(), IMAGES)
+            shown = (entry for entry in path.iterdir() if not entry.name.startswith("."))
+            found += _of_kind(shown, IMAGES)
         elif path.exists():
             found.append(path)
         elif glob.has_magic(str(path)):
@@ -81,11 +82,6 @@ def is_video(file: Path) -> bool:
     return file.suffix.lower() in video.EXTENSIONS
 
 
-def frames_of(stem: str) -> str:
-    """The folder for results of a video."""
-    return f"{stem}.frames"
-
-
 def count(files: Iterable[Path]) -> int:
     """How many pictures there are, as far as videos tell."""
     return sum(video.count_frames(file) if is_video(file) else 1 for file in files)
@@ -103,7 +99,7 @@ def pictures(files: Iterable[tuple[Path, str]]) -> Iterator[Picture]:
 def _frames(file: Path, stem: str) -> Iterator[Picture]:
     try:
         for frame in video.read_frames(file):
-            name = f"{frames_of(stem)}/{frame.number:06d}"
+            name = f"{naming.frames_of(stem)}/{frame.number:06d}"
             load = partial(_image, frame.image)
             yield Picture(file, name, load, frame.number, frame.seconds)
     except DataError as err:

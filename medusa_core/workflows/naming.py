@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from medusa_core.engine.cache_folder import lock
@@ -21,6 +22,7 @@ LONGEST_STEM = 200
 """Bytes; with the name of a head and an extension it stays below the 255 of a file's name."""
 
 _MARK = 16
+_FRAMES = ".frames"
 
 
 def recorded(folder: Path) -> dict[str, str]:
@@ -74,21 +76,45 @@ def choose(files: Sequence[Path], known: Mapping[str, str]) -> list[str]:
     return [name(file) for file in files]
 
 
+def frames_of(stem: str) -> str:
+    """The folder for results of a video."""
+    return f"{stem}{_FRAMES}"
+
+
 def without_results(files: Sequence[Path]) -> list[Path]:
     """Those that are no results of earlier runs, as far as the records in their folders tell."""
-    records: dict[Path, dict[str, str]] = {}
-    for folder in {file.parent for file in files}:
-        with contextlib.suppress(DataError):  # not a record of ours
-            records[folder] = recorded(folder)
-    return [file for file in files if not _is_result(file, records.get(file.parent, {}))]
+    known = functools.cache(_names_in)
+    return [file for file in files if not (_is_result(file, known) or _is_of_a_frame(file, known))]
 
 
-def _is_result(file: Path, known: Mapping[str, str]) -> bool:
+def _names_in(folder: Path) -> dict[str, str]:
+    with contextlib.suppress(DataError):  # not a record of ours
+        return recorded(folder)
+    return {}
+
+
+def _is_result(file: Path, names_in: Callable[[Path], Mapping[str, str]]) -> bool:
     """Of any head. What is recorded as an image is none, whatever it is called."""
+    known = names_in(file.parent)
     if whole_path(file) in (known.get(file.stem), known.get(_marked(file))):
         return False
+    return any(name in known for name in _result_of(file))
+
+
+def _is_of_a_frame(file: Path, names_in: Callable[[Path], Mapping[str, str]]) -> bool:
+    folder = file.parent
+    video = folder.name.removesuffix(_FRAMES)
+    return (
+        folder.name.endswith(_FRAMES)
+        and video in names_in(folder.parent)
+        and any(name.isdecimal() for name in _result_of(file))
+    )
+
+
+def _result_of(file: Path) -> list[str]:
+    """What an image would be called that a file, by its name, is a result of."""
     endings = (ending for ending in FORMATS.values() if file.name.endswith(ending))
-    return any(file.name.removesuffix(end).rpartition(".")[0] in known for end in endings)
+    return [file.name.removesuffix(ending).rpartition(".")[0] for ending in endings]
 
 
 def record(folder: Path, named: Iterable[tuple[Path, str]]) -> None:

@@ -34,7 +34,6 @@ from medusa_core.workflows.inputs import (
     Picture,
     count,
     find_files,
-    frames_of,
     is_video,
     pictures,
 )
@@ -116,7 +115,7 @@ def predict(
     def targets(stem: str) -> list[Path]:
         return [results.path_of(folder, stem, name, form) for name in names for form in formats]
 
-    folders = [folder / frames_of(stem) for file, stem in named if is_video(file)]
+    folders = [folder / naming.frames_of(stem) for file, stem in named if is_video(file)]
     _spare_inputs(files, [*folders, *(path for stem in stems for path in targets(stem))])
     for place in (folder, *folders):
         _make_folder(place)

@@ -50,6 +50,14 @@ def test_patterns_reach_into_folders_and_take_images_only(photos: Path) -> None:
     assert found == ["p0.jpg", "p2.jpg", "p4.jpg"]
 
 
+def test_hidden_files_are_no_images(photos: Path) -> None:
+    """Some systems leave such files beside every copied one."""
+    before = find_files([photos])
+    shutil.copy(photos / "p0.jpg", photos / "._p0.jpg")
+    assert find_files([photos]) == find_files([photos / "*"]) == before
+    assert find_files([photos / "._p0.jpg"]) == [photos / "._p0.jpg"]
+
+
 def test_a_file_with_the_letters_of_a_pattern_is_a_file(photos: Path) -> None:
     odd = photos / "p[1].jpg"
     shutil.copy(photos / "p0.jpg", odd)
@@ -334,6 +342,17 @@ def test_every_frame_of_a_video_is_predicted(
         assert image["results"][0]["values"] == str(path)
         assert image["seconds"] == pytest.approx(frame.seconds)
         assert np.array_equal(np.load(path), model.predict(frame.image, ["depth"])["depth"].value)
+
+
+def test_results_of_frames_among_images_are_no_images(
+    model: MedusaModel, photos: Path, write_video: Callable[..., Path]
+) -> None:
+    before = find_files([photos / "**" / "*"])
+    predict([write_video("clip.mp4", 2)], model=model, tasks=["depth"], out=photos)
+    assert find_files([photos / "**" / "*"]) == before
+    other = photos / "clip.frames" / "cover.png"
+    shutil.copy(photos / "p0.jpg", other)
+    assert other in find_files([photos / "**" / "*"])
 
 
 def test_resume_goes_on_inside_a_video(
