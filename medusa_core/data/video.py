@@ -20,6 +20,9 @@ _OPTIONS = {  # no play lists: they name other files
     "protocol_whitelist": "file",
 }
 
+_SLACK = 0.5
+"""Seconds that a file may end before it says: the last picture's own duration may be unknown."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -69,6 +72,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
     """
     av = require_av()
     number = stored = end = 0
+    seconds = 0.0
     with _opened(path) as (container, stream):
         stream.thread_type = "AUTO"
         packets = container.demux(stream)
@@ -81,6 +85,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
                 break
             stored += packet.size > 0
             end = max(end, (packet.dts or 0) + 1)
+            seconds = max(seconds, _end(packet))
             try:
                 decoded = packet.decode()
             except av.FFmpegError as err:
@@ -97,6 +102,8 @@ def read_frames(path: Path) -> Iterator[Frame]:
             length -= max(0, end - stored)
         if number < length:
             raise DataError(f"{path}: ends after {number} of {length} frames.")
+        if seconds + _SLACK < (all_of_it := _seconds(stream)):
+            raise DataError(f"{path}: ends after {seconds:.1f} of {all_of_it:.1f} seconds.")
     if not number:
         raise DataError(f"{path}: has no frames.")
 
@@ -106,6 +113,23 @@ def _length(container: Any, stream: Any) -> int:
     if stream.frames and "mp4" in container.format.name:
         return sum(not entry.is_discard for entry in stream.index_entries)
     return int(stream.frames)
+
+
+def _seconds(stream: Any) -> float:
+    """How long the pictures last, as Matroska and WebM files say; 0: it does not."""
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    try:
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return 0.0
+
+
+def _end(packet: Any) -> float:
+    """When the picture of a packet is replaced by the next, in seconds; 0: it is not known."""
+    if packet.pts is None or packet.time_base is None:
+        return 0.0
+    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
 @contextmanager

@@ -68,6 +68,18 @@ def test_a_video_that_ends_early_says_so(write_video: WriteVideo) -> None:
         frames.extend(video.read_frames(path))
 
 
+@pytest.mark.parametrize("times", [range(20), [0, 1, 15, 16, 19]])
+def test_a_video_that_counts_no_frames_and_ends_early_says_so(
+    tmp_path: Path, times: list[int]
+) -> None:
+    path = with_gaps(tmp_path / "a.mkv", "mjpeg", list(times))
+    assert len(list(video.read_frames(path))) == len(times)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(DataError, match=r"a\.mkv: ends after \d\.\d of 2\.0 seconds"):
+        list(video.read_frames(path))
+
+
 @pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
 @pytest.mark.parametrize("name", ["a.avi", "a.mkv"])
 def test_frames_that_were_left_out_are_not_missing(tmp_path: Path, codec: str, name: str) -> None:
@@ -97,7 +109,7 @@ def with_gaps(path: Path, codec: str, times: list[int]) -> Path:
         stream.width, stream.height = 64, 48
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for time in times:
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * time, np.uint8))
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 12 * time, np.uint8))
             frame.pts, frame.time_base = time, Fraction(1, 10)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
