@@ -80,6 +80,7 @@ class Training(ABC):
     def losses(self) -> dict[str, Tensor]:
         """Unweighted loss of every task with a valid pixel in the batch that its loss is taken on.
 
+        One without a gradient counts as none: tasks may say 0 where there is nothing to learn.
         Networks are run by `predicted`; losses are taken outside of it.
         """
 
@@ -254,7 +255,7 @@ class Training(ABC):
         lr = one_cycle(self.step, self.settings.steps, self.settings.lr)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("factor", 1.0)
-        losses = self.losses()
+        losses = {name: loss for name, loss in self.losses().items() if loss.requires_grad}
         self.step += 1
         if not losses:
             self.outcome.skipped_batches += 1

@@ -56,7 +56,7 @@ class AttributedTask(Task):
                 if _shape(term) != ():
                     raise TypeError(f"its term {name!r} is {_kind(term)}, not a scalar tensor")
             learns = any(term.requires_grad for term in terms.values())
-            if prediction.requires_grad and not learns:
+            if prediction.requires_grad and not learns and any(terms.values()):
                 raise TypeError("its terms have no gradient by the prediction")
             return terms
 

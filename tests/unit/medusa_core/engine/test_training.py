@@ -343,6 +343,14 @@ def test_where_nothing_varies_the_stride_does_not_matter(stride):
     torch.testing.assert_close(found, expected)
 
 
+def test_batches_from_which_nothing_can_be_learned_are_skipped(make, monkeypatch):
+    """A loss of pairs, say, is 0 where there are none."""
+    run = make("depth")
+    real, nothing = run.task.loss, {"loss": torch.zeros(())}
+    monkeypatch.setattr(run.task, "loss", lambda *a: nothing if run.step % 2 else real(*a))
+    assert run.run(SilentProgress(), "x").skipped_batches == 5
+
+
 @pytest.mark.parametrize("name", ["depth", "semseg"])
 def test_batches_without_a_valid_pixel_that_the_loss_is_taken_on_are_skipped(make, name):
     """Measured on odd rows alone, as by some scanners: a loss of zero would look like success."""
