@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import click
@@ -61,4 +62,15 @@ def medusa(debug: bool, quiet: bool) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    _wait_without_spinning()
     return run(medusa, args)
+
+
+def _wait_without_spinning() -> None:
+    """Have threads that wait for others give up their processor soon, unless the user says how.
+
+    Where other work needs the processors, those that spin keep it from the ones they wait for, and
+    everything takes many times as long. GNU OpenMP, PyTorch's on Linux, reads this as it is loaded.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
