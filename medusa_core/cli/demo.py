@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import examples, json_option
-from medusa_core.cli._output import emit, table
+from medusa_core.cli._output import emit, next_line, table
 from medusa_core.cli._progress import make_progress
 from medusa_core.errors import CheckError
 
@@ -55,7 +55,7 @@ def command(model: Path, as_json: bool) -> None:
             console.print(f"  {name:<12} {digest[:16]} {after.get(name, '–')[:16]:<16} {verdict}")
         for picture in result["pictures"]:
             console.print(f"Look at {picture}")
-        console.print(f"{result['seconds']:.0f} s. Next: medusa list -m {model}")
+        console.print(f"{result['seconds']:.0f} s. {next_line('list', '-m', model)}")
 
     emit(result, as_json, human)
     if not result["ok"]:

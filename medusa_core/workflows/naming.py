@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from medusa_core.engine.cache_folder import lock
@@ -83,8 +83,8 @@ def frames_of(stem: str) -> str:
 
 def without_results(files: Sequence[Path]) -> list[Path]:
     """Those that are no results of earlier runs, as far as the records in their folders tell."""
-    known = functools.cache(_names_in)
-    return [file for file in files if not (_is_result(file, known) or _is_of_a_frame(file, known))]
+    names_in = functools.cache(_names_in)
+    return [f for f in files if not _is_result(f, names_in(f.parent), names_in(f.parent.parent))]
 
 
 def _names_in(folder: Path) -> dict[str, str]:
@@ -93,28 +93,21 @@ def _names_in(folder: Path) -> dict[str, str]:
     return {}
 
 
-def _is_result(file: Path, names_in: Callable[[Path], Mapping[str, str]]) -> bool:
-    """Of any head. What is recorded as an image is none, whatever it is called."""
-    known = names_in(file.parent)
+def _is_result(file: Path, known: Mapping[str, str], above: Mapping[str, str]) -> bool:
+    """Of any head. What is recorded as an image is none, whatever it is called.
+
+    Args:
+        file: that may be one.
+        known: the record in its folder.
+        above: the record in the folder of that, which names the video where it is of a frame.
+    """
     if whole_path(file) in (known.get(file.stem), known.get(_marked(file))):
         return False
-    return any(name in known for name in _result_of(file))
-
-
-def _is_of_a_frame(file: Path, names_in: Callable[[Path], Mapping[str, str]]) -> bool:
-    folder = file.parent
-    video = folder.name.removesuffix(_FRAMES)
-    return (
-        folder.name.endswith(_FRAMES)
-        and video in names_in(folder.parent)
-        and any(name.isdecimal() for name in _result_of(file))
-    )
-
-
-def _result_of(file: Path) -> list[str]:
-    """What an image would be called that a file, by its name, is a result of."""
+    video = file.parent.name.removesuffix(_FRAMES)
+    of_frames = video in above and file.parent.name == frames_of(video)
     endings = (ending for ending in FORMATS.values() if file.name.endswith(ending))
-    return [file.name.removesuffix(ending).rpartition(".")[0] for ending in endings]
+    names = (file.name.removesuffix(ending).rpartition(".")[0] for ending in endings)
+    return any(name in known or (of_frames and name.isdecimal()) for name in names)
 
 
 def record(folder: Path, named: Iterable[tuple[Path, str]]) -> None:

@@ -31,80 +31,11 @@ def model(make_model: Callable[..., Path]) -> MedusaModel:
     return open_model(make_model(*HEADS))
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    for index in range(6):
-        path = folder / ("deep" if index % 2 else ".") / f"p{index}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(index).integers(0, 256, (40 + index, 60, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
-    return folder
-
-
-def test_patterns_reach_into_folders_and_take_images_only(photos: Path) -> None:
-    (photos / "notes.txt").write_text("no image")
-    found = [path.name for path in find_files([photos / "**" / "*"])]
-    assert sorted(found) == [f"p{i}.jpg" for i in range(6)]
-    found = [path.name for path in find_files([photos / "p*.jpg"])]
-    assert found == ["p0.jpg", "p2.jpg", "p4.jpg"]
-
-
-def test_hidden_files_are_no_images(photos: Path) -> None:
-    """Some systems leave such files beside every copied one."""
-    before = find_files([photos])
-    shutil.copy(photos / "p0.jpg", photos / "._p0.jpg")
-    assert find_files([photos]) == find_files([photos / "*"]) == before
-    assert find_files([photos / "._p0.jpg"]) == [photos / "._p0.jpg"]
-
-
-def test_a_file_with_the_letters_of_a_pattern_is_a_file(photos: Path) -> None:
-    odd = photos / "p[1].jpg"
-    shutil.copy(photos / "p0.jpg", odd)
-    assert list(find_files([odd])) == [odd]
-
-
-def test_a_pattern_that_matches_nothing_is_an_error(photos: Path) -> None:
-    with pytest.raises(UsageError, match="no images"):
-        find_files([photos / "*.tiff"])
-
-
-def spellings(photos: Path) -> list[Path]:
-    """Paths of one image."""
-    (photos / "link").symlink_to("deep")
-    return [
-        Path(os.path.relpath(photos / "deep" / "p1.jpg")),
-        photos / "deep" / "p1.jpg",
-        photos / "deep" / ".." / "deep" / "p1.jpg",
-        photos / "link" / "p1.jpg",
-    ]
-
-
-def test_an_image_named_in_several_ways_is_one(photos: Path) -> None:
-    named = spellings(photos)
-    for first in (named, named[::-1]):
-        assert find_files([photos / "p0.jpg", *first, photos]) == [
-            photos / "p0.jpg",
-            first[0],
-            photos / "p2.jpg",
-            photos / "p4.jpg",
-        ]
-
-
-def test_folders_that_look_alike_hold_images_of_their_own(photos: Path, tmp_path: Path) -> None:
-    """Above a linked folder is not where the link is."""
-    (photos / "far").symlink_to(tmp_path / "other" / "folder")
-    (tmp_path / "other" / "folder").mkdir(parents=True)
-    shutil.copy(photos / "p0.jpg", tmp_path / "other" / "p0.jpg")
-    both = [photos / "p0.jpg", photos / "far" / ".." / "p0.jpg"]
-    assert find_files(both) == both
-
-
 def test_resume_knows_an_image_by_any_of_its_names(
-    model: MedusaModel, photos: Path, tmp_path: Path
+    model: MedusaModel, spellings: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    for count, path in enumerate(spellings(photos)):
+    for count, path in enumerate(spellings):
         done = predict([path], model=model, tasks=["depth"], out=out, resume=True)
         assert len(done["skipped"]) == (count > 0)
     assert sorted(os.listdir(out)) == ["inputs.json", "p1.depth.png"]
@@ -133,13 +64,6 @@ def test_results_among_images_are_no_images(model: MedusaModel, photos: Path, pa
     assert photos / "new.left.png" in find_files([photos])
     result = photos / "p2.depth.png"
     assert find_files([result]) == [result]
-
-
-@pytest.mark.parametrize("content", ["[1]", "no json", '{"p0": 1}'])
-def test_other_files_called_inputs_are_in_no_images_way(photos: Path, content: str) -> None:
-    before = find_files([photos])
-    (photos / "inputs.json").write_text(content)
-    assert find_files([photos]) == before
 
 
 def test_values_are_those_of_the_model_in_order(
@@ -353,6 +277,9 @@ def test_results_of_frames_among_images_are_no_images(
     other = photos / "clip.frames" / "cover.png"
     shutil.copy(photos / "p0.jpg", other)
     assert other in find_files([photos / "**" / "*"])
+    frame = photos / "clip.frames" / "000001.depth.png"
+    (frame.parent / "inputs.json").write_text(json.dumps({"000001.depth": str(frame)}))
+    assert frame in find_files([photos / "**" / "*"])  # recorded as an image
 
 
 def test_resume_goes_on_inside_a_video(
@@ -389,15 +316,6 @@ def test_results_of_videos_stay_in_the_folder_asked_for(
     predict([clip], model=model, tasks=["depth"], out=out)
     assert set(tmp_path.iterdir()) - before == {clip, out}
     assert len(list(out.glob("*/*.png"))) == 2
-
-
-def test_folders_are_searched_for_images_and_patterns_for_videos_too(
-    photos: Path, write_video: Callable[..., Path]
-) -> None:
-    clip = photos / "clip.mp4"
-    shutil.copy(write_video("clip.mp4", 2), clip)
-    assert clip not in find_files([photos])
-    assert clip in find_files([photos / "*"])
 
 
 def test_out_of_memory_is_a_matter_of_one_image(
@@ -444,11 +362,6 @@ def test_tiles_become_smaller_until_they_fit(
     assert tried == [None, 300, 150]
     expected = model.predict(path, ["depth"], long_side=600, tile=150)["depth"].value
     assert np.array_equal(np.load(done["images"][0]["results"][0]["values"]), expected)
-
-
-def test_folders_named_like_images_are_folders(photos: Path) -> None:
-    (photos / "folder.jpg").mkdir()
-    assert photos / "folder.jpg" not in find_files([photos])
 
 
 def test_an_open_model_is_not_run_otherwise(model: MedusaModel, photos: Path) -> None:

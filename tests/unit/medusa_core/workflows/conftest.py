@@ -1,0 +1,33 @@
+"""Images to be predicted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for index in range(6):
+        path = folder / ("deep" if index % 2 else ".") / f"p{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(index).integers(0, 256, (40 + index, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+@pytest.fixture
+def spellings(photos: Path) -> list[Path]:
+    """Paths of one image."""
+    (photos / "link").symlink_to("deep")
+    return [
+        Path(os.path.relpath(photos / "deep" / "p1.jpg")),
+        photos / "deep" / "p1.jpg",
+        photos / "deep" / ".." / "deep" / "p1.jpg",
+        photos / "link" / "p1.jpg",
+    ]

@@ -1,0 +1,79 @@
+"""Which files are meant: names, folders, patterns, and what is left out of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medusa_core.errors import UsageError
+from medusa_core.workflows.inputs import find_files
+
+
+def test_patterns_reach_into_folders_and_take_images_only(photos: Path) -> None:
+    (photos / "notes.txt").write_text("no image")
+    found = [path.name for path in find_files([photos / "**" / "*"])]
+    assert sorted(found) == [f"p{i}.jpg" for i in range(6)]
+    found = [path.name for path in find_files([photos / "p*.jpg"])]
+    assert found == ["p0.jpg", "p2.jpg", "p4.jpg"]
+
+
+def test_hidden_files_are_no_images(photos: Path) -> None:
+    """Some systems leave such files beside every copied one."""
+    before = find_files([photos])
+    shutil.copy(photos / "p0.jpg", photos / "._p0.jpg")
+    assert find_files([photos]) == find_files([photos / "*"]) == before
+    assert find_files([photos / "._p0.jpg"]) == [photos / "._p0.jpg"]
+
+
+def test_a_file_with_the_letters_of_a_pattern_is_a_file(photos: Path) -> None:
+    odd = photos / "p[1].jpg"
+    shutil.copy(photos / "p0.jpg", odd)
+    assert list(find_files([odd])) == [odd]
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(photos: Path) -> None:
+    with pytest.raises(UsageError, match="no images"):
+        find_files([photos / "*.tiff"])
+
+
+def test_an_image_named_in_several_ways_is_one(photos: Path, spellings: list[Path]) -> None:
+    for first in (spellings, spellings[::-1]):
+        assert find_files([photos / "p0.jpg", *first, photos]) == [
+            photos / "p0.jpg",
+            first[0],
+            photos / "p2.jpg",
+            photos / "p4.jpg",
+        ]
+
+
+def test_folders_that_look_alike_hold_images_of_their_own(photos: Path, tmp_path: Path) -> None:
+    """Above a linked folder is not where the link is."""
+    (photos / "far").symlink_to(tmp_path / "other" / "folder")
+    (tmp_path / "other" / "folder").mkdir(parents=True)
+    shutil.copy(photos / "p0.jpg", tmp_path / "other" / "p0.jpg")
+    both = [photos / "p0.jpg", photos / "far" / ".." / "p0.jpg"]
+    assert find_files(both) == both
+
+
+@pytest.mark.parametrize("content", ["[1]", "no json", '{"p0": 1}'])
+def test_other_files_called_inputs_are_in_no_images_way(photos: Path, content: str) -> None:
+    before = find_files([photos])
+    (photos / "inputs.json").write_text(content)
+    assert find_files([photos]) == before
+
+
+def test_folders_are_searched_for_images_and_patterns_for_videos_too(
+    photos: Path, write_video: Callable[..., Path]
+) -> None:
+    clip = photos / "clip.mp4"
+    shutil.copy(write_video("clip.mp4", 2), clip)
+    assert clip not in find_files([photos])
+    assert clip in find_files([photos / "*"])
+
+
+def test_folders_named_like_images_are_folders(photos: Path) -> None:
+    (photos / "folder.jpg").mkdir()
+    assert photos / "folder.jpg" not in find_files([photos])
