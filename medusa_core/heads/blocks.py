@@ -195,12 +195,14 @@ class ScaleFusion(nn.Module):
             return sum(levels[1:], start=levels[0])
         return _WeightedSum.apply(*levels) if self.training else _weighted_sum(levels)[0]
 
-    def fold_norm(self, norm: Any, reader: Pointwise) -> bool:
+    def fold_norm(self, norm: Any, added: Pointwise | None, reader: Pointwise) -> bool:
         """Do what a normalisation of the result does in evaluation mode; whether that is possible.
+
+        `added` is summed with the normalised result.
 
         Weights of the attention sum to 1, so every level can be scaled and shifted on its own. A
         shift that all scores share changes no weight, and what reads the result after a ReLU can
-        scale them: `relu(a z + b) = a relu(z + b / a)`.
+        scale them: `relu(a z + b + c) = a relu(z + b / a + c / a)`.
         """
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * scale
@@ -208,6 +210,8 @@ class ScaleFusion(nn.Module):
             return False
         if self.kind == "attention":
             reader.weight[:, -1] *= scale[-1]
+            if added is not None:
+                added.weight[-1] /= scale[-1]
             shift[-1] /= scale[-1]
             scale[-1] = 1
         projections: list[Any] = list(self.project)

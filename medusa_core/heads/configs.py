@@ -30,6 +30,10 @@ class MedusaConfig(HeadConfig):
     refinement: of every level, by two 3×3 convolutions, separable or full ones; at the finest
         level, where they are dearest, by one separable one.
     scale_attention: how the levels become one feature.
+    context: a projection of the coarsest level's mean is added to that feature everywhere. For what
+        depends on the image as a whole.
+    fused_refinement: of the fused feature, by so many separable 3×3 convolutions. For small parts
+        with classes of their own.
     shortcut: linear predictions of every level are added, from the coarsest to the finest: the
         head begins as a linear probe of the backbone. For many classes.
     """
@@ -42,4 +46,6 @@ class MedusaConfig(HeadConfig):
     top_down: bool = True
     refinement: Literal["none", "separable", "full"] = "separable"
     scale_attention: Literal["attention", "sum", "concatenation"] = "attention"
+    context: bool = False
+    fused_refinement: Annotated[int, Field(ge=0, le=8)] = 0
     shortcut: bool = False

@@ -55,6 +55,16 @@ class MedusaHead(Head, Foldable):
         )
         self.fuse = ScaleFusion(widths, config.fused_width, config.scale_attention)
         self.norm: nn.Module = nn.BatchNorm2d(self.fuse.outputs)
+        self.context = (
+            Pointwise(widths[-1], self.fuse.outputs, bias=False) if config.context else None
+        )
+        if self.context is not None:
+            start_at_zero(self.context)
+        self.refine_fused = (
+            Refinement(self.fuse.outputs, separable=True, convolutions=config.fused_refinement)
+            if config.fused_refinement
+            else None
+        )
         self.subpixel = config.subpixel
         self.predict = Pointwise(self.fuse.outputs, out_channels * self.subpixel**2)
         self.shortcut = (
@@ -85,7 +95,11 @@ class MedusaHead(Head, Foldable):
         return levels
 
     def _prediction(self, features: Sequence[Tensor], levels: Sequence[Tensor]) -> Tensor:
-        prediction = self.predict(F.relu(self.norm(self.fuse(levels)), inplace=True))
+        fused = self.norm(self.fuse(levels))
+        if self.context is not None:
+            fused.add_(self.context(levels[-1].mean(dim=(2, 3), keepdim=True)))
+        fused = F.relu(fused, inplace=True)
+        prediction = self.predict(fused if self.refine_fused is None else self.refine_fused(fused))
         if self.shortcut is not None:
             read = [part(x) for part, x in zip(self.shortcut, features, strict=True)]
             prediction.add_(_from_the_coarsest(read))
@@ -108,8 +122,8 @@ class MedusaHead(Head, Foldable):
         return outputs
 
     def fold_(self) -> None:
-        """Have the fusion do what its normalisation does."""
-        if self.fuse.fold_norm(self.norm, self.predict):
+        """Have the fusion do what its normalisation does, where one projection reads the result."""
+        if self.refine_fused is None and self.fuse.fold_norm(self.norm, self.context, self.predict):
             self.norm = nn.Identity()
 
 

@@ -23,6 +23,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"fused_width": 8, "top_down": False},
     {"scale_attention": "sum"},
     {"scale_attention": "concatenation"},
+    {"context": True},
+    {"context": True, "scale_attention": "sum", "fused_refinement": 1},
+    {"fused_refinement": 2, "subpixel": 2},
     {"feature_attention": "none"},
     {"feature_attention": "spatial", "refinement": "full"},
     {"feature_attention": "channel", "refinement": "none"},
@@ -73,6 +76,8 @@ def test_a_prepared_head_says_the_same_at_any_size(settings: dict[str, Any]) -> 
         ({}, -0.7, 1),  # of the scores, which weigh the levels: no scaling turns their sign
         ({"scale_attention": "sum"}, -0.7, 0),
         ({"scale_attention": "concatenation"}, 0.7, 1),  # nothing of its own in front of it
+        ({"context": True}, 0.7, 0),
+        ({"fused_refinement": 2}, 0.7, 1),  # read by more than one projection
     ],
 )
 def test_what_is_left_to_normalise(settings: dict[str, Any], score_scale: float, left: int) -> None:

@@ -108,10 +108,16 @@ def test_the_same_seed_gives_the_same_head(name: str) -> None:
         assert not torch.equal(one(features), other.eval()(features))
 
 
-@pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("supervision", [0.0, 0.5])
-def test_every_parameter_gets_a_gradient(name: str, supervision: float) -> None:
-    config = {"deep_supervision": supervision} if name == "medusa" else {}
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        *((name, {}) for name in HEADS),
+        ("medusa", {"deep_supervision": 0.5}),
+        ("medusa", {"context": True, "fused_refinement": 2}),
+    ],
+    ids=str,
+)
+def test_every_parameter_gets_a_gradient(name: str, config: dict[str, Any]) -> None:
     head = _woken(_head(name, **config)).train()
     outputs = head.training_outputs(_features())
     sum(weight * output.square().mean() for weight, output in outputs).backward()
@@ -239,10 +245,50 @@ def test_the_top_down_path_carries_coarse_levels_to_fine_ones() -> None:
         assert not torch.equal(before[-1], after[-1])
 
 
+def test_context_adds_a_projection_of_the_mean_of_the_coarsest_level() -> None:
+    features = _features()
+    head = _settled(_head("medusa", context=True))
+    assert isinstance(head, MedusaHead)
+    assert head.context is not None
+    levels = head._levels(features)
+    mean = levels[-1].flatten(2).mean(dim=2)
+    everywhere = (mean @ head.context.weight.flatten(1).T)[..., None, None]
+    expected = head.predict(F.relu(head.norm(head.fuse(levels)) + everywhere))
+    torch.testing.assert_close(head(features), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_context_carries_a_change_to_every_place_of_the_prediction() -> None:
+    """A cell of the coarsest level moves the opposite corner with it, and not without."""
+    features = _features(size=(256, 320))
+    changed = [*features[:-1], features[-1].clone()]
+    changed[-1][..., 0, 0] += 1
+    for context in (True, False):
+        head = _settled(_head("medusa", context=context))
+        with torch.no_grad():
+            moved = head(changed) - head(features)
+        assert bool(moved[..., -8:, -8:].any()) == context
+
+
+def test_the_fused_feature_is_refined() -> None:
+    """Two separable 3×3 convolutions see what is two cells away, a 1×1 does not."""
+    for convolutions, reach in ((0, 0), (1, 1), (2, 2)):
+        head = _settled(_head("medusa", fused_refinement=convolutions))
+        assert isinstance(head, MedusaHead)
+        fused = torch.rand(1, head.fuse.outputs, 9, 9, requires_grad=True)
+        refined = fused if head.refine_fused is None else head.refine_fused(fused)
+        head.predict(refined)[..., 4, 4].sum().backward()
+        assert fused.grad is not None
+        rows = fused.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
+        assert (rows.min(), rows.max()) == (4 - reach, 4 + reach)
+
+
 def test_a_new_head_refines_nothing_and_passes_nothing_down() -> None:
     """Residuals and the top-down path start at zero; so one step from there moves them."""
-    head = _head("medusa").eval()
+    head = _head("medusa", fused_refinement=2).eval()
     assert isinstance(head, MedusaHead)
+    assert head.refine_fused is not None
+    fused = torch.rand(1, head.fuse.outputs, 4, 5)
+    assert torch.equal(head.refine_fused(fused), fused)
     features = _features()
     attended = [attend(x) for attend, x in zip(head.attend, features, strict=True)]
     for level, feature in zip(head._levels(features), attended, strict=True):
@@ -308,6 +354,8 @@ OTHER = {
     "top_down": False,
     "refinement": "full",
     "scale_attention": "concatenation",
+    "context": True,
+    "fused_refinement": 1,
     "shortcut": True,
 }
 
