@@ -77,6 +77,7 @@ def test_a_prepared_head_says_the_same_at_any_size(settings: dict[str, Any]) -> 
         ({"scale_attention": "sum"}, -0.7, 0),
         ({"scale_attention": "concatenation"}, 0.7, 1),  # nothing of its own in front of it
         ({"context": True}, 0.7, 0),
+        ({"context": True}, -0.7, 1),
         ({"fused_refinement": 2}, 0.7, 1),  # read by more than one projection
     ],
 )

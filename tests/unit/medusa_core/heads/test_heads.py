@@ -283,10 +283,12 @@ def test_the_fused_feature_is_refined() -> None:
 
 
 def test_a_new_head_refines_nothing_and_passes_nothing_down() -> None:
-    """Residuals and the top-down path start at zero; so one step from there moves them."""
-    head = _head("medusa", fused_refinement=2).eval()
+    """Residuals, top-down path and context start at zero; so one step from there moves them."""
+    head = _head("medusa", fused_refinement=2, context=True).eval()
     assert isinstance(head, MedusaHead)
     assert head.refine_fused is not None
+    assert head.context is not None
+    assert not head.context.weight.any()
     fused = torch.rand(1, head.fuse.outputs, 4, 5)
     assert torch.equal(head.refine_fused(fused), fused)
     features = _features()
