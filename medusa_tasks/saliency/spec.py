@@ -1,6 +1,6 @@
 """Description of the saliency task."""
 
-from medusa_core.api import MetricRef, OutputSpec, TargetSpec, TaskSpec
+from medusa_core.api import HeadRef, MetricRef, OutputSpec, TargetSpec, TaskSpec
 
 SALIENCY = TaskSpec(
     name="saliency",
@@ -14,4 +14,8 @@ SALIENCY = TaskSpec(
     target=TargetSpec(dtype="int64", invalid=255),
     metrics=(MetricRef(name="max_f", higher_is_better=True, primary=True),),
     loss_weight=5.0,
+    # What stands out does so within the whole image, which every level has to tell on its own.
+    default_head=HeadRef(
+        name="medusa", config={"context": True, "deep_supervision": 1.0, "fused_refinement": 2}
+    ),
 )
