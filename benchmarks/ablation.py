@@ -56,6 +56,7 @@ VARIANTS = (
     Variant("fused refinement", "0", settings={"fused_refinement": 0}),
     Variant("shortcut", "on", settings={"shortcut": True}),
     Variant("shortcut", "off", settings={"shortcut": False}),
+    Variant("deep supervision", "0", settings={"deep_supervision": 0.0}),
     Variant("deep supervision", "0.25", settings={"deep_supervision": 0.25}),
     Variant("other heads", "linear", head="linear"),
     Variant("other heads", "hypercolumn", head="hypercolumn"),

@@ -32,8 +32,8 @@ class MedusaConfig(HeadConfig):
     scale_attention: how the levels become one feature.
     context: a projection of the coarsest level's mean is added to that feature everywhere. For what
         depends on the image as a whole.
-    fused_refinement: of the fused feature, by so many separable 3×3 convolutions. For small parts
-        with classes of their own.
+    fused_refinement: of the fused feature, by so many separable 3×3 convolutions. For what is a few
+        cells wide.
     shortcut: linear predictions of every level are added, from the coarsest to the finest: the
         head begins as a linear probe of the backbone. For many classes.
     """

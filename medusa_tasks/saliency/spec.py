@@ -14,7 +14,8 @@ SALIENCY = TaskSpec(
     target=TargetSpec(dtype="int64", invalid=255),
     metrics=(MetricRef(name="max_f", higher_is_better=True, primary=True),),
     loss_weight=5.0,
-    # What stands out does so within the whole image, which every level has to tell on its own.
+    # What stands out does so within the whole image: hence the context. All three together were the
+    # best on three backbones (docs/explanation/head-search.md).
     default_head=HeadRef(
         name="medusa", config={"context": True, "deep_supervision": 1.0, "fused_refinement": 2}
     ),
