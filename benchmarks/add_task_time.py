@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -159,17 +161,20 @@ def measure(name: str, size: Size, rounds: int, folder: Path) -> dict[str, list[
                     bindings[task].task, head, rows, parts, settings, {}, folder / f"{task}-{kind}"
                 )
                 runs[f"{task}, {kind}"] = stepping(run)
-        number = count(1)
-        runs["cache pass"] = lambda: cache_tasks(
-            backbone,
-            f"{next(number):064d}",
-            source,
-            [bindings["depth"]],
-            SilentProgress(),
-        )
+        runs["cache pass"] = partial(cache_pass, backbone, data, size, bindings["depth"], count(1))
         found = timed(runs, rounds)
     per = {"cache pass": len(data) * VIEWS}
     return {run: [s / per.get(run, BATCH) for s in times] for run, times in found.items()}
+
+
+def cache_pass(
+    backbone: Backbone, data: InMemory, size: Size, binding: Binding, numbers: Iterator[int]
+) -> None:
+    """Features and targets of what the cache takes for another data set every time."""
+    unseen = copy(data)
+    unseen.digest = f"{data.digest}-{next(numbers)}"
+    source = Source(unseen, size, fixed_views(VIEWS))
+    cache_tasks(backbone, "0" * 64, source, [binding], SilentProgress())
 
 
 def timed(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

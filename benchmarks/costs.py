@@ -302,7 +302,7 @@ def table(result: dict[str, Any]) -> str:
     ]
     for method, known in result["reference"].items():
         for count, (params, gmacs, ratio) in known.items():
-            row = by_method[method].get(count)
+            row = by_method[method].get(int(count))  # of a record that was read: text
             if row is None:
                 continue
             own = row.get("gmacs_in_training", row["gmacs"])

@@ -208,7 +208,8 @@ def table(result: Mapping[str, Any]) -> str:
         f"short training taken as the estimate, {without:.2f}. "
         f"Median half-width {result['median_width']:.2f}.",
         "",
-        f"Fitted to all cases: growth {result['growth']}, spread {result['spread']}.",
+        f"Fitted to all cases: growth {result['growth']}, spread "
+        f"({', '.join(map(str, result['spread']))}).",
         "",
         "| backbone | data | task | images, steps | metric | short trainings | estimate | truth | "
         "inside | seconds: estimate, training |",

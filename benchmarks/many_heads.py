@@ -159,7 +159,7 @@ def render(record: dict[str, Any]) -> str:
     preface = (
         f"`{record['command']}`. `{record['backbone']}` with copies of a depth head of the default "
         "architecture; whole processes, imports included, medians. Whoever verifies a folder reads "
-        "all of it."
+        f"all of it. {record['machine']}."
     )
     title = "One of a hundred heads"
     return document(title, preface, ["\n".join(lines) + "\n"], record)

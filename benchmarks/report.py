@@ -47,7 +47,7 @@ def document(title: str, preface: str, sections: Iterable[str], record: Mapping[
     """A whole page of Markdown, with what is still to be trained and the versions below."""
     versions_ = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     last = f"Page made with {versions_}."
-    missing = "; ".join(record["unanswered"])
+    missing = "; ".join(record.get("unanswered", ()))
     open_ = [f"Not trained yet: {missing}.", ""] if missing else []
     return "\n".join([f"# {title}", "", preface, "", *sections, *open_, last, ""])
 

@@ -109,24 +109,28 @@ def measure(rounds: int) -> dict[str, Any]:
 @click.option("--quick", is_flag=True, help="One round; nothing is recorded.")
 def main(rounds: int, quick: bool) -> None:
     """CPU time of commands that only look, without and with fifty plugins."""
-    times = measure(1 if quick else rounds)
+    record = {"rounds": rounds, "commands": measure(1 if quick else rounds), **machine()}
+    print(render(record))
+    if not quick:
+        save("startup", record, render(record))
+
+
+def render(record: dict[str, Any]) -> str:
+    """The times as Markdown."""
     head = ("command", "plugins", "CPU s, median", "worst", "heavy imports")
-    rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for key, row in times.items():
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for key, row in record["commands"].items():
         command, count = key.split(" | ")
         heavy = ", ".join(row["heavy"]) or "none"
-        rows.append(
+        lines.append(
             f"| `medusa {command}` | {count} | {row['median']:.2f} | {row['worst']:.2f} | {heavy} |"
         )
-    print("\n".join(rows))
-    if quick:
-        return
-    record = {"rounds": rounds, "commands": times, **machine()}
     preface = (
-        f"`python -m benchmarks.startup --rounds {rounds}`. Plugins on top of the project's own; "
-        "each is a distribution with one task. User and system time of the whole process."
+        f"`python -m benchmarks.startup --rounds {record['rounds']}`. Plugins on top of the "
+        "project's own; each is a distribution with one task. User and system time of the whole "
+        f"process. {record['machine']}."
     )
-    save("startup", record, document("What starting costs", preface, ["\n".join(rows)], record))
+    return document("What starting costs", preface, ["\n".join(lines) + "\n"], record)
 
 
 if __name__ == "__main__":

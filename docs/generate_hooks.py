@@ -20,6 +20,7 @@ from medusa_core.testing.conformance import DATASET_CHECKS, HEAD_CHECKS, TASK_CH
 TARGET = Path(__file__).parent / "reference" / "hooks.md"
 
 SPECS = (
+    specs.Registered,
     specs.TaskSpec,
     specs.OutputSpec,
     specs.TargetSpec,

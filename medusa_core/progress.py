@@ -8,8 +8,11 @@ from typing import Protocol
 class Progress(Protocol):
     """Follows one step after another. Reporting never changes what is computed."""
 
-    def start(self, label: str, total: int) -> None:
-        """Begin a step of `total` units (0: unknown), finishing the one before."""
+    def start(self, label: str, total: int, done: int = 0) -> None:
+        """Begin a step of `total` units (0: unknown), finishing the one before.
+
+        `done` of them were done in an earlier run: the time left is not judged by them.
+        """
 
     def advance(self, n: int = 1, **figures: float) -> None:
         """Count `n` more units done. `figures` are shown beside them (`loss=0.3`)."""
@@ -24,7 +27,7 @@ class Progress(Protocol):
 class SilentProgress:
     """Reports nothing: the default in Python, and what `--quiet` uses."""
 
-    def start(self, label: str, total: int) -> None:
+    def start(self, label: str, total: int, done: int = 0) -> None:
         """Do nothing."""
 
     def advance(self, n: int = 1, **figures: float) -> None:

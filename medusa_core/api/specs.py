@@ -32,7 +32,7 @@ class Spec(BaseModel):
 
 
 class Registered(Spec):
-    """Base of what plugins register: it says which version of the plugin API it was written for.
+    """Base of `TaskSpec`, `HeadSpec` and `DatasetSpec`: the plugin API that it was written for.
 
     api_version: one that says nothing was written for the first version.
     """

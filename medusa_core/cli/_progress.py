@@ -42,10 +42,10 @@ class LineProgress:
         self._interval, self._clock = interval, clock
         self._label: str | None = None
 
-    def start(self, label: str, total: int) -> None:
+    def start(self, label: str, total: int, done: int = 0) -> None:
         """Begin a step."""
         self.finish()
-        self._label, self._total, self._done = clean(label), total, 0
+        self._label, self._total, self._done, self._before = clean(label), total, done, done
         self._figures: dict[str, float] = {}
         self._started = self._said = self._clock()
 
@@ -58,8 +58,8 @@ class LineProgress:
         now = self._clock()
         if now - self._said >= self._interval:
             self._said = now
-            elapsed = now - self._started
-            left = elapsed / self._done * (self._total - self._done) if self._done else 0.0
+            each = (now - self._started) / max(1, self._done - self._before)
+            left = each * (self._total - self._done)
             self._say(f", {_duration(left)} left" if left > 0 else "")
 
     def finish(self) -> None:
@@ -88,7 +88,7 @@ class BarProgress:
         self._bar: Bar | None = None
         self._task: TaskID
 
-    def start(self, label: str, total: int) -> None:
+    def start(self, label: str, total: int, done: int = 0) -> None:
         """Begin a step."""
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -102,7 +102,9 @@ class BarProgress:
             TextColumn("{task.fields[figures]}", markup=False),
             console=self._console,
         )
-        self._task = self._bar.add_task(clean(label), total=total or None, figures="")
+        self._task = self._bar.add_task(
+            clean(label), total=total or None, completed=done, figures=""
+        )
         self._bar.start()
 
     def advance(self, n: int = 1, **figures: float) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default=Path("medusa-demo"),
     show_default=True,
-    help="Folder to make; it must not exist.",
+    help="Folder to make; it must not exist, or be empty.",
 )
 @json_option
 def command(model: Path, as_json: bool) -> None:

@@ -57,20 +57,18 @@ def command(
     The head is trained for a short while on a few images, and again on four times as many; what
     that gains is extrapolated. Nothing is added to the model.
     """
-    from medusa_core.plugin_host.importing import stdout_to_stderr
     from medusa_core.workflows.add_task import TrainOptions
     from medusa_core.workflows.estimate import estimate
 
     given = {key: value for key, value in options.items() if value is not None}
-    with stdout_to_stderr():
-        result = estimate(
-            task,
-            model=model,
-            data=data,
-            split=split,
-            options=TrainOptions(settings=head_settings(settings), **given),
-            progress=make_progress(),
-        )
+    result = estimate(
+        task,
+        model=model,
+        data=data,
+        split=split,
+        options=TrainOptions(settings=head_settings(settings), **given),
+        progress=make_progress(),
+    )
 
     def human(console: Console) -> None:
         metric, unit, basis = result["metric"], result["unit"], result["based_on"]

@@ -7,13 +7,25 @@ from pathlib import Path
 from medusa_core.errors import DataError
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder.
+
+    Raises:
+        DataError: that cannot be told, since a folder may not be entered.
+    """
+    try:
+        return path.exists()
+    except OSError as err:
+        raise DataError(f"{path}: cannot be reached: {err.strerror}.") from err
+
+
 def require_plain(path: Path) -> None:
     """Refuse what is there and is no plain file: a pipe would keep us waiting.
 
     Raises:
-        DataError: it is a pipe, a folder, a device.
+        DataError: it is a pipe, a folder, a device; or cannot be reached.
     """
-    if path.exists() and not path.is_file():
+    if exists(path) and not path.is_file():
         raise DataError(f"{path}: not a plain file.")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from medusa_core.api import Sample
-from medusa_core.data.files import read_bounded
+from medusa_core.data.files import exists, read_bounded
 from medusa_core.data.folder_decoding import decode
 from medusa_core.data.folder_description import FILE, TABLES, info, read_description
 from medusa_core.data.images import image_size, read_rgb
@@ -77,7 +77,7 @@ class FolderDataset:
                     found[target] = self._values[target][name]
                 continue
             path = self._path(description.path, name)
-            if path.exists():
+            if exists(path):
                 found[target] = decode(path, description, image.shape[:2])
         return Sample(id=name, image=image, targets=found)
 

@@ -128,8 +128,7 @@ def view_target(
     if view.zoom != 1 and spec.zoom == "divide":
         moved = moved / np.asarray(view.zoom, moved.dtype)
     if moved is not shown:
-        measured = valid_mask(shown, spec, labels)
-        shown = np.where(measured if shown.ndim == 2 else measured[..., None], moved, shown)
+        shown = np.where(known_values(shown, spec, labels), moved, shown)
     if placement.size == canvas:
         return np.ascontiguousarray(shown)
     result = np.full((*canvas, *target.shape[2:]), invalid_value(spec, labels), target.dtype)
@@ -165,14 +164,12 @@ def view_value(
     target: np.ndarray, view: View, spec: TargetSpec, labels: LabelSchema | None
 ) -> np.ndarray:
     """The target of a whole image, `()` or `(C,)`, as a view changes it; see `view_target`."""
-    if not value_is_valid(target, spec, labels):
-        return target
     if view.zoom != 1 and spec.zoom == "invalid":
         return np.full_like(target, invalid_value(spec, labels))
     moved = _flip_values(target, spec, labels) if view.flip else target
     if view.zoom != 1 and spec.zoom == "divide":
         moved = moved / np.asarray(view.zoom, moved.dtype)
-    return moved
+    return np.where(known_values(target, spec, labels), moved, target)
 
 
 def value_is_valid(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | None) -> bool:

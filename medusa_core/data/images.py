@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from medusa_core.data.files import require_plain
 from medusa_core.errors import DataError
 
 MAX_PIXELS = 89_000_000
@@ -34,8 +35,7 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         DataError: it is missing, not an image, or larger than `MAX_PIXELS`.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would keep us waiting
-        raise DataError(f"{path}: not a plain file.")
+    require_plain(path)
     try:
         image = Image.open(path)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medusa_core.data.files import require_plain
 from medusa_core.data.images import MAX_PIXELS
 from medusa_core.errors import DataError, UsageError
 
@@ -136,8 +137,9 @@ def _end(packet: Any) -> float:
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream."""
     av = require_av()
+    require_plain(path)
     if not path.is_file():
-        raise DataError(f"{path}: {'not a plain file' if path.exists() else 'no such file'}.")
+        raise DataError(f"{path}: no such file.")
     try:
         container = av.open(f"file:{path.absolute()}", options=_OPTIONS)
     except (av.FFmpegError, OSError, ValueError) as err:

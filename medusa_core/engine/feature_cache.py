@@ -157,7 +157,8 @@ def _cached_rows(
 ) -> tuple[Rows, list[tuple[Rows, Rows] | BaseException]]:
     files = files_of(source, inputs, bindings)
     found = {file: rows for file in files if (rows := file.open()) is not None}
-    missing = [file for file in files if file not in found]
+    incomplete = {(file.view, file.binding) for file in files if file not in found}
+    missing = [file for file in files if (file.view, file.binding) in incomplete]
     failed: dict[int, BaseException] = {}
     if missing:
         _announce(source, files, missing, progress)

@@ -196,8 +196,7 @@ class Training(ABC):
 
     def _run(self, progress: Progress, label: str) -> None:
         steps = self.settings.steps
-        progress.start(label, steps)
-        progress.advance(self.step)
+        progress.start(label, steps, self.step)
         clock, saved = Clock(self.outcome), time.monotonic()
         try:
             if self._evaluation_due():  # interrupted in the middle of one

@@ -50,31 +50,38 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
     files are left out, and results of earlier runs, as `inputs.json` beside them tells.
 
     Raises:
-        UsageError: a path does not exist, there is nothing at all, or videos cannot be read here.
+        UsageError: a path does not exist, a folder or pattern holds none, nothing is named, or
+            videos cannot be read here.
     """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            shown = (entry for entry in path.iterdir() if not entry.name.startswith("."))
-            found += _of_kind(shown, IMAGES)
-        elif path.exists():
-            found.append(path)
-        elif glob.has_magic(str(path)):
-            matches = map(Path, glob.iglob(str(path), recursive=True))
-            found += _of_kind(matches, IMAGES | video.EXTENSIONS)
-        else:
-            raise UsageError(f"{path}: no such file.")
+    found = [file for path in map(Path, paths) for file in _files_of(path)]
     if not found:
-        raise UsageError(
-            "There are no images to predict.",
-            hint="Name image files or folders, or videos: 'clips/*.mp4'.",
-        )
+        raise UsageError("There are no images to predict.")
     if any(map(is_video, found)):
         video.require_av()
     unique: dict[str, Path] = {}
     for file in found:
         unique.setdefault(naming.whole_path(file), file)
     return list(unique.values())
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The files that one argument stands for."""
+    if path.is_dir():
+        shown = (entry for entry in path.iterdir() if not entry.name.startswith("."))
+        found = _of_kind(shown, IMAGES)
+    elif path.exists():
+        return [path]
+    elif glob.has_magic(str(path)):
+        matches = map(Path, glob.iglob(str(path), recursive=True))
+        found = _of_kind(matches, IMAGES | video.EXTENSIONS)
+    else:
+        raise UsageError(f"{path}: no such file.")
+    if not found:
+        raise UsageError(
+            f"{path}: no images to predict.",
+            hint="Name image files or folders, or videos: 'clips/*.mp4'.",
+        )
+    return found
 
 
 def is_video(file: Path) -> bool:

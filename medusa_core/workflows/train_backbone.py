@@ -62,7 +62,7 @@ def train_backbone(
         dry_run: check everything and report costs, but train nothing.
         host: None: the installed plugins.
         progress: follows caching and training.
-        **overrides: fields of `options`, where that is not given.
+        **overrides: fields of `options` that differ from it.
 
     Returns:
         Selection scores of every task, fingerprints before and after, times.
@@ -75,7 +75,7 @@ def train_backbone(
     """
     host, progress = host or default_host(), progress or SilentProgress()
     defaults = {"batch": DEFAULT_BATCH, "lr": DEFAULT_LR}
-    options = options or TrainOptions(**{**defaults, **overrides})
+    options = TrainOptions(**{**(vars(options) if options else defaults), **overrides})
     if options.patience is not None or options.smaller_batches:
         raise UsageError("Joint trainings have neither patience nor smaller_batches.")
     plan = make_plan(host, Path(model), tasks, data, split, balance, options, progress)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from medusa_core.data.files import read_bounded
 from medusa_core.data.images import MAX_PIXELS
 from medusa_core.errors import DataError
 
@@ -116,14 +117,11 @@ def _describe(value: Any) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_bounded(path, MAX_BYTES)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except OSError as err:
         raise DataError(f"{path}: cannot be read: {err.strerror}.") from err
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB.")
     if data.startswith(b"MATLAB 7.3") or data[512:520] == b"\x89HDF\r\n\x1a\n":
         raise DataError(
             f"{path}: a MATLAB 7.3 file (HDF5), which is not read.",

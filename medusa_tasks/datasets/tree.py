@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medusa_core.api import Sample, TargetInfo
+from medusa_core.data.files import exists, read_bounded
 from medusa_core.errors import DataError, UnknownNameError, UsageError
 
 _ID = re.compile(r"\w[\w.-]*")
@@ -136,11 +137,7 @@ def read_ids(folder: Path, split: str, hint: str) -> tuple[str, ...]:
         raise UnknownNameError("split", split, known)
     path = folder / f"{split}.txt"
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_LIST + 1)
-        if len(data) > _MAX_LIST:
-            raise DataError(f"{path}: larger than 4 MB: not a list of ids.")
-        lines = data.decode("utf-8-sig").splitlines()
+        lines = read_bounded(path, _MAX_LIST).decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.", hint=hint) from None
     except (OSError, UnicodeDecodeError) as err:
@@ -194,18 +191,6 @@ def kind_of_files(folder: Path, known: Collection[str]) -> str | None:
     if suffixes and not found:
         raise DataError(f"{folder}: holds no {' or '.join(sorted(known))} files.")
     return found[0] if found else None
-
-
-def exists(path: Path) -> bool:
-    """Whether there is such a file.
-
-    Raises:
-        DataError: that cannot be told, since a folder may not be entered.
-    """
-    try:
-        return path.exists()
-    except OSError as err:
-        raise DataError(f"{path}: cannot be reached: {err.strerror}.") from err
 
 
 def _stamp(path: Path) -> bytes:

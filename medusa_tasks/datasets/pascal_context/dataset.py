@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from medusa_core.api import TargetInfo
+from medusa_core.data.files import exists
 from medusa_core.data.images import image_size, read_rgb
 from medusa_core.errors import DataError
 from medusa_tasks.datasets.arrays import require_size
@@ -31,7 +32,6 @@ from medusa_tasks.datasets.tree import (
     Images,
     Source,
     Tree,
-    exists,
     kind_of_files,
     open_root,
     read_ids,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from medusa_core.data.files import exists, read_bounded
 from medusa_core.errors import DataError
 
 CLASS_LISTS = ("nyu_classes.json", "context_classes.json")
@@ -57,7 +58,7 @@ def shared_classes(root: Path) -> Collection[int]:
         DataError: a list cannot be read.
     """
     paths = [root / name for name in CLASS_LISTS]
-    if not all(path.exists() for path in paths):
+    if not all(map(exists, paths)):
         return SHARED_WITH_NYUD.keys()
     nyud, context = map(_read_classes, paths)
     names = (nyud.keys() & context.keys() - {"unknown"}) | {"tvmonitor"}
@@ -66,8 +67,7 @@ def shared_classes(root: Path) -> Collection[int]:
 
 def _read_classes(path: Path) -> dict[str, int]:
     try:
-        with path.open("rb") as file:
-            found = json.loads(file.read(_LARGEST_LIST))
+        found = json.loads(read_bounded(path, _LARGEST_LIST))
     except OSError as err:
         raise DataError(f"{path}: cannot be read: {err.strerror}.") from err
     except (ValueError, RecursionError) as err:

@@ -75,7 +75,7 @@ class Loud(SilentProgress):
     def __init__(self) -> None:
         self.labels: list[str] = []
 
-    def start(self, label: str, total: int) -> None:
+    def start(self, label: str, total: int, done: int = 0) -> None:
         self.labels.append(label)
 
 

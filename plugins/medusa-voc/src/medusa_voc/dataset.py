@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from medusa_core.api import LabelSchema, Sample, TargetInfo
+from medusa_core.data.files import exists, read_bounded
 from medusa_core.data.images import image_size, read_raw, read_rgb
 from medusa_core.errors import DataError, UnknownNameError, UsageError
-from medusa_voc.labels import BORDER, IGNORED, read_labels
+from medusa_voc.labels import BORDER, IGNORED, MAX_LIST, read_labels
 
 IMAGES, MAPS, SPLITS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".bmp")
@@ -48,7 +49,7 @@ class Voc:
         image = read_rgb(self._image(name))
         path = self.root / MAPS / f"{name}.png"
         found = {}
-        if (targets is None or TARGET in targets) and path.exists():
+        if (targets is None or TARGET in targets) and exists(path):
             found[TARGET] = _decode(path, self.labels)
             if found[TARGET].shape != image.shape[:2]:
                 raise DataError(f"{path}: {found[TARGET].shape} but its image is {image.shape}.")
@@ -57,7 +58,7 @@ class Voc:
     def _image(self, name: str) -> Path:
         for extension in EXTENSIONS:
             path = self.root / IMAGES / f"{name}{extension}"
-            if path.exists():
+            if exists(path):
                 return path
         raise DataError(f"{self.root / IMAGES / name}: there is no image of that name.")
 
@@ -69,7 +70,7 @@ class Voc:
             )
         path = self.root / SPLITS / f"{self.split}.txt"
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_bounded(path, MAX_LIST).decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as err:
             raise DataError(f"{path}: cannot be read: {err}.") from err
         # Files of single classes have a second column, which says whether an image shows one.
@@ -86,7 +87,7 @@ class Voc:
         state = hashlib.sha256(self.labels.model_dump_json().encode())
         for name in self.ids:
             for path in (self._image(name), self.root / MAPS / f"{name}.png"):
-                stat = path.stat() if path.exists() else None
+                stat = path.stat() if exists(path) else None
                 entry = f"{stat.st_size}:{stat.st_mtime_ns}" if stat else "missing"
                 state.update(f"{name}:{entry}\n".encode())
         return state.hexdigest()[:32]

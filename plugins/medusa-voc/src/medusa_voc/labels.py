@@ -6,11 +6,15 @@ import re
 from pathlib import Path
 
 from medusa_core.api import LabelSchema
+from medusa_core.data.files import exists, read_bounded
 from medusa_core.errors import DataError
 
 IGNORED = 255
 BORDER = (224, 224, 192)
 """Colour of pixels that do not count, in VOC's own palette and in what is exported."""
+
+MAX_LIST = 10_000_000
+"""Bytes of a list of ids or classes. The largest of VOC has 0.4 million."""
 
 NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
@@ -43,10 +47,10 @@ def read_labels(path: Path) -> LabelSchema:
     Raises:
         DataError: a line has another form, a colour is given twice, or there are too many classes.
     """
-    if not path.exists():
+    if not exists(path):
         return LabelSchema(names=NAMES, palette=tuple(map(colour_of, range(len(NAMES)))))
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_bounded(path, MAX_LIST).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as err:
         raise DataError(f"{path}: cannot be read: {err}.") from err
     names: list[str] = []

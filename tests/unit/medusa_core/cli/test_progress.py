@@ -53,6 +53,15 @@ def test_lines_come_now_and_then_and_at_the_end(capsys):
     assert lines[-1] == "training: 100/100 in 0:00:50  loss 0.25"
 
 
+def test_the_time_left_is_not_judged_by_what_an_earlier_run_has_done(capsys):
+    clock = Clock()
+    progress = LineProgress(interval=5, clock=clock)
+    progress.start("training", 100, done=80)
+    clock.now += 10
+    progress.advance(5)
+    assert capsys.readouterr().err.splitlines() == ["training: 85/100, 0:00:30 left"]
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 3)), max_size=30), st.integers(0, 50))
 def test_lines_never_come_faster_than_the_interval(steps, total):
     clock, said = Clock(), []

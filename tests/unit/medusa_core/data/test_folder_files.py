@@ -197,7 +197,7 @@ def _text_image(root: Path) -> None:
         (_other_size, "semseg/a.png", "6×8 but its image is 8×6"),
         (_bad_label, "semseg/a.png", "label 3 is outside the schema"),
         (_text_target, "edges/a.png", "not an image"),
-        (_folder_target, "edges/a.png", "cannot be opened"),
+        (_folder_target, "edges/a.png", "not a plain file"),
         (_missing_image, "image/a.png", "no such file"),
         (_truncated_image, "image/a.png", "truncated"),
         (_text_image, "image/a.png", "not an image"),

@@ -20,6 +20,7 @@ from medusa_core.data.geometry import (
     valid_mask,
     view_image,
     view_target,
+    view_value,
 )
 
 FILL = (124, 116, 104)
@@ -168,6 +169,12 @@ def test_invalid_stays_invalid(invalid: float) -> None:
     spec = TargetSpec(channels=3, invalid=invalid, flip="negate_x")
     viewed = view_target(vectors, (2, 2), View(flip=True), spec, None)
     np.testing.assert_array_equal(valid_mask(viewed, spec, None), [[False, True], [False, False]])
+
+    pair = np.array([invalid, 0.5], np.float32)  # one of two channels is known
+    spec = TargetSpec(channels=2, invalid=invalid, flip="negate_x", zoom="divide")
+    np.testing.assert_array_equal(view_value(pair, view, spec, None), [invalid, 0.25])
+    viewed = view_target(pair[None, None], (1, 1), view, spec, None)
+    np.testing.assert_array_equal(viewed, [[[invalid, 0.25]]])
 
 
 def test_valid_mask_counts_a_vector_with_any_known_channel() -> None:

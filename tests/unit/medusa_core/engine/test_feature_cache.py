@@ -165,6 +165,21 @@ def test_a_file_that_is_not_what_its_name_says_is_computed_anew(
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_single_file_that_is_lost_is_written_anew(cache, backbone, memory, bind, damage):
+    """Whatever it held: features, targets, or which of them count."""
+    dataset, bindings = memory(), [bind("depth"), bind("semseg")]
+    fill(backbone, dataset, bindings)
+    before = {path: path.read_bytes() for path in cache.iterdir()}
+    assert len(before) == 5 * 3
+    for path, data in before.items():
+        path.unlink()
+        if damage == "cut":
+            path.write_bytes(data[:-1])
+        fill(backbone, dataset, bindings)
+        assert {path: path.read_bytes() for path in cache.iterdir()} == before
+
+
 @pytest.mark.parametrize("how", ["unreadable", "plugin", "nothing valid"])
 def test_a_target_that_cannot_be_cached_is_not_in_the_way_of_others(
     cache, backbone, memory, bind, monkeypatch, how

@@ -34,9 +34,15 @@ def test_a_file_with_the_letters_of_a_pattern_is_a_file(photos: Path) -> None:
     assert list(find_files([odd])) == [odd]
 
 
-def test_a_pattern_that_matches_nothing_is_an_error(photos: Path) -> None:
+def test_a_pattern_or_folder_without_images_is_an_error(photos: Path, tmp_path: Path) -> None:
+    """Also beside others, which would hide that nothing is done about it."""
+    (tmp_path / "empty").mkdir()
+    for nothing in (photos / "*.tiff", tmp_path / "empty"):
+        for named in ([nothing], [photos / "p0.jpg", nothing]):
+            with pytest.raises(UsageError, match=f"{nothing.name}: no images".replace("*", ".")):
+                find_files(named)
     with pytest.raises(UsageError, match="no images"):
-        find_files([photos / "*.tiff"])
+        find_files([])
 
 
 def test_an_image_named_in_several_ways_is_one(photos: Path, spellings: list[Path]) -> None:

@@ -305,10 +305,7 @@ TREES: dict[str, tuple[Change, str]] = {
         lambda root: (root / "gt_sets/train.txt").write_bytes(b"\xff\xfe\xff"),
         "train.txt: the ids cannot be read",
     ),
-    "a folder": (
-        folder_for_a_list,
-        "train.txt: the ids cannot be read",
-    ),
+    "a folder": (folder_for_a_list, "train.txt: not a plain file"),
     "endless list": (text("gt_sets/train.txt", "1" * 4_000_001), "larger than 4 MB"),
     "no images": (remove("images"), "images: no images"),
     "other files": (other_suffix, "depth: holds no .mat or .npy files"),
