@@ -24,6 +24,8 @@ from medusa_core.metrics import relative_gain
 
 DEFAULT = "medusa"
 REFERENCE = "plain HRNet"
+LOWEST_DRAWN = -10.0
+"""Gain in %, of pictures."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,11 @@ def _picture(result: Mapping[str, Any]) -> str:
 
 
 def plot(result: Mapping[str, Any]) -> str:
-    """Quality over cost as SVG."""
+    """Quality over cost as SVG, of rows that are not the default once more.
+
+    What is far below the reference stands in the table alone: it would squeeze all others.
+    """
+    default = next(row for row in result["rows"] if row["group"] == "default")
     points = [
         Point(
             row["gmacs"],
@@ -178,7 +184,7 @@ def plot(result: Mapping[str, Any]) -> str:
             row["group"] == "default",
         )
         for row in result["rows"]
-        if row["gmacs"] > 0
+        if row is default or (row["figures"] != default["figures"] and row["gain"] > LOWEST_DRAWN)
     ]
     return scatter(
         points,
