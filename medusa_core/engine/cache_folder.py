@@ -57,6 +57,10 @@ def cache_limit() -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
+_OWN = re.compile(r"[0-9a-f]+\.safetensors")
+"""Names of cache files: what else lies there is somebody's, and is never deleted."""
+
+
 def make_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> int:
     """Delete old files until `needed` bytes fit below the limit and on the disk.
 
@@ -106,7 +110,7 @@ def free_space(folder: Path) -> int:
 def _held(folder: Path, keep: Collection[Path]) -> tuple[dict[Path, int], list[Path]]:
     """Size of every file, and those that may go, oldest first."""
     stats = {path: found for path in folder.glob("*") if (found := _stat(path)) is not None}
-    old = [path for path in stats if path not in keep and not path.name.startswith(PARTIAL)]
+    old = [path for path in stats if path not in keep and _OWN.fullmatch(path.name)]
     old.sort(key=lambda path: stats[path].st_mtime)
     return {path: found.st_size for path, found in stats.items()}, old
 
