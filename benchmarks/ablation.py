@@ -184,7 +184,9 @@ def plot(result: Mapping[str, Any]) -> str:
             row["group"] == "default",
         )
         for row in result["rows"]
-        if row is default or (row["figures"] != default["figures"] and row["gain"] > LOWEST_DRAWN)
+        if row["gmacs"] > 0
+        and (row is default or row["figures"] != default["figures"])
+        and row["gain"] > LOWEST_DRAWN
     ]
     return scatter(
         points,

@@ -57,7 +57,7 @@ def cache_limit() -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-_OWN = re.compile(r"[0-9a-f]+\.safetensors")
+_OWN = re.compile(r"[0-9a-f]{32}\.safetensors")
 """Names of cache files: what else lies there is somebody's, and is never deleted."""
 
 

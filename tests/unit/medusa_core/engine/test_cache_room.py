@@ -38,6 +38,21 @@ def test_what_will_be_written_is_told_before(cache, backbone, memory, bind):
     assert len(said) == 1
 
 
+def test_room_is_made_of_cache_files_alone(cache, backbone, memory, bind, monkeypatch):
+    """The folder may be somebody's: what else lies there is not ours to delete."""
+    fill(backbone, memory(seed=0), [bind("depth")])
+    ours = set(cache.iterdir())
+    size = sum(path.stat().st_size for path in ours)
+    theirs = [cache / "measured.csv", cache / "weights.safetensors"]
+    for path in theirs:
+        path.write_bytes(b"hours of work")
+        os.utime(path, (1, 1))  # the oldest
+    monkeypatch.setenv("MEDUSA_CACHE_LIMIT", f"{1.2 * size / 1e9:.9f}GB")
+    fill(backbone, memory(seed=1), [bind("depth")])
+    assert all(path.read_bytes() == b"hours of work" for path in theirs)
+    assert ours - set(cache.iterdir())
+
+
 def test_files_in_use_stay_and_the_least_recently_used_go_first(
     cache, backbone, memory, bind, monkeypatch
 ):
