@@ -95,7 +95,7 @@ model_option = click.option(
     "-m",
     "--model",
     "model",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, readable=False, path_type=Path),
     envvar="MEDUSA_MODEL",
     default=default_model,
     callback=_at_home,

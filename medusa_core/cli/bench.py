@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Timed runs."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the CPU.")
 @device_option
 @execution_options
 @json_option

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         "medusa predict clip.mp4 --out frames/",
     ),
 )
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True)
 @tasks_option
 @model_option
 @click.option(
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 @execution_options
 @json_option
 def command(
-    images: tuple[Path, ...],
+    images: tuple[str, ...],
     tasks: tuple[str, ...] | None,
     model: Path,
     out: Path,

@@ -121,11 +121,11 @@ class FolderDataset:
                 state.update(f"{name}:{len(known)}:".encode() + known)
         for name in self.ids:
             for pattern in patterns:
-                path = self._path(pattern, name)
                 try:
+                    path = self._path(pattern, name)
                     stat = path.stat()
                     entry = f"{path.name}:{stat.st_size}:{stat.st_mtime_ns}"
-                except OSError:
-                    entry = f"{path.name}:missing"
+                except (OSError, DataError):  # reported, or skipped, as it is loaded
+                    entry = f"{Path(pattern.replace('{id}', name)).name}:missing"
                 state.update(f"{name}:{entry}\n".encode())
         return state.hexdigest()[:32]

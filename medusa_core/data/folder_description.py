@@ -25,13 +25,16 @@ PathPattern = Annotated[str, Field(pattern=r"\{id\}")]
 """Path of a sample's file below the folder, `{id}` standing for its id."""
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class LinearTarget(Part):
     """`value · scale + offset` in `unit`; `invalid` is the raw value without a measurement."""
 
     encoding: Literal["linear"]
     path: PathPattern
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: Finite = 1.0
+    offset: Finite = 0.0
     unit: str | None = None
     invalid: float | Literal["nan"] | None = None
 
@@ -61,7 +64,7 @@ class BinaryTarget(Part):
 
     encoding: Literal["binary"]
     path: PathPattern
-    threshold: float = 128
+    threshold: Finite = 128
     ignore: float | None = None
 
 
@@ -70,8 +73,8 @@ class VectorTarget(Part):
 
     encoding: Literal["vector"]
     path: PathPattern
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: Finite = 1.0
+    offset: Finite = 0.0
     invalid: tuple[float, ...] | None = None
     axes: str | None = None
 

@@ -136,15 +136,22 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
-    """Any picture as RGB; Pillow alone would clip 16-bit greys at 255."""
+    """Any picture as RGB; Pillow alone would clip 16-bit greys at 255.
+
+    Raises:
+        DataError: its values are no brightness of a known range.
+    """
     if image.mode == "F":
         raise DataError(
             f"{path}: pixel format 'F' is not a picture.", hint="Use 8- or 16-bit image files."
         )
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError(
+                f"{path}: 32-bit values are not a picture.", hint="Use 8- or 16-bit image files."
+            )
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")

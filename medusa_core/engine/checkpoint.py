@@ -17,11 +17,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from medusa_core.errors import StoreError, UsageError
+from medusa_core.model.memory import is_out_of_memory
 from medusa_core.store import files
 
 FILE = "state.safetensors"
 BEST = "best.safetensors"
 _NOTHING = object()
+_DAMAGE = (
+    *(SafetensorError, OSError, ValueError, LookupError),
+    *(TypeError, AttributeError, RuntimeError),
+)
 
 
 def save_state(
@@ -128,17 +133,26 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 @contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Report what fails in the block as damage of a state: it lacks something, or does not fit."""
+    try:
+        yield
+    except _DAMAGE as err:
+        if is_out_of_memory(err):
+            raise
+        raise StoreError(
+            f"{path}: cannot be read: {type(err).__name__}: {err}.",
+            hint="Start again without --resume.",
+        ) from err
+
+
+@contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The file, its tensors not read yet, and its facts."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["medusa"])
-            dict(facts["identity"])
-            yield file, facts
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as err:
-        raise StoreError(
-            f"{path}: cannot be read: {err}.", hint="Start again without --resume."
-        ) from err
+    with sound(path), safe_open(path, framework="pt") as file:
+        facts = json.loads((file.metadata() or {})["medusa"])
+        dict(facts["identity"])
+        yield file, facts
 
 
 def _differences(before: Any, asked: Any, name: str = "") -> Iterator[str]:

@@ -42,6 +42,12 @@ class DataRef:
                 hint="For example: --data folder:photos or --data depth=folder:photos",
             )
         location = at_home(match[3]) if match[3] else None  # in `a:~/b` no shell does it
+        try:
+            text.encode()
+        except UnicodeEncodeError as err:  # it is recorded with what is trained on it
+            raise UsageError(
+                f"--data {text!r}: not a path in UTF-8.", hint="Rename the folder, or link to it."
+            ) from err
         return cls(name=match[2], location=location, task=match[1])
 
     def __str__(self) -> str:

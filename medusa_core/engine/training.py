@@ -121,17 +121,27 @@ class Training(ABC):
 
         Raises:
             UsageError: it had other settings, or diverged with this learning rate.
+            StoreError: its file is damaged.
         """
         found = checkpoint.load_state(self.work, self.identity)
         if found is None:
             return False
-        tensors, facts = found
+        with checkpoint.sound(self.work / checkpoint.FILE):
+            self._take_up(*found)
+            self.skip(self.step)
+        self._resumed = True
+        self._states.append(checkpoint.FILE)
+        return True
+
+    def _take_up(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.module.load_state_dict(checkpoint.under_prefix("module", tensors))
         self.balance.load_state_dict(checkpoint.under_prefix("balance", tensors))
         checkpoint.unpack_optimizer(self.optimizer, checkpoint.under_prefix("adam", tensors))
         self.best_state = checkpoint.under_prefix("best", tensors)
         torch.set_rng_state(tensors["rng"])
         self.step = facts["step"]
+        if not 0 <= self.step <= self.settings.steps:
+            raise ValueError(f"step {self.step} of {self.settings.steps}")
         self._means.recall(facts["means"])
         self._line.recall(facts["line"])
         self.balance.recall(facts["balance"])
@@ -139,10 +149,6 @@ class Training(ABC):
         self.outcome = Outcome(**facts["outcome"])
         if facts.get("diverged"):
             self.outcome.restarts.append({"step": self.step, "lr": self.settings.lr})
-        self.skip(self.step)
-        self._resumed = True
-        self._states.append(checkpoint.FILE)
-        return True
 
     def save(self, name: str = checkpoint.FILE) -> None:
         """Write the state of this moment, to be resumed later."""
@@ -292,6 +298,8 @@ class Training(ABC):
         mean_loss = means.pop("loss", math.nan)
         parts = means if len(means) > 1 else {}
         self.outcome.curve.append({"step": float(self.step), "loss": mean_loss, **parts, **figures})
+        if not self.outcome.curve[1:]:
+            self._tell_unmeasured(figures)
         best = not self.best_state or self.improved(figures)
         if best:
             self.best_state = copy.deepcopy(self.module.state_dict())
@@ -299,6 +307,15 @@ class Training(ABC):
         self._record("evaluation", {"loss": mean_loss, **means}, figures=figures, best=best)
         if best:
             self.save(checkpoint.BEST)
+
+    def _tell_unmeasured(self, figures: Mapping[str, float]) -> None:
+        for name in (name for name, value in self.headline(figures).items() if math.isnan(value)):
+            warnings.warn(
+                f"{name} cannot be measured: the images that weights are chosen by have nothing to "
+                "compare with. Are their targets decoded as they should be?",
+                MedusaWarning,
+                stacklevel=2,
+            )
 
     def _record_step(self) -> None:
         every = max(1, self.settings.steps // LOG_RECORDS)

@@ -91,7 +91,7 @@ def _validated(
     model: type[BaseModel], settings: Mapping[str, Any], what: str, prefix: str = ""
 ) -> BaseModel:
     try:
-        return model.model_validate(settings)
+        config = model.model_validate(settings)
     except ValidationError as err:
         problems = "; ".join(
             f"{prefix}{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()
@@ -100,6 +100,10 @@ def _validated(
         raise UsageError(
             f"Settings of {what}: {problems}.", hint=f"Its settings: {known}."
         ) from err
+    for name, value in settings.items():
+        if isinstance(value, bool) and not isinstance(getattr(config, name, value), bool):
+            raise UsageError(f"Settings of {what}: {prefix}{name}: {value} is no number.")
+    return config
 
 
 def make_head(

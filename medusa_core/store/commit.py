@@ -262,7 +262,7 @@ def _create(
             require_free(layout.root)  # still
         try:
             _clear(staging)  # in a staging folder, what a crash left
-            files.write(staging.backbone, backbone_bytes)
+            files.write(staging.next_backbone if in_place else staging.backbone, backbone_bytes)
             heads = write_revisions(staging, contents)
             manifest = ModelManifest(medusa_version=medusa_version, backbone=backbone, heads=heads)
             document = records.dump(manifest, staging.model)
@@ -273,17 +273,19 @@ def _create(
                 files.move(staging.root, layout.root)  # else this is
         finally:
             with best_effort(f"{staging.root} may be left, or {layout.root} lost by power failure"):
-                if in_place and not files.exists(layout.model):
+                if in_place and files.exists(layout.model):
+                    tidy(layout)  # the backbone gets its name
+                elif in_place:
                     _clear(layout)
-                elif not in_place and files.exists(staging.root):
+                elif files.exists(staging.root):
                     files.remove(staging.root)
                 files.sync_folder(layout.root if in_place else layout.root.parent)
 
 
 def _is_empty(layout: Layout) -> bool:
     """But for what filling it may have left, were it interrupted: never a head."""
-    left = {layout.lock, layout.backbone}
-    left |= {files.temporary(path) for path in (layout.backbone, layout.model)}
+    left = {layout.lock, layout.next_backbone}
+    left |= {files.temporary(path) for path in (layout.next_backbone, layout.model)}
     entries = set(files.children(layout.root))
     if files.is_folder(layout.heads) and not files.children(layout.heads):
         left.add(layout.heads)

@@ -15,6 +15,9 @@ COST_SIZE = (480, 640)
 
 HeadName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+"""As large as JSON readers of all kinds keep whole."""
 Side = Annotated[int, Field(ge=1, le=4096)]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
@@ -37,8 +40,8 @@ class BackboneRecord(Record):
     std: tuple[float, float, float]
     weights_sha256: Sha256
     fingerprint: Sha256
-    params: int
-    gmacs: float
+    params: Count
+    gmacs: Cost
     provenance: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -80,8 +83,8 @@ class HeadManifest(Record):
     size: tuple[Side, Side]
     fingerprint: Sha256
     sha256: Sha256
-    params: int
-    gmacs: float
+    params: Count
+    gmacs: Cost
     metrics: dict[str, float | None] = Field(default_factory=dict)
     probe: Probe
     provenance: dict[str, Any] = Field(default_factory=dict)

@@ -119,9 +119,13 @@ def read_state(layout: Layout) -> State:
         StoreError: there is no model folder, or it cannot be read.
     """
     if not files.exists(layout.model):
-        why = ": it has no model.json" if files.exists(layout.root) else ""
+        if files.is_folder(layout.root) and files.children(layout.root):
+            raise StoreError(
+                f"There is no model folder at {layout.root}: it has no model.json.",
+                hint="Name a model folder, or make one in another place: medusa init NEW",
+            )
         raise StoreError(
-            f"There is no model folder at {layout.root}{why}.",
+            f"There is no model folder at {layout.root}.",
             hint=f"Make one: medusa init {layout.root}",
         )
     return State(*files.read_state(layout.model, layout.root, MAX_JSON))

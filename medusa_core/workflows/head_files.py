@@ -41,14 +41,15 @@ def export_head(
         name: of the head.
         output: the file; None: `NAME.medusa` here.
         model: the model folder. It is not changed.
-        replace: whether a file that is there is replaced.
+        replace: whether a head file that is there is replaced; no other file is.
 
     Returns:
         The file, its bytes and sha256, and what is in it.
 
     Raises:
         UnknownNameError: there is no such head.
-        StoreError: the head is damaged, something is at `output`, or it cannot be written.
+        StoreError: the head is damaged, `output` is taken by something that may not be replaced or
+            lies in the model folder, or it cannot be written.
     """
     path = Path(output if output is not None else name + SUFFIX)
     with ModelFolder.open(model) as folder:
@@ -56,10 +57,7 @@ def export_head(
         manifest = folder.heads[name]
     if os.path.exists(path) and not os.path.isfile(path):  # where a link leads to counts
         raise StoreError(f"{path} is there, and is not a file.", hint="Name a file with -o.")
-    if files.exists(path) and not replace:
-        raise StoreError(
-            f"{path} is there already.", hint="Choose another file with -o, or add --replace."
-        )
+    _check_free(path, Path(model), replace)
     files.rewrite(path, data, through=path.with_name(f".{path.name}.medusa-part"))
     with best_effort(f"{path} was written, but a power failure may still undo it"):
         files.sync_folder(path.parent)
@@ -72,6 +70,29 @@ def export_head(
         "sha256": records.sha256(data),
         "head": manifest.model_dump(mode="json", exclude={"probe"}),
     }
+
+
+def _check_free(path: Path, model: Path, replace: bool) -> None:
+    """Nothing but a head file may be replaced, and none may lie among the model's own files.
+
+    What ends in .medusa is taken for one, so that a damaged one can be replaced.
+    """
+    if path.resolve().is_relative_to(model.resolve()):
+        raise StoreError(f"{path} lies in the model folder.", hint="Name another place with -o.")
+    if not files.exists(path):
+        return
+    if not replace:
+        raise StoreError(
+            f"{path} is there already.", hint="Choose another file with -o, or add --replace."
+        )
+    if path.suffix != SUFFIX:
+        try:
+            head_file.read(path)
+        except StoreError as err:
+            raise StoreError(
+                f"{path} is not replaced, since it is no head file.",
+                hint="Choose another file with -o, or remove that one first.",
+            ) from err
 
 
 def add_head(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +54,7 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
         UsageError: a path does not exist, a folder or pattern holds none, nothing is named, or
             videos cannot be read here.
     """
-    found = [file for path in map(Path, paths) for file in _files_of(path)]
+    found = [file for path in paths for file in _files_of(path)]
     if not found:
         raise UsageError("There are no images to predict.")
     if any(map(is_video, found)):
@@ -64,16 +65,18 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
     return list(unique.values())
 
 
-def _files_of(path: Path) -> list[Path]:
+def _files_of(named: str | Path) -> list[Path]:
     """The files that one argument stands for."""
+    path = Path(named)
+    if not str(named):  # as of a variable that is not set; it would be the current folder
+        raise UsageError("An image has an empty name.")
     if path.is_dir():
         shown = (entry for entry in path.iterdir() if not entry.name.startswith("."))
         found = _of_kind(shown, IMAGES)
     elif path.exists():
         return [path]
     elif glob.has_magic(str(path)):
-        matches = map(Path, glob.iglob(str(path), recursive=True))
-        found = _of_kind(matches, IMAGES | video.EXTENSIONS)
+        found = _of_kind(_matches(path), IMAGES | video.EXTENSIONS)
     else:
         raise UsageError(f"{path}: no such file.")
     if not found:
@@ -82,6 +85,28 @@ def _files_of(path: Path) -> list[Path]:
             hint="Name image files or folders, or videos: 'clips/*.mp4'.",
         )
     return found
+
+
+def _matches(pattern: Path) -> Iterator[Path]:
+    """What a pattern stands for; `**` for any folders, each once, however links lead there."""
+    if "**" not in pattern.parts:
+        yield from map(Path, glob.iglob(str(pattern)))
+        return
+    at = pattern.parts.index("**")
+    after = pattern.parts[at + 1 :] or ("*",)
+    for root in glob.iglob(str(Path(*pattern.parts[:at]))):
+        for folder in _folders(root):
+            yield from _matches(Path(glob.escape(folder), *after))
+
+
+def _folders(root: str) -> Iterator[str]:
+    """A folder and those inside, but for hidden ones."""
+    seen = {os.path.realpath(root)}
+    for place, inner, _ in os.walk(root, followlinks=True):
+        yield place
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in sorted(inner)}
+        inner[:] = [n for n, path in real.items() if not n.startswith(".") and path not in seen]
+        seen.update(real.values())
 
 
 def is_video(file: Path) -> bool:

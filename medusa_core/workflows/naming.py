@@ -38,9 +38,9 @@ def recorded(folder: Path) -> dict[str, str]:
         return {}
     except OSError as err:
         raise DataError(f"{path}: cannot be read: {err.strerror}.") from err
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict):
+    if not (isinstance(found, dict) and all(isinstance(image, str) for image in found.values())):
         raise DataError(
             f"{path}: does not say which images the results there belong to.",
             hint="Choose another folder: --out DIR",

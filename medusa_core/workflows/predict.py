@@ -93,7 +93,8 @@ def predict(
         memory, with the reason; the others are done all the same.
 
     Raises:
-        UsageError: no images, a result would replace one, or a format that does not fit.
+        UsageError: no images, a result would replace one or a file that is no result, or a format
+            that does not fit.
         DataError: `out` cannot be written, or its record of images is damaged.
         ExecutionError: the networks cannot be run as asked.
         PluginError: the plugin of a head failed.
@@ -115,8 +116,12 @@ def predict(
     def targets(stem: str) -> list[Path]:
         return [results.path_of(folder, stem, name, form) for name in names for form in formats]
 
+    def places(file: Path, stem: str) -> list[Path]:
+        return [folder / naming.frames_of(stem)] if is_video(file) else targets(stem)
+
+    _spare_inputs(files, [path for file, stem in named for path in places(file, stem)])
+    _spare_others(path for file, stem in named if stem not in known for path in places(file, stem))
     folders = [folder / naming.frames_of(stem) for file, stem in named if is_video(file)]
-    _spare_inputs(files, [*folders, *(path for stem in stems for path in targets(stem))])
     for place in (folder, *folders):
         _make_folder(place)
     naming.record(folder, named)
@@ -242,11 +247,23 @@ def _ahead(
 
 def _spare_inputs(files: Iterable[Path], targets: Iterable[Path]) -> None:
     """Refuse to write over an image that is to be read."""
-    inputs = {place for file in files for place in (file.resolve(), file.resolve().parent)}
+    real = [os.path.realpath(file) for file in files]
+    inputs = {place for file in real for place in (file, os.path.dirname(file))}
     for path in targets:
-        if path.resolve() in inputs:
+        if os.path.realpath(path) in inputs:
             raise UsageError(
                 f"{path}: is one of the images, or holds one: results would be written there.",
+                hint="Choose another folder: --out DIR",
+            )
+
+
+def _spare_others(targets: Iterable[Path]) -> None:
+    """Refuse to write over what no run has recorded as its own."""
+    for path in targets:
+        if os.path.lexists(path):
+            raise UsageError(
+                f"{path}: is there, and no result of an earlier run, as {naming.RECORD} beside it "
+                "would tell.",
                 hint="Choose another folder: --out DIR",
             )
 

@@ -19,6 +19,9 @@ from medusa_core.errors import FAILED, USAGE
         ("add-task edges --head medsua", "'medsua'. Did you mean 'medusa'?", "plugins"),
         ("add-task edges --set head.widht=4", "head.widht", "width, fused_width"),
         ("add-task edges --set head.width=0", "head.width", "width, fused_width"),
+        ("add-task edges --set head.width=true", "head.width: True is no number", ""),
+        ("add-task edges --data folder:\udcff", "not a path in UTF-8", "Rename"),
+        ("bench --threads 100000", "--threads", ""),
         ("add-task edges --set depth.width=4", "only settings of the head", "head.width"),
         ("add-task edges --set width=4", "is not SECTION.KEY=VALUE", ""),
         ("add-task edges --steps 0", "--steps", ""),
@@ -84,7 +87,7 @@ def test_a_folder_without_a_model(medusa, photos, tmp_path, monkeypatch, command
     done = medusa(*command.split(), "-m", "photos")
     assert done.code == FAILED
     assert done.error == "There is no model folder at photos: it has no model.json."
-    assert done.hint == "Make one: medusa init photos"
+    assert done.hint == "Name a model folder, or make one in another place: medusa init NEW"
 
 
 def test_a_new_folder_is_made_before_training_and_nothing_else(medusa, tmp_path, monkeypatch):

@@ -217,6 +217,20 @@ def test_export_replaces_only_when_asked(medusa, unchanged, tmp_path):
     assert medusa("export-head", "depth", "-o", "no/such/folder.medusa").code == 1
 
 
+def test_export_never_replaces_what_is_no_head_file(medusa, model, tmp_path):
+    other = tmp_path / "photo.jpg"
+    other.write_bytes(b"somebody's")
+    before = tree(model)
+    (tmp_path / "link").symlink_to(model)
+    inside = [model / name for name in ("model.json", "backbone.safetensors", "new.medusa")]
+    for path in (*inside, tmp_path / "link" / "model.json", other):
+        done = medusa("export-head", "depth", "-m", model, "-o", path, "--replace")
+        assert done.code == 1
+        assert "-o" in done.hint
+    assert other.read_bytes() == b"somebody's"
+    assert tree(model) == before
+
+
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
 def test_only_files_are_replaced(medusa, unchanged, tmp_path, kind):
     path = tmp_path / "depth.medusa"

@@ -3,17 +3,23 @@
 import json
 
 import numpy as np
+import pytest
 
 from medusa_core.errors import FAILED
 
 from .conftest import add
 
 
-def test_a_sample_that_breaks_halfway_is_named_or_skipped(medusa, model, folder):
+@pytest.mark.parametrize("damage", ["content", "links"])
+def test_a_sample_that_breaks_halfway_is_named_or_skipped(medusa, model, folder, damage):
     """Four of six samples are left: an image cut short and a target with impossible values."""
     image, depth = folder / "image" / "im3.png", folder / "depth" / "im5.npy"
-    image.write_bytes(image.read_bytes()[:200])
-    np.save(depth, np.full((64, 64), -3.0, np.float32))
+    if damage == "content":
+        image.write_bytes(image.read_bytes()[:200])
+        np.save(depth, np.full((64, 64), -3.0, np.float32))
+    for path in (image, depth) if damage == "links" else ():
+        path.unlink()
+        path.symlink_to(path.name)
     line = add("depth", folder)
     done = medusa(*line)
     assert done.code == FAILED

@@ -16,6 +16,9 @@ from medusa_core.errors import DataError, UnknownNameError, UsageError
 from .conftest import SIZE, TARGETS, describe, write_png
 
 
+EDGES = {"encoding": "binary", "path": "{id}.png"}
+
+
 def _no_description(root: Path) -> None:
     (root / "dataset.json").unlink()
 
@@ -77,6 +80,10 @@ def _link_loop(root: Path) -> None:
         (_field(more=1), "dataset.json: more"),
         (_field(schema_version=2), "dataset.json: schema_version"),
         (_field(image="image/x.png"), "dataset.json: image"),
+        *(
+            (_field(targets={"edges": {**EDGES, "threshold": value}}), "targets.edges")
+            for value in (float("nan"), float("inf"))
+        ),
         (_field(targets={"Depth!": TARGETS["depth"]}), "dataset.json: targets"),
         (_field(targets={"depth": {"encoding": "cubic", "path": "{id}"}}), "dataset.json: targets"),
         (_field(targets={"x": {**TARGETS["depth"], "colour": 1}}), "dataset.json: targets.x"),
@@ -112,7 +119,7 @@ def test_an_absolute_id_cannot_leave_the_folder(root: Path) -> None:
     describe(root, image="{id}.png", targets={})
     (root / "val.txt").write_text(f"{root.parent}/outside\n")
     with pytest.raises(DataError, match=r"outside\.png: leaves the data-set folder"):
-        FolderDataset(str(root), "val")
+        FolderDataset(str(root), "val").load(0)
 
 
 def test_a_link_within_the_folder_is_followed(root: Path) -> None:

@@ -51,6 +51,16 @@ def test_sixteen_bit_grey_keeps_its_tones(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read, np.repeat((grey >> 8)[..., None], 3, axis=2))
 
 
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_32_bit_greys_are_no_picture(tmp_path: Path, value: int) -> None:
+    path = tmp_path / "grey.tif"
+    Image.fromarray(np.array([[0, value]], np.int32)).save(path)
+    with pytest.raises(DataError, match=r"grey\.tif: 32-bit"):
+        read_rgb(path)
+    Image.fromarray(np.array([[0, 65535]], np.int32)).save(path)
+    assert read_rgb(path).tolist() == [[[0] * 3, [255] * 3]]
+
+
 def test_a_palette_with_transparency_warns_of_nothing(tmp_path: Path) -> None:
     path = tmp_path / "palette.png"
     image = Image.fromarray(_picture()).quantize(8)

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 from dataclasses import replace
@@ -5,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from medusa_core.api import HeadRef, LabelSchema
 from medusa_core.data.geometry import fixed_views
@@ -14,7 +17,7 @@ from medusa_core.engine.datasets import selection_split
 from medusa_core.engine.feature_cache import Source, cache_tasks
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.training import TrainSettings, outputs_loss
-from medusa_core.errors import StoreError, TrainingError, UsageError
+from medusa_core.errors import MedusaWarning, StoreError, TrainingError, UsageError
 from medusa_core.model.assembly import make_head
 from medusa_core.plugin_host import default_host
 from medusa_core.progress import SilentProgress
@@ -179,6 +182,33 @@ def test_a_damaged_state_is_an_error(make, tmp_path, damage):
     assert "without --resume" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "name", ["step", "means", "line", "balance", "precision", "outcome", "identity"]
+)
+def test_a_state_that_lacks_a_fact_is_damaged(make, tmp_path, name):
+    run = make()
+    run.save()
+    path = tmp_path / "work" / checkpoint.FILE
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads(file.metadata()["medusa"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    for spoilt in ({**facts, name: "x"}, {k: v for k, v in facts.items() if k != name}):
+        if name in ("balance", "precision") and name in spoilt:
+            continue  # nothing is read of it here
+        save_file(tensors, path, {"medusa": json.dumps(spoilt)})
+        with pytest.raises(StoreError, match=r"state\.safetensors: cannot be read"):
+            make().resume()
+
+
+@pytest.mark.parametrize("step", [-1, 11])
+def test_a_state_beyond_the_training_is_damaged(make, monkeypatch, step):
+    run = make()
+    monkeypatch.setattr(run, "step", step)
+    run.save()
+    with pytest.raises(StoreError, match=f"step {step} of 10"):
+        make().resume()
+
+
 def test_a_state_is_saved_beside_the_remains_of_a_killed_process(make, tmp_path):
     run = make()
     run.save()
@@ -287,7 +317,9 @@ def test_a_training_without_a_single_valid_batch_is_an_error(make, memory):
 def test_without_anything_to_choose_by_the_last_weights_are_kept(make, memory):
     chosen = selection_split(memory(8))[1]
     run = make(data=memory(8, {i: {"semseg"} for i in chosen}))
-    outcome = run.run(SilentProgress(), "x")
+    with pytest.warns(MedusaWarning, match="iou cannot be measured") as told:
+        outcome = run.run(SilentProgress(), "x")
+    assert len(told) == 1
     assert outcome.best_step == 10
 
 

@@ -58,6 +58,16 @@ def test_create_refuses_a_path_in_use(tmp_path, backbone, kind):
         commit.create(path, backbone(), b"backbone weights")
 
 
+def test_a_backbone_that_lost_its_record_is_not_replaced(tmp_path, backbone):
+    model = tmp_path / "model"
+    commit.create(model, backbone(), b"backbone weights")
+    (model / "model.json").unlink()
+    (model / ".lock").touch()
+    with pytest.raises(StoreError, match="in use"):
+        commit.create(model, backbone(), b"backbone weights")
+    assert (model / "backbone.safetensors").read_bytes() == b"backbone weights"
+
+
 def test_heads_are_added_beside_each_other(model, head, fingerprint):
     commit.commit_head(model, "edges", head(b"e"), expect_fingerprint=fingerprint)
     commit.commit_heads(model, {"a": head(b"a"), "b": head(b"b")}, expect_fingerprint=fingerprint)

@@ -258,6 +258,17 @@ def test_no_model_folder(tmp_path, there):
     assert caught.value.hint == f"Make one: medusa init {path}"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("gmacs", "NaN"), ("gmacs", "-1.0"), ("params", "1" + 400 * "0")]
+)
+def test_costs_that_cannot_be_are_damage(model, field, value):
+    document = json.loads((model / "model.json").read_text())
+    document["backbone"][field] = "HERE"
+    (model / "model.json").write_text(json.dumps(document).replace('"HERE"', value))
+    with pytest.raises(StoreError, match=f"damaged: backbone.{field}|not valid JSON"):
+        ModelFolder.open(model)
+
+
 def test_a_newer_format_says_who_wrote_it(model):
     document = json.loads((model / "model.json").read_text())
     document |= {"schema_version": 2, "medusa_version": "9.1", "heads": "now a string"}

@@ -62,6 +62,7 @@ def test_only_a_few_samples_are_read(make_model, monkeypatch):
     assert len(loaded) == 8 + done["based_on"]["selection_images"]
 
 
+@pytest.mark.filterwarnings("ignore:rmse cannot be measured")
 def test_a_score_that_cannot_be_had(make_model, monkeypatch):
     model, figures = make_model(), {"rmse": float("nan")}
     monkeypatch.setattr("medusa_core.engine.scores.Scores.figures", lambda *_: figures)

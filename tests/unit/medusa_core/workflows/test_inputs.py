@@ -20,6 +20,36 @@ def test_patterns_reach_into_folders_and_take_images_only(photos: Path) -> None:
     assert found == ["p0.jpg", "p2.jpg", "p4.jpg"]
 
 
+def test_links_that_lead_back_are_followed_once(photos: Path) -> None:
+    """Two of them double what is found with every folder further down."""
+    for name in ("one", "two"):
+        (photos / "deep" / name).symlink_to("..")
+    found = find_files([photos / "**" / "*.jpg"])
+    assert sorted(path.name for path in found) == [f"p{i}.jpg" for i in range(6)]
+
+
+def test_folders_with_the_letters_of_a_pattern_are_entered(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, photos / "[a]*")
+    far = tmp_path / "far"
+    shutil.copytree(photos / "deep", far / ".hidden")
+    shutil.copytree(photos / "deep", far / "shown")
+    (photos / "far").symlink_to(far)
+    found = {path.relative_to(photos) for path in find_files([photos / "**" / "deep" / "**"])}
+    odd = ("p1.jpg", "p3.jpg", "p5.jpg")
+    assert found == {Path(*place, "deep", name) for place in ((), ("[a]*",)) for name in odd}
+    found = {path.relative_to(photos) for path in find_files([photos / "f*" / "**" / "p1.jpg"])}
+    assert found == {Path("far", "shown", "p1.jpg")}
+
+
+def test_an_empty_name_is_not_the_current_folder(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    assert len(find_files(["."])) == 3
+    with pytest.raises(UsageError, match="empty name"):
+        find_files([""])
+
+
 def test_hidden_files_are_no_images(photos: Path) -> None:
     """Some systems leave such files beside every copied one."""
     before = find_files([photos])

@@ -200,11 +200,46 @@ def test_resume_does_not_trust_results_of_unknown_images(
     out = tmp_path / "out"
     predict([photos], model=model, out=out, tasks=["depth"])
     (out / "inputs.json").unlink()
-    done = predict([photos], model=model, out=out, tasks=["depth"], resume=True)
+    with pytest.raises(UsageError, match="no result of an earlier run"):
+        predict([photos], model=model, out=out, tasks=["depth"], resume=True)
+
+
+def test_what_is_no_result_is_never_replaced(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    measured = out / "p2.depth.png"
+    measured.write_bytes(b"measured")
+    for _ in range(2):  # nothing is recorded by the first
+        with pytest.raises(UsageError, match=r"p2\.depth\.png: is there") as caught:
+            predict([photos / "p0.jpg", photos / "p2.jpg"], model=model, out=out)
+        assert caught.value.hint == "Choose another folder: --out DIR"
+    assert os.listdir(out) == ["p2.depth.png"]
+    assert measured.read_bytes() == b"measured"
+    measured.rename(out / "p2.edges.png")
+    predict([photos / "p2.jpg"], model=model, out=out)
+    predict([photos / "p2.jpg"], model=model, out=out)  # its own
+
+
+def test_links_that_lead_to_themselves_end_nothing(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "loop.jpg").symlink_to("loop.jpg")
+    done = predict([photos], model=model, tasks=["depth"], out=tmp_path / "out")
     assert len(done["images"]) == 3
+    assert [entry["image"] for entry in done["failed"]] == [str(photos / "loop.jpg")]
+    result = tmp_path / "out" / "p0.depth.png"
+    result.unlink()
+    result.symlink_to(result.name)
+    predict([photos / "p0.jpg"], model=model, tasks=["depth"], out=tmp_path / "out")
+    assert result.is_file()
+    assert not result.is_symlink()
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "\xff", '{"p0": '])
+@pytest.mark.parametrize(
+    "content", ["", "[1]", "\xff", '{"p0": ', '{"p0": 1}', '{"p0": ' + "[" * 100_000]
+)
 def test_a_damaged_record_is_named(
     model: MedusaModel, photos: Path, tmp_path: Path, content: str
 ) -> None:
