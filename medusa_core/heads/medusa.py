@@ -102,7 +102,9 @@ class MedusaHead(Head, Foldable):
         prediction = self.predict(fused if self.refine_fused is None else self.refine_fused(fused))
         if self.shortcut is not None:
             read = [part(x) for part, x in zip(self.shortcut, features, strict=True)]
-            prediction.add_(_from_the_coarsest(read))
+            # In place, but not into a projection: what that gives is a view in training, and the
+            # gradient of a write into a view takes copies in another layout.
+            prediction = _from_the_coarsest(read).add_(prediction)
         return F.pixel_shuffle(prediction, self.subpixel) if self.subpixel > 1 else prediction
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

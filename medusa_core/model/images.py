@@ -71,7 +71,8 @@ def upsample(raw: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
             _weights(old, new, raw)[:, ::stride]
             for old, new in zip(raw.shape[-2:], size, strict=True)
         )
-        return rows.T @ (raw.contiguous() @ columns)
+        maps: Tensor = _Maps.apply(raw)
+        return rows.T @ (maps @ columns)
     if raw.requires_grad and raw.device.type == "cpu":
         if raw.shape[1] == 1:
             upsampled: Tensor = _Upsampled.apply(raw, size)
@@ -83,6 +84,24 @@ def upsample(raw: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
 
 def _interpolated(raw: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(raw, size=size, mode="bilinear", align_corners=False)
+
+
+class _Maps(torch.autograd.Function):
+    """`contiguous`, with a gradient that lies as the input does.
+
+    Resampling to a smaller size takes three times as long, or for 40 classes seven times as long,
+    with a gradient in the other layout.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor) -> Tensor:
+        ctx.last = raw.is_contiguous(memory_format=torch.channels_last)
+        return raw.contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous(memory_format=torch.channels_last) if ctx.last else gradient
 
 
 class _Upsampled(torch.autograd.Function):

@@ -33,3 +33,15 @@ def test_upsampling_is_bilinear_and_so_is_its_gradient(
 def test_nothing_is_done_where_the_size_agrees() -> None:
     raw = torch.randn(1, 1, 4, 6, requires_grad=True)
     assert upsample(raw, (4, 6)) is raw
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_at_a_stride_lies_as_the_prediction_does(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    raw = torch.randn(2, 15, 8, 12).to(memory_format=layout).requires_grad_()
+    weights = torch.randn(2, 15, 16, 24)
+    [found] = torch.autograd.grad((upsample(raw, (32, 48), 2) * weights).sum(), raw)
+    whole = upsample(raw, (32, 48))[..., ::2, ::2]
+    [expected] = torch.autograd.grad((whole * weights).sum(), raw)
+    torch.testing.assert_close(found, expected)
+    assert found.is_contiguous(memory_format=layout)
