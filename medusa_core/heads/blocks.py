@@ -15,16 +15,11 @@ VECTOR = 32
 """PyTorch's element-wise loops on a CPU are vectorised where so many numbers lie side by side."""
 
 
-_COARSE = 2048
-"""A map of so few cells is dealt with as a matrix in training, not as an image."""
-
-
 class Pointwise(nn.Conv2d):
     """A 1×1 convolution that trains in half the time on one thread of a CPU.
 
-    PyTorch gives those of fewer than 16 images to a slower library then. Here every line of the
-    maps counts as an image: the same sums, other bits. Coarse maps, and those that become one
-    channel, are multiplied as matrices: the gradient of a bias costs as much as the rest otherwise.
+    PyTorch gives those of fewer than 16 images to a slower library then. Here they are a product of
+    matrices: the same sums, other bits.
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
@@ -34,12 +29,7 @@ class Pointwise(nn.Conv2d):
         """`(B, inputs, h, w)` → `(B, outputs, h, w)`."""
         if not (self.training and 1 < len(x) < 16 and x.device.type == "cpu"):
             return super().forward(x)
-        if self.out_channels == 1 or x.shape[2] * x.shape[3] <= _COARSE:
-            product = F.linear(_channels_last(x), self.weight.flatten(1), self.bias)
-            return _channels_first(product)
-        lines = _channels_first(_channels_last(x).flatten(0, 1).unsqueeze(1))
-        result = _channels_last(super().forward(lines))
-        return _channels_first(result.view(*_channels_last(x).shape[:3], -1))
+        return _channels_first(F.linear(_channels_last(x), self.weight.flatten(1), self.bias))
 
 
 def projection_of(weight: Tensor, bias: Tensor | None) -> Pointwise:
