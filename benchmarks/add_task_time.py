@@ -48,6 +48,7 @@ TASKS = ("semseg", "depth", "normals", "edges", "saliency", "human_parts")
 """Of the joint model; the last ones are added, one at a time."""
 ADDED = ("depth", "normals", "semseg")
 BATCH, VIEWS = 8, 4
+WARM_UP = 3
 IMAGES, EPOCHS = 795, 100
 """The typical schedule: NYUD-v2, and the epochs of the recipe its multi-task papers share."""
 
@@ -178,14 +179,18 @@ def cache_pass(
 
 
 def timed(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of every run in every round but the first, which warms up."""
+    """CPU seconds of every run in every round but the first ones, in which memory is taken.
+
+    What is timed follows another of its kind, as in a training.
+    """
     found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds + 1):
+    for _ in range(WARM_UP + rounds):
         for name, run in runs.items():
+            run()
             started = time.process_time()
             run()
             found[name].append(time.process_time() - started)
-    return {name: seconds[1:] for name, seconds in found.items()}
+    return {name: seconds[WARM_UP:] for name, seconds in found.items()}
 
 
 def bind(host: Host, data: Dataset, name: str) -> Binding:
@@ -275,7 +280,8 @@ def table(result: dict[str, Any]) -> str:
         "",
         f"`{result['command']}`. Backbone `{result['backbone']}` at "
         f"{result['size'][0]}×{result['size'][1]}, batch {result['batch']}, one thread, medians "
-        f"and quartiles over {result['rounds']} rounds in which all took turns. The joint model "
+        f"and quartiles over {result['rounds']} rounds in which all took turns, each step after "
+        "another of its kind. The joint model "
         f"has {len(result['tasks'])} tasks. Milliseconds of CPU an image: joint step "
         f"{seconds['joint']:.0f}, of plain heads {seconds['plain heads']:.0f}, of MTI-Net's "
         f"{seconds['MTI-Net']:.0f}, cache pass "

@@ -26,9 +26,10 @@ MAX_IDS = 100_000_000
 class FolderDataset:
     """One split of a `folder` data set; see `medusa_core.api.Dataset` for the contract.
 
-    Decoded targets: `linear` `(H, W) float32`, 0 where invalid; `index` `(H, W) int64`;
-    `binary` `(H, W) int64` of 0, 1 and 255 (ignored); `vector` `(H, W, C) float32` of unit length,
-    zero where invalid; `numbers` `(C,) float32`, `()` of one column; `class` `() int64`.
+    Decoded targets: `linear` `(H, W)` or `(H, W, C) float32`, NaN where invalid; `index`
+    `(H, W) int64`; `binary` `(H, W) int64` of 0, 1 and 255 (ignored); `vector` `(H, W, C) float32`
+    of unit length, NaN where invalid; `numbers` `(C,) float32`, `()` of one column; `class`
+    `() int64`.
     """
 
     def __init__(self, location: str | None, split: str) -> None:

@@ -31,9 +31,10 @@ def decode(
             f"{path}: {raw.shape[1]}×{raw.shape[0]} but its image is {size[1]}×{size[0]}.",
             hint="Image and targets must have the same size.",
         )
-    channels = 3 if isinstance(target, VectorTarget) else 2
-    if raw.ndim != channels:
-        raise DataError(f"{path}: {raw.ndim} axes, {channels} expected for {target.encoding!r}.")
+    axes = {LinearTarget: (2, 3), VectorTarget: (3,)}.get(type(target), (2,))
+    if raw.ndim not in axes:
+        wanted = " or ".join(map(str, axes))
+        raise DataError(f"{path}: {raw.ndim} axes, {wanted} expected for {target.encoding!r}.")
     match target:
         case LinearTarget():
             return _decode_linear(path, raw, target, stored)
@@ -67,7 +68,7 @@ def _decode_linear(path: Path, raw: np.ndarray, target: LinearTarget, stored: bo
     if not stored:
         value = value * np.float32(target.scale) + np.float32(target.offset)
     _require_finite(path, value, ~missing)
-    return np.where(missing, np.float32(0), value)
+    return np.where(missing, np.float32(np.nan), value)
 
 
 def _decode_vector(path: Path, raw: np.ndarray, target: VectorTarget, stored: bool) -> np.ndarray:
@@ -85,7 +86,7 @@ def _decode_vector(path: Path, raw: np.ndarray, target: VectorTarget, stored: bo
     _require_finite(path, value, ~missing[..., None] & np.ones_like(value, bool))
     length = np.sqrt((value * value).sum(axis=2, keepdims=True))
     unit = value / np.maximum(length, np.float32(1e-6))
-    return np.where(missing[..., None] | (length < 1e-6), np.float32(0), unit)
+    return np.where(missing[..., None] | (length < 1e-6), np.float32(np.nan), unit)
 
 
 def _decode_index(path: Path, raw: np.ndarray, target: IndexTarget) -> np.ndarray:

@@ -29,7 +29,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class LinearTarget(Part):
-    """`value · scale + offset` in `unit`; `invalid` is the raw value without a measurement."""
+    """`value · scale + offset` in `unit`; `invalid` is the raw value without a measurement.
+
+    Of several channels each has measurements of its own.
+    """
 
     encoding: Literal["linear"]
     path: PathPattern

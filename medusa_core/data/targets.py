@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from medusa_core.api import LabelSchema, TaskSpec
-from medusa_core.data.geometry import Size, known_values, valid_mask, value_is_valid
+from medusa_core.data.geometry import (
+    Size,
+    known_values,
+    valid_mask,
+    value_is_valid,
+)
 
 
 def valid_part(target: np.ndarray, task: TaskSpec, labels: LabelSchema | None) -> np.ndarray:
@@ -13,6 +18,17 @@ def valid_part(target: np.ndarray, task: TaskSpec, labels: LabelSchema | None) -
     if task.output.kind == "dense":
         return valid_mask(target, task.target, labels)
     return np.asarray(value_is_valid(target, task.target, labels))
+
+
+def as_marked(raw: np.ndarray, task: TaskSpec, labels: LabelSchema | None) -> np.ndarray:
+    """A raw target in which NaN, nothing measured in any data set, is the task's own mark.
+
+    For numbers; NaN is no class.
+    """
+    mark, numbers = task.target.invalid, labels is None and task.target.dtype == "float32"
+    if mark is None or not numbers or raw.dtype.kind != "f":
+        return raw
+    return np.where(np.isnan(raw), raw.dtype.type(mark), raw)
 
 
 def misfit(

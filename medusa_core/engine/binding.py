@@ -15,7 +15,7 @@ from medusa_core.data.geometry import (
     view_target,
     view_value,
 )
-from medusa_core.data.targets import laid_out, misfit, valid_part
+from medusa_core.data.targets import as_marked, laid_out, misfit, valid_part
 from medusa_core.errors import DataError
 
 
@@ -48,12 +48,14 @@ class Binding:
         raw = sample.targets.get(self.task.spec.target_name)
         if raw is None:
             return None
-        target = np.asarray(self.task.encode_target(raw.copy(), sample.image.copy()))
         spec = self.task.spec
+        raw = as_marked(raw, spec, self.labels).copy()
+        target = np.asarray(self.task.encode_target(raw, sample.image.copy()))
         if wrong := misfit(target, sample.image.shape[:2], spec, self.labels):
             raise DataError(
                 f"{sample.id}: target {spec.target_name!r} {wrong}.",
-                hint="Correct the files, or scale, offset and invalid in dataset.json.",
+                hint="Correct the files, or scale, offset and invalid in dataset.json. Where there "
+                "are none: the plugin of the data set, or that of the task.",
             )
         return laid_out(target, spec)
 

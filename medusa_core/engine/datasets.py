@@ -152,7 +152,7 @@ def load_dataset(host: Host, ref: DataRef, split: str) -> Dataset:
     build = host.implementation(spec)
     with attributed(entry.provider, f"data set {spec.name!r}"):
         inner = build(ref.location, split)
-    dataset = AttributedDataset(inner, entry.provider, spec.name, ref.location)
+    dataset = AttributedDataset(inner, entry.provider, spec.name, ref.location, build)
     if len(dataset) == 0:
         raise DataError(f"{ref}: split {split!r} has no images.")
     return dataset

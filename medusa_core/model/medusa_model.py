@@ -159,6 +159,20 @@ class MedusaModel(nn.Module):
             self.require(name)
         return names
 
+    def require_some(self, tasks: Iterable[str] | None) -> list[str]:
+        """As `select`, at least one.
+
+        Raises:
+            UsageError: there are no heads. PluginError, WeightsError, StoreError: why the first of
+                them cannot be used, where none can.
+        """
+        names = self.select(tasks)
+        if not names and self._unusable:
+            raise next(iter(self._unusable.values()))
+        if not names:
+            raise UsageError("This model has no heads yet.", hint="Add one: medusa add-task TASK")
+        return names
+
     def raw(self, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Raw predictions at the (H, W) of `(B, 3, H, W)` images in [0, 1] of any size."""
         size = (int(images.shape[-2]), int(images.shape[-1]))

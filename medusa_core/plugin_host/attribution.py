@@ -86,6 +86,8 @@ class AttributedTask(Task):
             picture = _array(self.inner.render(image, value))
             if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != "uint8":
                 raise TypeError(f"it returned {_kind(picture)}, not (H, W, 3) uint8")
+            if picture.shape != image.shape:
+                raise TypeError(f"it returned {_kind(picture)} for {_kind(image)}")
             return picture
 
     @contextmanager
@@ -101,6 +103,7 @@ class AttributedMetric(Metric):
         self.inner, self.provider = inner, provider
         self.costly = bool(inner.costly)  # type: ignore[misc]
         self._name = f"metric {type(inner).__name__} of task {task!r}"
+        self._width: int | None = None
 
     def statistics(self, decoded: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """See `Metric.statistics`."""
@@ -110,6 +113,9 @@ class AttributedMetric(Metric):
             fits = shape is not None and len(shape) == 2 and shape[0] == len(decoded)
             if _is_array(rows) or not fits:
                 raise TypeError(f"statistics returned {_kind(rows)} for {len(decoded)} images")
+            self._width = self._width or rows.shape[1]
+            if rows.shape[1] != self._width:
+                raise TypeError(f"statistics returned {_kind(rows)}, {self._width} columns before")
             return rows
 
     def compute(self, total: Tensor) -> dict[str, float]:
@@ -121,15 +127,20 @@ class AttributedMetric(Metric):
 class AttributedDataset:
     """A data set as the engine uses it. `inner` is the plugin's own.
 
-    Its digest is of its code, too, and of its `place`, where that is a file or a folder: digests of
-    data sets are of names, sizes and times, as a rule, and copies out of archives and images often
-    share them all.
+    Its digest is of its code and its `maker`'s, too, and of its `place`, where that is a file or a
+    folder: digests of data sets are of names, sizes and times, as a rule, and copies out of
+    archives and images often share them all.
     """
 
     def __init__(
-        self, inner: Dataset, provider: Provider, name: str, place: str | None = None
+        self,
+        inner: Dataset,
+        provider: Provider,
+        name: str,
+        place: str | None = None,
+        maker: object = None,
     ) -> None:
-        self.inner, self._who = inner, (provider, f"data set {name!r}")
+        self.inner, self._who, self._maker = inner, (provider, f"data set {name!r}"), maker
         self._place = ""
         if place is not None and os.path.exists(place):
             self._place = os.path.realpath(place)
@@ -157,7 +168,7 @@ class AttributedDataset:
             own = self.inner.digest
             if not isinstance(own, str):
                 raise TypeError(f"its digest is {_kind(own)}, not text")
-        text = f"{own}\n{self._place}\n{code_digest(type(self.inner))}"
+        text = f"{own}\n{self._place}\n{code_digest(type(self.inner), self._maker)}"
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
     def __len__(self) -> int:

@@ -7,18 +7,23 @@ import inspect
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
-def code_digest(implementation: type) -> str:
-    """Hash of the modules beside a class, and those that it is derived from."""
+def code_digest(kind: type, *makers: Any) -> str:
+    """Hash of the packages of a class, of those it is derived from, and of what makes it.
+
+    Of a package, all modules in it and further down; of a module that is in none, itself.
+    """
     files: set[Path] = set()
-    for kind in implementation.__mro__:
-        if kind.__module__ in sys.stdlib_module_names:
+    for part in (*kind.__mro__, *makers):
+        module = getattr(part, "__module__", None) or ""
+        if module.partition(".")[0] in sys.stdlib_module_names:
             continue
         with suppress(TypeError, OSError):  # typed in by hand: there is no file
-            file = Path(inspect.getfile(kind))
-            in_package = "." in kind.__module__
-            files |= set(file.parent.glob("*.py")) if in_package else {file}
+            file = Path(inspect.getfile(part))
+            in_package = "." in module or file.name == "__init__.py"
+            files |= set(file.parent.rglob("*.py")) if in_package else {file}
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(hashlib.sha256(file.read_bytes()).digest())

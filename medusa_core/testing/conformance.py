@@ -50,6 +50,8 @@ TASK_CHECKS: tuple[Check[TaskSubject], ...] = tuple(
         metrics.primary_metric_is_quick,
         metrics.metrics_prefer_the_target,
         metrics.metrics_add_up,
+        metrics.metrics_weigh_pixels,
+        metrics.metrics_keep_nothing,
         metrics.metrics_ignore_what_is_invalid,
         metrics.metrics_of_nothing_are_nan,
         predictions.decode_has_its_layout,

@@ -96,6 +96,11 @@ def only_asked_targets_are_read(subject: DatasetSubject) -> None:
     dataset = subject.open()
     whole = dataset.load(0)
     require(not dataset.load(0, []).targets, "load(index, []) gives targets")
+    try:
+        strange = dataset.load(0, ["no_such_target"]).targets
+    except KeyError:
+        require(False, "load(index, names) fails for a target it lacks: others' tasks ask for it")
+    require(not strange, f"load(index, ['no_such_target']) gives {sorted(strange)}")
     for name in whole.targets:
         part = dataset.load(0, [name]).targets
         require(set(part) == {name}, f"load(index, [{name!r}]) gives {sorted(part)}")
@@ -119,13 +124,19 @@ def loading_is_repeatable(subject: DatasetSubject) -> None:
     index = len(first) - 1
     one, two = first.load(index), second.load(index)
     require(np.array_equal(one.image, two.image), "an image differs when it is read again")
+    require(one.targets.keys() == two.targets.keys(), "targets differ when they are read again")
+    for name, target in one.targets.items():
+        same = np.array_equal(target, two.targets[name], equal_nan=target.dtype.kind == "f")
+        require(same, f"{name} differs when it is read again")
 
 
 def _require_refused(subject: DatasetSubject, location: str | None, split: str, what: str) -> None:
     other = DatasetSubject(subject.plugin, subject.spec, location, (split,))
     try:
         other.open()
-    except MedusaError:
+    except MedusaError as error:
+        told = split in f"{error.message} {error.hint}"
+        require(told or split in subject.splits, f"{what} is not named: {error.message}")
         return
     except Exception as error:  # noqa: BLE001 - that is what is checked
         require(False, f"{what} is a {type(error).__name__}, not a MedusaError: {error}")

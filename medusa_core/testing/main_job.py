@@ -49,7 +49,7 @@ class _EntryPoint:
 
 
 def plugin_host(*plugins: ModuleType) -> Host:
-    """A host of these plugins and the built-in heads and data sets, whatever else is installed.
+    """A host of these plugins and the built-in heads and `folder`, whatever else is installed.
 
     Raises:
         PluginError: one of them cannot be loaded.

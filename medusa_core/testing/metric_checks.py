@@ -90,6 +90,41 @@ def metrics_add_up(subject: TaskSubject) -> None:
         )
 
 
+def metrics_weigh_pixels(subject: TaskSubject) -> None:
+    """An image beside itself counts for two: statistics are sums over pixels, not means.
+
+    Within a quarter, since figures may look across the seam; those of `costly` metrics, which match
+    over distances, are not asked.
+    """
+    if not subject.dense:
+        return
+    task = subject.make()
+    target, valid = subject.batch(task)
+    decoded = task.decode(subject.prediction(task))
+    for metric in (metric for metric in task.new_metrics() if not metric.costly):
+        once = metric.statistics(decoded, target, valid).sum(0)
+        beside = [torch.cat([part, part], dim=-1) for part in (decoded, target, valid)]
+        twice = metric.statistics(beside[0], beside[1], beside[2]).sum(0)
+        slack = 0.05 * float(once.abs().max()) + 1e-6
+        require(
+            torch.allclose(twice, 2 * once, rtol=0.25, atol=slack),
+            f"{type(metric).__name__}: an image of twice the size does not count for two: "
+            "statistics are sums, `compute` divides",
+        )
+
+
+def metrics_keep_nothing(subject: TaskSubject) -> None:
+    """`compute` depends on its argument alone: statistics of other processes are added to it."""
+    task = subject.make()
+    target, valid = subject.batch(task)
+    decoded = task.decode(subject.prediction(task))
+    for used, fresh in zip(task.new_metrics(), task.new_metrics(), strict=True):
+        total = used.statistics(decoded, target, valid).double().sum(0)
+        used.statistics(decoded, target, valid)
+        same = repr(used.compute(total)) == repr(fresh.compute(total))
+        require(same, f"{type(used).__name__}: its figures depend on what it has seen before")
+
+
 def metrics_ignore_what_is_invalid(subject: TaskSubject) -> None:
     """What targets and predictions hold at invalid pixels does not show in any figure."""
     task = subject.make()

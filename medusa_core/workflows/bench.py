@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from medusa_core.errors import UsageError
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.plugin_host.host import Host
@@ -65,9 +64,7 @@ def bench(
     torch.set_num_threads(threads or before)
     try:
         opened = preparation.opened(model, tasks, device, host, execution)
-        names = opened.select(tasks)
-        if not names:
-            raise UsageError("This model has no heads yet.", hint="Add one: medusa add-task TASK")
+        names = opened.require_some(tasks)
         height, width = size or opened.heads[names[0]].size
         images = torch.rand(batch, 3, height, width).to(opened.backbone.mean.device)
         seconds = _measure(opened, images, names, rounds, progress or SilentProgress())

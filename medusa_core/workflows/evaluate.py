@@ -144,9 +144,7 @@ def score(
     Raises:
         DataError: no data set has the target of a head named in `tasks`.
     """
-    names = model.select(tasks)
-    if not names:
-        raise UsageError("This model has no heads yet.", hint="Add one: medusa add-task TASK")
+    names = model.require_some(tasks)
     specs = [model.tasks[name].spec for name in names]
     preparation.require_bindings_used(refs, [*names, *(spec.name for spec in specs)])
     datasets = [(ref, shorten(load_dataset(model.host, ref, split), limit)) for ref in refs]

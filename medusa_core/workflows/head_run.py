@@ -27,6 +27,7 @@ from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import added, make_head
 from medusa_core.model.memory import is_out_of_memory
+from medusa_core.model.trial import try_head
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES, describe
 from medusa_core.progress import Progress
@@ -162,6 +163,8 @@ class HeadRun:
 
     def _add(self, plan: Plan, plans: Sequence[Plan], features: list[Tensor]) -> dict[str, Any]:
         parts = selection_split(plan.dataset)
+        channels, owner = plan.task.out_channels, plan.head_owner
+        try_head(self.host, plan.ref, self.backbone.info, features, channels, owner)
         with training(self.model, plan.name):
             cached = self.cache(plan, plans)
             started = time.perf_counter()

@@ -102,9 +102,7 @@ def predict(
     progress = progress or SilentProgress()
     files = find_files(images)
     model = preparation.opened(model, tasks, device, host, execution)
-    names = model.select(tasks)
-    if not names:
-        raise UsageError("This model has no heads yet.", hint="Add one: medusa add-task TASK")
+    names = model.require_some(tasks)
     specs = [model.tasks[name].spec for name in names]
     formats = results.check_formats((*formats, *(["npy"] if raw else [])), specs)
     folder = Path(out)

@@ -19,6 +19,7 @@ from medusa_core.errors import StoreError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import added
+from medusa_core.model.trial import try_head
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
@@ -81,6 +82,10 @@ def train_backbone(
     plan = make_plan(host, Path(model), tasks, data, split, balance, options, progress)
     if dry_run:
         return describe_plan(host, plan)
+    levels = probe.probe_features(plan.backbone)
+    for name, binding in plan.bindings.items():
+        channels, owner = binding.task.out_channels, plan.head_owners[name]
+        try_head(host, plan.heads[name], plan.backbone.info, levels, channels, owner)
     with training(plan.model, JOINT):
         source = Source(plan.dataset, plan.size, (IDENTITY,))
         images, targets = cache_images(source, list(plan.bindings.values()), progress)

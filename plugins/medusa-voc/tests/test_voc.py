@@ -102,6 +102,17 @@ def test_classes_of_an_export_are_read(tmp_path):
     check_dataset(plugin, location=str(root))
 
 
+@pytest.mark.parametrize("colours", [False, True])
+def test_what_is_void_does_not_count_and_moves_no_class(tmp_path, colours):
+    root = write(tmp_path / "export", count=3, colours=colours)
+    (root / "labelmap.txt").write_text("background:0,0,0::\nvoid:128,0,0::\nsky:0,128,0::\n")
+    dataset = Voc(str(root), "train")
+    assert dataset.labels.names == ("background", "sky")
+    expected = np.array([0, IGNORED, 1])[np.minimum(before := classes(0, 3), 2)]
+    expected[before == IGNORED] = IGNORED
+    assert np.array_equal(dataset.load(0).targets["semseg"], expected)
+
+
 @pytest.mark.parametrize(
     "text",
     ["road 1 2 3", "road:1,2::", "a:1,2,3::\na:3,2,1::", "a:1,2,3::\nb:1,2,3::", "", "a:1,2,999::"],
@@ -113,7 +124,7 @@ def test_a_labelmap_that_makes_no_sense_is_refused(tmp_path, text):
 
 
 def test_without_a_labelmap_classes_are_those_of_voc(tmp_path):
-    schema = read_labels(tmp_path / "labelmap.txt")
+    schema = read_labels(tmp_path / "labelmap.txt").labels
     assert schema.names == NAMES
     assert len(NAMES) == 21
 

@@ -14,13 +14,13 @@ IN_TRAINING = {
     "head": "head architecture 'fragile': ZeroDivisionError: division by zero",
     "head:none": "head architecture 'fragile': TypeError: MODULE:make_head gave NoneType, not a "
     "Head",
-    "forward": "training_outputs of Fragile: ZeroDivisionError: division by zero",
+    "forward": "forward of Fragile: ZeroDivisionError: division by zero",
     "forward:none": "training_outputs of Fragile: TypeError: it returned NoneType, not "
     "(2, 1, h, w)",
     "forward:flat": "training_outputs of Fragile: TypeError: it returned a Tensor of shape (2, 1) "
     "and type torch.float32, not (2, 1, h, w)",
     "forward:wide": "training_outputs of Fragile: TypeError: it returned a Tensor of shape "
-    "(2, 2, 1, 1) and type torch.float32, not (2, 1, h, w)",
+    "(2, 2, 2, 2) and type torch.float32, not (2, 1, h, w)",
     "data": "data set 'noise': ZeroDivisionError: division by zero",
     "data:none": "data set 'noise': AttributeError: 'NoneType' object has no attribute 'name'",
     "load": "data set 'noise': ZeroDivisionError: division by zero",

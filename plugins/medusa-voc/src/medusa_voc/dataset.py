@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medusa_core.api import LabelSchema, Sample, TargetInfo
+from medusa_core.api import Sample, TargetInfo
 from medusa_core.data.files import exists, read_bounded
 from medusa_core.data.images import image_size, read_raw, read_rgb
 from medusa_core.errors import DataError, UnknownNameError, UsageError
-from medusa_voc.labels import BORDER, IGNORED, MAX_LIST, read_labels
+from medusa_voc.labels import IGNORED, MAX_LIST, LabelMap, read_labels
 
 IMAGES, MAPS, SPLITS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".bmp")
@@ -31,7 +31,8 @@ class Voc:
             raise UsageError("The data set 'voc' needs a path.", hint="--data voc:VOC2012")
         self.root = _find_root(Path(location))
         self.name, self.split = "voc", split
-        self.labels = read_labels(self.root / "labelmap.txt")
+        self._known = read_labels(self.root / "labelmap.txt")
+        self.labels = self._known.labels
         self.ids = self._read_ids()
         self.targets: Mapping[str, TargetInfo] = {TARGET: TargetInfo(labels=self.labels)}
         self.digest = self._digest()
@@ -50,7 +51,7 @@ class Voc:
         path = self.root / MAPS / f"{name}.png"
         found = {}
         if (targets is None or TARGET in targets) and exists(path):
-            found[TARGET] = _decode(path, self.labels)
+            found[TARGET] = _decode(path, self._known)
             if found[TARGET].shape != image.shape[:2]:
                 raise DataError(f"{path}: {found[TARGET].shape} but its image is {image.shape}.")
         return Sample(name, image, found)
@@ -84,7 +85,7 @@ class Voc:
 
     def _digest(self) -> str:
         """Hash of classes, ids, and size and time of every file."""
-        state = hashlib.sha256(self.labels.model_dump_json().encode())
+        state = hashlib.sha256(f"{self.labels.model_dump_json()}{self._known}".encode())
         for name in self.ids:
             for path in (self._image(name), self.root / MAPS / f"{name}.png"):
                 stat = path.stat() if exists(path) else None
@@ -111,20 +112,24 @@ def _find_root(location: Path) -> Path:
     raise DataError(f"{location}: there is no {SPLITS}.", hint="The layout is that of Pascal VOC.")
 
 
-def _decode(path: Path, labels: LabelSchema) -> np.ndarray:
+def _decode(path: Path, known: LabelMap) -> np.ndarray:
     """`(H, W) int64` classes of a file of numbers or colours.
 
     Raises:
         DataError: a number or colour stands for no class.
     """
     raw = read_raw(path)
+    labels = known.labels
     if raw.ndim == 2:
-        classes = raw.astype(np.int64)
-        wrong = np.unique(classes[(classes != IGNORED) & (classes >= len(labels.names))])
+        strange = (raw != IGNORED) & ((raw < 0) | (raw >= len(known.numbers)))
+        wrong = np.unique(raw[strange])
+        number = np.where(strange | (raw == IGNORED), 0, raw)
+        classes = np.where(raw == IGNORED, IGNORED, np.array(known.numbers, np.int64)[number])
     else:
         packed = raw[..., :3].astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
         classes = np.full(packed.shape, -1)
-        classes[packed == _pack(BORDER)] = IGNORED
+        for colour in known.ignored:
+            classes[packed == _pack(colour)] = IGNORED
         for number, colour in enumerate(labels.palette or ()):
             classes[packed == _pack(colour)] = number
         wrong = np.unique(packed[classes == -1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from medusa_core.api import LabelSchema
@@ -26,6 +27,19 @@ _LINE = re.compile(r"(?P<name>[^:#]+):(?P<rgb>\s*\d{1,3}\s*,\s*\d{1,3}\s*,\s*\d{
 _UNUSED = {"ignored", "void"}
 
 
+@dataclass(frozen=True)
+class LabelMap:
+    """Classes, and what the values of class maps stand for.
+
+    numbers: number in a map → class, `IGNORED` for what counts as none.
+    ignored: colours of what counts as none.
+    """
+
+    labels: LabelSchema
+    numbers: tuple[int, ...]
+    ignored: tuple[tuple[int, int, int], ...] = (BORDER,)
+
+
 def colour_of(number: int) -> tuple[int, int, int]:
     """Colour of a class in VOC's palette.
 
@@ -39,7 +53,7 @@ def colour_of(number: int) -> tuple[int, int, int]:
     return channels[0], channels[1], channels[2]
 
 
-def read_labels(path: Path) -> LabelSchema:
+def read_labels(path: Path) -> LabelMap:
     """Classes of a `labelmap.txt` with lines of `name:r,g,b:parts:actions`, in their order.
 
     A file that does not exist means the classes of Pascal VOC.
@@ -48,13 +62,16 @@ def read_labels(path: Path) -> LabelSchema:
         DataError: a line has another form, a colour is given twice, or there are too many classes.
     """
     if not exists(path):
-        return LabelSchema(names=NAMES, palette=tuple(map(colour_of, range(len(NAMES)))))
+        every = range(len(NAMES))
+        return LabelMap(LabelSchema(names=NAMES, palette=tuple(map(colour_of, every))), (*every,))
     try:
         lines = read_bounded(path, MAX_LIST).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as err:
         raise DataError(f"{path}: cannot be read: {err}.") from err
     names: list[str] = []
     colours: list[tuple[int, int, int]] = []
+    numbers: list[int] = []
+    ignored = [BORDER]
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -65,12 +82,17 @@ def read_labels(path: Path) -> LabelSchema:
                 f"{path}: line {number} is not of the form name:r,g,b::.", hint=f"It is: {line!r}"
             )
         name = match["name"].strip()
-        if name.lower() in _UNUSED:
+        colour = (rgb[0], rgb[1], rgb[2]) if rgb else colour_of(len(numbers))
+        if name.lower() in _UNUSED:  # no class, but maps know it by its number and colour
+            numbers.append(IGNORED)
+            ignored.append(colour)
             continue
+        numbers.append(len(names))
         names.append(name)
-        colours.append((rgb[0], rgb[1], rgb[2]) if rgb else colour_of(len(names) - 1))
+        colours.append(colour)
     if not 1 <= len(names) < IGNORED or len(set(names)) != len(names):
         raise DataError(f"{path}: needs 1 to {IGNORED - 1} classes, each once; has {len(names)}.")
-    if len(set(colours)) != len(colours):
+    if len({*colours, *ignored}) != len(colours) + len(set(ignored)):
         raise DataError(f"{path}: two classes have one colour.")
-    return LabelSchema(names=tuple(names), palette=tuple(colours))
+    labels = LabelSchema(names=tuple(names), palette=tuple(colours))
+    return LabelMap(labels, tuple(numbers), tuple(ignored))

@@ -42,12 +42,15 @@ def test_every_encoding_agrees_with_a_naive_decode(
         for y, x in np.ndindex(SIZE):
             pixel = {kind: arrays[name][y, x] for kind, arrays in raw.items()}
             stored = int(pixel["depth"])
-            assert sample.targets["depth"][y, x] == (0 if stored == 0 else stored * 0.5 + 1)
+            value = stored * 0.5 + 1 if stored else np.nan
+            np.testing.assert_equal(sample.targets["depth"][y, x], np.float32(value))
             assert sample.targets["semseg"][y, x] == int(pixel["semseg"])
             edge = int(pixel["edges"])
             assert sample.targets["edges"][y, x] == (255 if edge == 77 else int(edge >= 100))
             vector = np.asarray(pixel["normals"], float) * 2 / 255 - 1
-            expected = vector / np.linalg.norm(vector) if pixel["normals"].any() else vector * 0
+            expected = (
+                vector / np.linalg.norm(vector) if pixel["normals"].any() else vector * np.nan
+            )
             np.testing.assert_allclose(sample.targets["normals"][y, x], expected, atol=1e-6)
 
 

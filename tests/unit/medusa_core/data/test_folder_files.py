@@ -45,9 +45,17 @@ def test_npy_files_hold_decoded_values(root: Path) -> None:
         np.testing.assert_array_equal(_single(root, "edges", edges.astype(dtype)), edges)
     np.testing.assert_array_equal(_single(root, "edges", edges == 1), edges == 1)
     vectors = np.random.default_rng(0).normal(size=(*SIZE, 3))
-    vectors[0, 0] = 0
-    expected = vectors / np.maximum(np.linalg.norm(vectors, axis=2, keepdims=True), 1e-9)
+    expected = vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
+    vectors[0, 0], expected[0, 0] = 0, np.nan
     np.testing.assert_allclose(_single(root, "normals", vectors), expected, atol=1e-6)
+
+
+def test_numbers_of_several_channels_keep_their_length(root: Path) -> None:
+    albedo = np.random.default_rng(0).uniform(0, 1, (*SIZE, 3)).astype(np.float32)
+    albedo[1, 2, 0] = -1
+    expected = np.where(albedo == -1, np.nan, albedo)
+    found = _single(root, "depth", albedo, invalid=-1)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_binary_npy_of_raw_values_is_refused(root: Path) -> None:
@@ -59,7 +67,7 @@ def test_declared_nan_is_invalid_and_undeclared_nan_an_error(root: Path) -> None
     depth = np.full(SIZE, 2.0)
     depth[1, 2] = np.nan
     decoded = _single(root, "depth", depth, invalid="nan")
-    assert decoded[1, 2] == 0
+    assert np.isnan(decoded[1, 2])
     assert (decoded == 2).sum() == depth.size - 1
     for value in (np.nan, np.inf, -np.inf, 1e300):
         depth[1, 2] = value
@@ -74,7 +82,7 @@ def test_declared_nan_is_invalid_and_undeclared_nan_an_error(root: Path) -> None
         ("normals", np.full((*SIZE, 3), np.nan), "3|NaN"),
         ("normals", np.ones((*SIZE, 2)), "2 channels"),
         ("normals", np.ones(SIZE), "2 axes"),
-        ("depth", np.ones((*SIZE, 3)), "3 axes"),
+        ("edges", np.ones((*SIZE, 3)), "3 axes"),
         ("depth", np.ones((6, 7)), "7×6 but its image is 8×6"),
         ("semseg", np.full(SIZE, 0.5), "not whole"),
         ("semseg", np.full(SIZE, np.nan), "not whole"),
@@ -151,7 +159,7 @@ def _rgba_target(root: Path) -> None:
 
 
 def _colour_target(root: Path) -> None:
-    write_png(root / "depth" / "a.png", np.zeros((*SIZE, 3), np.uint8))
+    write_png(root / "edges" / "a.png", np.zeros((*SIZE, 3), np.uint8))
 
 
 def _grey_vectors(root: Path) -> None:
@@ -192,7 +200,7 @@ def _text_image(root: Path) -> None:
     ("spoil", "file", "message"),
     [
         (_rgba_target, "depth/a.png", "RGBA"),
-        (_colour_target, "depth/a.png", "3 axes"),
+        (_colour_target, "edges/a.png", "3 axes"),
         (_grey_vectors, "normals/a.png", "2 axes"),
         (_other_size, "semseg/a.png", "6×8 but its image is 8×6"),
         (_bad_label, "semseg/a.png", "label 3 is outside the schema"),

@@ -15,7 +15,6 @@ from medusa_core.errors import DataError, UnknownNameError, UsageError
 
 from .conftest import SIZE, TARGETS, describe, write_png
 
-
 EDGES = {"encoding": "binary", "path": "{id}.png"}
 
 

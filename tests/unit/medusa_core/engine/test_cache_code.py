@@ -5,6 +5,7 @@ import importlib
 
 from medusa_core.engine.cache_files import _describe
 from medusa_core.plugin_host.attribution import AttributedTask
+from medusa_core.plugin_host.code import code_digest
 
 
 def test_targets_are_those_of_the_plugins_code(tmp_path, monkeypatch, bind):
@@ -33,3 +34,19 @@ def test_a_task_without_a_file_can_be_cached(bind):
     binding = bind("depth")
     own = namespace["Own"](binding.task.spec)
     _describe(dataclasses.replace(binding, task=AttributedTask(own, None)))
+
+
+def test_data_are_those_of_the_code_that_opens_them(tmp_path, monkeypatch):
+    """A function elsewhere may decide what a class reads, and packages lie in packages."""
+    package = tmp_path / "owndata"
+    for part in (package, package / "opening", package / "opening" / "deep"):
+        part.mkdir()
+        (part / "__init__.py").write_text("")
+    (package / "opening" / "deep" / "gain.py").write_text("GAIN = 1\n")
+    (package / "opening" / "maker.py").write_text("def make():\n    return object()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    make = importlib.import_module("owndata.opening.maker").make
+    seen = [code_digest(dict), code_digest(dict, make)]
+    (package / "opening" / "deep" / "gain.py").write_text("GAIN = 2\n")
+    seen.append(code_digest(dict, make))
+    assert len(set(seen)) == 3

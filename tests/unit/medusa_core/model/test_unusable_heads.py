@@ -53,6 +53,8 @@ def test_a_missing_plugin_makes_orphans(path: Path) -> None:
     model = orphaned(path, host=without_tasks())
     assert not model.heads
     assert set(model.orphans) == set(HEADS)
+    with pytest.raises(PluginError, match="depth"):
+        model.require_some(None)
     assert model(make_images(33, 47)) == {}
     for call in (
         lambda: model(make_images(33, 47), tasks=["depth"]),

@@ -11,9 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from medusa_core.api import MetricRef, OutputSpec, Sample, TargetInfo, TargetSpec, Task, TaskSpec
-from medusa_core.errors import PluginError
-from medusa_core.plugin_host.attribution import AttributedDataset, AttributedTask
+from medusa_core.api import (
+    Metric,
+    MetricRef,
+    OutputSpec,
+    Sample,
+    TargetInfo,
+    TargetSpec,
+    Task,
+    TaskSpec,
+)
+from medusa_core.engine.binding import Binding
+from medusa_core.errors import DataError, PluginError
+from medusa_core.plugin_host.attribution import AttributedDataset, AttributedMetric, AttributedTask
 from medusa_core.plugin_host.report import Provider
 
 PROVIDER = Provider("their-data", "their-data", "1.0")
@@ -188,3 +198,59 @@ def test_targets_computed_from_an_image_are_what_the_task_says(target: Any, wron
         return
     with pytest.raises(PluginError, match=f"their-data.*encode_target.*{wrong}"):
         task.encode_target(None, image)
+
+
+def spec_of(**target: Any) -> TaskSpec:
+    return TaskSpec(
+        name="theirs",
+        title="",
+        implementation="none:None",
+        output=OutputSpec(channels=1, range=(0.0, None)),
+        target=TargetSpec(**target),
+        metrics=(MetricRef(name="mae", higher_is_better=False, primary=True),),
+    )
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 3), (0, 8, 3), (4, 8), (4, 8, 4)])
+def test_renderings_are_of_the_size_of_the_image(shape: tuple[int, ...]) -> None:
+    task = AttributedTask(Computes(spec_of()), PROVIDER)
+    image = np.zeros((4, 8, 3), np.uint8)
+    assert task.render(image, image[..., 0]) is image
+    task.inner.render = lambda *_: np.zeros(shape, np.uint8)  # type: ignore[method-assign]
+    with pytest.raises(PluginError, match="their-data.*render of task"):
+        task.render(image, image[..., 0])
+
+
+def test_statistics_have_one_number_of_columns() -> None:
+    class Growing(Metric):
+        def statistics(self, decoded: Any, target: Any, valid: Any) -> Any:
+            return torch.zeros(len(decoded), len(decoded), dtype=torch.float64)
+
+        def compute(self, total: Any) -> dict[str, float]:
+            return {}
+
+    metric = AttributedMetric(Growing(), PROVIDER, "theirs")
+    for _ in range(2):
+        metric.statistics(torch.zeros(2, 4, 4), torch.zeros(0), torch.zeros(0))
+    with pytest.raises(PluginError, match="their-data.*2 columns before"):
+        metric.statistics(torch.zeros(3, 4, 4), torch.zeros(0), torch.zeros(0))
+
+
+@pytest.mark.parametrize("invalid", [0.0, -1.0, float("nan"), None])
+def test_nothing_measured_is_what_the_task_says_it_is(invalid: float | None) -> None:
+    """Data sets know no task's mark: theirs is NaN. A measured 0 stays one."""
+    raw = np.array([[np.nan, 0.5], [0.0, 2.0]], np.float32)
+    sample = Sample("a", np.zeros((2, 2, 3), np.uint8), {"theirs": raw})
+    own = Computes(spec_of(invalid=invalid))
+    own.encode_target = lambda raw, image: raw  # type: ignore[method-assign]
+    binding = Binding(AttributedTask(own, PROVIDER), None)
+    if invalid is None:
+        with pytest.raises(DataError, match="nan"):
+            binding.target(sample)
+        return
+    target = binding.target(sample)
+    assert target is not None
+    known = binding.valid(target)
+    np.testing.assert_array_equal(known, [[False, True], [invalid != 0, True]])
+    np.testing.assert_array_equal(target[known], raw[known])
+    assert np.isnan(raw[0, 0]), "the sample is not written to"

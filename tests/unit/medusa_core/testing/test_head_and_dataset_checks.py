@@ -257,3 +257,43 @@ def test_the_check_finds_the_bug_of_a_head(name: str, variant: Any, good: Any) -
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_check_finds_the_bug_of_a_data_set(name: str, dataset_plugin: Any) -> None:
     assert failures(check_dataset, dataset_plugin(DATASETS[name]())) == {name}
+
+
+def _noisy() -> type:
+    opened = itertools.count()
+
+    class Noisy(Good):
+        def load(self, index, targets=None):
+            sample = super().load(index, targets)
+            found = {k: (v + next(opened)) % 3 for k, v in sample.targets.items()}
+            return Sample(sample.id, sample.image, found)
+
+    return Noisy
+
+
+class Impatient(Good):
+    def load(self, index, targets=None):
+        whole = super().load(index)
+        names = whole.targets if targets is None else targets
+        return Sample(whole.id, whole.image, {name: whole.targets[name] for name in names})
+
+
+class Silent(Good):
+    def __init__(self, location, split):
+        if split not in ("train", "val"):
+            raise DataError("No.")
+        super().__init__(location, split)
+
+
+@pytest.mark.parametrize(
+    ("implementation", "check"),
+    [
+        (_noisy(), "loading_is_repeatable"),
+        (Impatient, "only_asked_targets_are_read"),
+        (Silent, "unknown_split_is_an_error"),
+    ],
+)
+def test_what_would_break_the_host_is_found(
+    implementation: type, check: str, dataset_plugin: Any
+) -> None:
+    assert check in failures(check_dataset, dataset_plugin(implementation))

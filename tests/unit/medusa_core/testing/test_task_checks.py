@@ -299,6 +299,31 @@ def render_follows_flips(variant, good):
 
 
 @breaks
+def metrics_weigh_pixels(variant, good):
+    class Mean(good.MeanError):
+        def statistics(self, decoded, target, valid):
+            rows = super().statistics(decoded, target, valid)
+            return rows / rows[:, 1:].clamp_min(1)
+
+    return variant(with_metric(good, Mean))
+
+
+@breaks
+def metrics_keep_nothing(variant, good):
+    class Counting(good.MeanError):
+        seen = 0
+
+        def statistics(self, decoded, target, valid):
+            self.seen += 1
+            return super().statistics(decoded, target, valid)
+
+        def compute(self, total):
+            return {name: x * (1 + self.seen) for name, x in super().compute(total).items()}
+
+    return variant(with_metric(good, Counting))
+
+
+@breaks
 def task_keeps_no_state(variant, good):
     class Broken(good.Level):
         last = None
@@ -407,3 +432,14 @@ def test_expected_failures_need_to_fail_and_a_reason(variant: Any, good: Any) ->
         check_task(plugin, expected_failures={"render_shows_the_value": " "})
     with pytest.raises(Exception, match="Unknown check 'loss_is_fine'"):
         check_task(plugin, expected_failures={"loss_is_fine": "misspelt"})
+
+
+def test_what_is_partly_measured_is_not_trained_where_it_is_not(variant: Any, good: Any) -> None:
+    class Filled(good[2].Level):  # type: ignore[misc]
+        def loss(self, prediction, target, valid):
+            some = valid.flatten(1).any(1).view(-1, 1, 1)
+            known = torch.where(valid, target, torch.zeros_like(target))
+            wrong = (prediction.squeeze(1) - known).abs() * some
+            return {"l1": wrong.mean() * valid.any()}
+
+    assert "loss_ignores_what_is_invalid" in failures(variant(Filled))
