@@ -5,12 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medusa_core.api import LabelSchema, TaskSpec
-from medusa_core.data.geometry import (
-    Size,
-    known_values,
-    valid_mask,
-    value_is_valid,
-)
+from medusa_core.data.geometry import Size, known_values, valid_mask, value_is_valid
 
 
 def valid_part(target: np.ndarray, task: TaskSpec, labels: LabelSchema | None) -> np.ndarray:

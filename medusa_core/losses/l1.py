@@ -13,7 +13,8 @@ def masked_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     Args:
         prediction: `(B, …) float32`, e.g. `(B, H, W)` or `(B, C, H, W)`.
         target: like `prediction`; anything where `valid` is false.
-        valid: `(B, H, W) bool` (dense) or `(B,) bool` (global).
+        valid: `(B, H, W) bool` (dense) or `(B,) bool` (global); or of the shape of `prediction`,
+            where what is known differs from channel to channel.
 
     Returns:
         Scalar in the unit of the target; zero, with a gradient path, where nothing is valid.

@@ -8,7 +8,7 @@ from torch import Tensor
 from medusa_core.api import FeatureInfo, HeadRef
 from medusa_core.model import costs
 from medusa_core.model.assembly import make_head
-from medusa_core.model.probe import probe_output
+from medusa_core.model.probe import PROBE_SIZE, probe_output
 from medusa_core.plugin_host.attribution import running, training_outputs
 from medusa_core.plugin_host.host import Host
 
@@ -17,7 +17,6 @@ def try_head(
     host: Host,
     ref: HeadRef,
     features: FeatureInfo,
-    levels: list[Tensor],
     out_channels: int,
     distribution: str | None = None,
 ) -> None:
@@ -27,7 +26,6 @@ def try_head(
         host: knows the architecture.
         ref: its name and settings.
         features: of the backbone.
-        levels: features of the probe image, on the CPU.
         out_channels: of the task.
         distribution: whose architecture is meant; None: the only one of that name.
 
@@ -35,8 +33,11 @@ def try_head(
         PluginError: it fails, its costs cannot be counted, it cannot learn, or what it computes is
             not decided by its parameters and buffers, which alone are stored.
     """
+    levels = _noise(features)
     with torch.random.fork_rng(devices=[]):
-        first, second = (make_head(host, ref, features, out_channels, distribution) for _ in "ab")
+        first, second = (
+            make_head(host, ref, features, out_channels, distribution) for _ in range(2)
+        )
         with running(first, "forward"):
             costs.head_gmacs(first, features)
             _require_gradient(first, [level.repeat(2, 1, 1, 1) for level in levels])
@@ -48,6 +49,16 @@ def try_head(
                     "parameters or buffers (modules in a plain list are neither), and evaluation "
                     "leaves nothing to chance"
                 )
+
+
+def _noise(features: FeatureInfo) -> list[Tensor]:
+    """Levels of a small image, the same every time; a backbone that is to be trained is not run."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = zip(features.channels, features.strides, strict=True)
+    return [
+        torch.randn(1, channels, *[max(1, PROBE_SIZE // stride)] * 2, generator=generator)
+        for channels, stride in shapes
+    ]
 
 
 def _require_gradient(head: torch.nn.Module, levels: list[Tensor]) -> None:

@@ -164,7 +164,7 @@ class HeadRun:
     def _add(self, plan: Plan, plans: Sequence[Plan], features: list[Tensor]) -> dict[str, Any]:
         parts = selection_split(plan.dataset)
         channels, owner = plan.task.out_channels, plan.head_owner
-        try_head(self.host, plan.ref, self.backbone.info, features, channels, owner)
+        try_head(self.host, plan.ref, self.backbone.info, channels, owner)
         with training(self.model, plan.name):
             cached = self.cache(plan, plans)
             started = time.perf_counter()

@@ -82,10 +82,9 @@ def train_backbone(
     plan = make_plan(host, Path(model), tasks, data, split, balance, options, progress)
     if dry_run:
         return describe_plan(host, plan)
-    levels = probe.probe_features(plan.backbone)
     for name, binding in plan.bindings.items():
         channels, owner = binding.task.out_channels, plan.head_owners[name]
-        try_head(host, plan.heads[name], plan.backbone.info, levels, channels, owner)
+        try_head(host, plan.heads[name], plan.backbone.info, channels, owner)
     with training(plan.model, JOINT):
         source = Source(plan.dataset, plan.size, (IDENTITY,))
         images, targets = cache_images(source, list(plan.bindings.values()), progress)

@@ -174,3 +174,18 @@ def test_global_predictions_work_too() -> None:
     torch.testing.assert_close(masked_cross_entropy(scores, classes, present), expected)
     values = torch.tensor([[1.0, 2.0], [9.0, 9.0]])
     assert masked_l1(values, torch.zeros(2, 2), present).item() == pytest.approx(1.5)
+
+
+def test_channels_may_be_known_apart() -> None:
+    torch.manual_seed(0)
+    prediction = torch.randn(2, 3, 4, 4, requires_grad=True)
+    target = torch.randn(2, 3, 4, 4)
+    target[0, 1, :2] = float("nan")
+    known = ~target.isnan()
+    known[1] = False
+    loss = masked_l1(prediction, target, known)
+    torch.testing.assert_close(loss, (prediction - target).abs()[known].mean())
+    loss.backward()
+    assert prediction.grad is not None
+    assert not prediction.grad[~known].any()
+    assert prediction.grad[known].all()

@@ -15,10 +15,8 @@ from medusa_core.heads.base import Head
 from medusa_core.model import trial
 from medusa_core.plugin_host import default_host
 from medusa_core.plugin_host.report import Provider
-from medusa_core.testing.fakes import fake_features
 
 INFO = FeatureInfo(channels=(6, 8), strides=(4, 8))
-LEVELS = fake_features(INFO, (32, 32), batch=1)
 REF = HeadRef(name="medusa")
 
 
@@ -72,7 +70,7 @@ class Elsewhere(Sound):
 
 def run(monkeypatch: pytest.MonkeyPatch, build: Callable[[], Head]) -> None:
     monkeypatch.setattr(trial, "make_head", lambda *_: build())
-    trial.try_head(default_host(), REF, INFO, LEVELS, 2)
+    trial.try_head(default_host(), REF, INFO, 2)
 
 
 def test_a_sound_one_passes_and_leaves_chance_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +84,7 @@ def test_the_built_in_ones_pass(name: str) -> None:
     host = default_host()
     spec = host.heads.get(name)
     config = host.config_model(spec)().model_dump(mode="json")
-    trial.try_head(host, HeadRef(name=name, config=config), INFO, LEVELS, 3)
+    trial.try_head(host, HeadRef(name=name, config=config), INFO, 3)
 
 
 @pytest.mark.parametrize(
