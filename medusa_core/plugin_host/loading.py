@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pluggy
+from pydantic import BaseModel
 
 import medusa_core
 from medusa_core.api import API_VERSION, DatasetSpec, HeadSpec, TaskSpec
@@ -122,7 +123,7 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
 
 def _specs(hook: str, expected: type[Spec], result: object) -> Iterator[Spec]:
     """What a hook returned, item by item, if it is what the hook is for."""
-    if not isinstance(result, Iterable) or isinstance(result, (str, Mapping)):
+    if not isinstance(result, Iterable) or isinstance(result, (str, Mapping, BaseModel)):
         raise PluginError(
             f"{hook} returned {type(result).__name__}, not a list of {expected.__name__}"
         )

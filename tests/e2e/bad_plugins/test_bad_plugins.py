@@ -31,6 +31,7 @@ WHY = {
     "raises_in_hook": "broken: RuntimeError: the licence server does not answer",
     "raises_midway": "broken: OSError: the other half is missing",
     "returns_nothing": "broken: medusa_register_tasks returned NoneType, not a list of TaskSpec",
+    "returns_one": "broken: medusa_register_tasks returned TaskSpec, not a list of TaskSpec",
     "same_name_twice": "broken: medusa_register_datasets returned two specs named 'twice'",
     "syntax_error": "broken: SyntaxError: expected ':' "
     "(medusa_syntax_error_medusa_syntax_error_plugin.py, line 5)",

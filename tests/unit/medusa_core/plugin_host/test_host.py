@@ -22,6 +22,7 @@ WHY = {
     "raises_in_hook": (PluginState.BROKEN, "RuntimeError: the licence server does not answer"),
     "raises_midway": (PluginState.BROKEN, "OSError: the other half is missing"),
     "returns_nothing": (PluginState.BROKEN, "returned NoneType, not a list of TaskSpec"),
+    "returns_one": (PluginState.BROKEN, "returned TaskSpec, not a list of TaskSpec"),
     "same_name_twice": (PluginState.BROKEN, "two specs named 'twice'"),
     "system_exit": (PluginState.BROKEN, "SystemExit: a script, not a plugin"),
     "unknown_field": (PluginState.BROKEN, "DatasetSpec: title: Field required; titel: Extra"),
