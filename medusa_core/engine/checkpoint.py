@@ -24,9 +24,15 @@ FILE = "state.safetensors"
 BEST = "best.safetensors"
 _NOTHING = object()
 _DAMAGE = (
-    *(SafetensorError, OSError, ValueError, LookupError),
-    *(TypeError, AttributeError, RuntimeError),
+    SafetensorError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
 )
+"""What reading a state raises that lacks something, or holds something else."""
 
 
 def save_state(

@@ -10,6 +10,7 @@ import operator
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from medusa_core.api import Dataset, Metric, Sample, TargetInfo, Task
@@ -161,7 +162,7 @@ class AttributedDataset:
                 if not isinstance(info, TargetInfo):
                     raise TypeError(f"targets[{target!r}] is {_kind(info)}, not a TargetInfo")
 
-    @property
+    @cached_property  # it reads the code, and is asked for with every head and file
     def digest(self) -> str:
         """See `Dataset.digest`."""
         with attributed(*self._who):

@@ -119,7 +119,7 @@ def predict(
 
     _spare_inputs(files, [path for file, stem in named for path in places(file, stem)])
     _spare_others(path for file, stem in named if stem not in known for path in places(file, stem))
-    folders = [folder / naming.frames_of(stem) for file, stem in named if is_video(file)]
+    folders = [path for file, stem in named if is_video(file) for path in places(file, stem)]
     for place in (folder, *folders):
         _make_folder(place)
     naming.record(folder, named)

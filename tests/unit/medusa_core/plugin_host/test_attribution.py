@@ -116,6 +116,17 @@ def test_images_that_cannot_be(image: Any, wrong: str) -> None:
     assert "their-data" in str(error.value)
 
 
+def spec_of(**target: Any) -> TaskSpec:
+    return TaskSpec(
+        name="theirs",
+        title="",
+        implementation="none:None",
+        output=OutputSpec(channels=1, range=(0.0, None)),
+        target=TargetSpec(**target),
+        metrics=(MetricRef(name="mae", higher_is_better=False, primary=True),),
+    )
+
+
 @pytest.mark.parametrize(
     ("target", "wrong"), [("1 m", "is str"), (1.0, "is float"), (torch.ones(4, 4), "is a Tensor")]
 )
@@ -182,15 +193,7 @@ class Computes(Task):
     ],
 )
 def test_targets_computed_from_an_image_are_what_the_task_says(target: Any, wrong: str) -> None:
-    spec = TaskSpec(
-        name="theirs",
-        title="",
-        implementation="none:None",
-        output=OutputSpec(channels=1, range=(0.0, None)),
-        target=TargetSpec(source="image", invalid=-1.0),
-        metrics=(MetricRef(name="mae", higher_is_better=False, primary=True),),
-    )
-    own = Computes(spec)
+    own = Computes(spec_of(source="image", invalid=-1.0))
     own.target = target
     task, image = AttributedTask(own, PROVIDER), np.zeros((4, 8, 3), np.uint8)
     if wrong is None:
@@ -198,17 +201,6 @@ def test_targets_computed_from_an_image_are_what_the_task_says(target: Any, wron
         return
     with pytest.raises(PluginError, match=f"their-data.*encode_target.*{wrong}"):
         task.encode_target(None, image)
-
-
-def spec_of(**target: Any) -> TaskSpec:
-    return TaskSpec(
-        name="theirs",
-        title="",
-        implementation="none:None",
-        output=OutputSpec(channels=1, range=(0.0, None)),
-        target=TargetSpec(**target),
-        metrics=(MetricRef(name="mae", higher_is_better=False, primary=True),),
-    )
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 3), (0, 8, 3), (4, 8), (4, 8, 4)])
