@@ -251,5 +251,5 @@ def _diagnosis(result: Examination) -> list[str]:
     if result.traceback:
         lines += ["", result.traceback]
     if report.failed:
-        lines.append(f"  {report.remedy}")
+        lines.append(f"  {report.way_out if result.traceback else report.remedy}")
     return lines

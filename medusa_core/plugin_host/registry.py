@@ -76,8 +76,14 @@ class Registry(Generic[T]):
         if len(claims) == 1:
             return claims[0]
         if claims:
-            self._ambiguous(name, claims)
+            raise self._ambiguous(name, claims)
         self._unknown(name)
+
+    @property
+    def conflicts(self) -> tuple[UsageError, ...]:
+        """What using each name says that several plugins claim."""
+        claims = {name: self._claims(name) for name in self.names}
+        return tuple(self._ambiguous(n, found) for n, found in claims.items() if len(found) > 1)
 
     def find(self, name: str, distribution: str) -> Entry[T] | None:
         """What one distribution provides under that name; None: nothing, or nothing single."""
@@ -92,7 +98,7 @@ class Registry(Generic[T]):
             if entry.spec.name == bare and (not provider or _is(entry.provider, provider))
         ]
 
-    def _ambiguous(self, name: str, claims: list[Entry[T]]) -> NoReturn:
+    def _ambiguous(self, name: str, claims: list[Entry[T]]) -> UsageError:
         distributions = {entry.provider.distribution for entry in claims}
         several = len(distributions) == len(claims)
         choices = [
@@ -100,7 +106,7 @@ class Registry(Generic[T]):
             for e in claims
         ]
         who = ", ".join(f"{entry.provider.plugin} ({entry.provider})" for entry in claims)
-        raise UsageError(
+        return UsageError(
             f"The {self.kind} {name!r} is provided by {len(claims)} plugins: {who}.",
             hint=self._choose(choices, claims),
         )

@@ -88,16 +88,20 @@ class PluginReport:
 
     @property
     def remedy(self) -> str:
+        """What to do about it, and how to find out more."""
+        if self.state is not PluginState.BROKEN:
+            return self.way_out
+        return f"For the traceback: medusa plugins doctor {shlex.quote(self.name)}. {self.way_out}"
+
+    @property
+    def way_out(self) -> str:
         """What to do about it."""
         if self.state is PluginState.DISABLED:
             return f"To have it: medusa plugins enable {shlex.quote(self.name)}"
         if self.state is PluginState.INCOMPATIBLE:
             wanted = " ".join(map(shlex.quote, self.upgrade or (self.distribution,)))
             return f"Run: pip install --upgrade {wanted}. To do without it: {self.provider.without}"
-        return (
-            f"For the traceback: medusa plugins doctor {shlex.quote(self.name)}. "
-            f"To do without it: {self.provider.without}"
-        )
+        return f"To do without it: {self.provider.without}"
 
     def __str__(self) -> str:
         text = f"Plugin {self.provider.label} is {self.state}"

@@ -117,8 +117,10 @@ def _torch() -> Iterator[Finding]:
 
 
 def _plugins() -> Iterator[Finding]:
-    """Every plugin that is not loaded, and a summary of the others."""
+    """Every plugin that is not loaded or not complete, and a summary of the others."""
     from dataclasses import replace
+
+    from medusa_core.model.assembly import choose_architecture
 
     # not strict: a plugin that fails is what this reports, not what ends it
     host = load_host(settings=replace(PluginSettings.of_user(), strict=False))
@@ -127,6 +129,15 @@ def _plugins() -> Iterator[Finding]:
         if report.state != "loaded":
             hint = report.remedy if report.failed else None
             yield Finding("plugin", "problem" if report.failed else "note", str(report), hint)
+    for registry in (host.tasks, host.heads, host.datasets):
+        for conflict in registry.conflicts:
+            yield Finding("plugin", "note", conflict.message, conflict.hint)
+    for task, provider in ((entry.spec, entry.provider) for entry in host.tasks):
+        try:
+            choose_architecture(host, task, None)
+        except MedusaError as err:
+            what = f"Plugin {provider.label}: the default head of {task.name!r}: {err.message}"
+            yield Finding("plugin", "problem", what, err.hint)
     if loaded:
         yield Finding("plugins", "ok", f"loaded: {', '.join(report.name for report in loaded)}")
     else:

@@ -102,3 +102,41 @@ def test_repair_of_an_unreadable_manifest_deletes_nothing(medusa, littered):
     before = tree(littered)
     assert medusa("verify", "--repair").code == 1
     assert tree(littered) == before
+
+
+TASK_WITHOUT_ITS_HEAD = """
+from medusa_core.api import HeadRef, MetricRef, OutputSpec, TargetSpec, TaskSpec, hookimpl
+
+
+@hookimpl
+def medusa_register_tasks():
+    return [
+        TaskSpec(
+            name="flow",
+            title="Flow",
+            implementation="nowhere:Task",
+            output=OutputSpec(channels=2),
+            target=TargetSpec(),
+            metrics=(MetricRef(name="mae", higher_is_better=False, primary=True),),
+            default_head=HeadRef(name="medussa"),
+        )
+    ]
+"""
+
+
+def test_names_that_two_plugins_claim_and_heads_that_nobody_has(medusa, model, install_plugin):
+    install_plugin("same_task")
+    done = medusa("doctor", "--json")
+    assert done.code == 0
+    [note] = [check for check in done.document["checks"] if check["name"] == "plugin"]
+    assert note["state"] == "note"
+    assert note["message"].startswith("The task 'depth' is provided by 2 plugins: ")
+    assert note["hint"] == "Name one of them: medusa-heads:depth or medusa-same-task:depth"
+    install_plugin(TASK_WITHOUT_ITS_HEAD, "medusa-flow")
+    done = medusa("doctor", "--json")
+    assert done.code == 1
+    [problem] = [check for check in done.document["checks"] if check["state"] == "problem"]
+    assert problem["message"].startswith(
+        "Plugin medusa-flow 1.0: the default head of 'flow': Unknown head architecture 'medussa'."
+    )
+    assert "Did you mean 'medusa'" in problem["message"]

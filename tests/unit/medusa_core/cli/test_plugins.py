@@ -109,6 +109,7 @@ def test_doctor_imports_all_of_a_plugin_that_is_named(medusa, install_plugin):
         "'nowhere'"
     ) in out
     assert "Traceback" in out
+    assert out.endswith("\n  To do without it: medusa plugins disable medusa-good\n")
 
 
 def test_no_plugin_of_ours_imports_what_only_its_tasks_need(medusa):
