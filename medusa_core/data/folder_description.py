@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_core import from_json
@@ -72,7 +72,12 @@ class BinaryTarget(Part):
 
 
 class VectorTarget(Part):
-    """`value · scale + offset` a channel, then normalised; `invalid` is a raw triple."""
+    """`value · scale + offset` a channel, then normalised; `invalid` is a raw triple.
+
+    Without a unit by itself; tasks in pixels or metres do not take what is left of it.
+    """
+
+    unit: ClassVar[str] = "unit vectors"
 
     encoding: Literal["vector"]
     path: PathPattern

@@ -237,7 +237,7 @@ def check_target(dataset: Dataset, task: TaskSpec) -> LabelSchema | None:
         raise DataError(
             f"{dataset.name}: {task.target_name!r} is in {info.unit!r}, task {task.name!r} needs "
             f"{wanted!r}.",
-            hint="Choose scale and offset in dataset.json so that values come out in that unit.",
+            hint="Choose encoding, scale and offset in dataset.json for values in that unit.",
         )
     if not task.has_labels:
         return None

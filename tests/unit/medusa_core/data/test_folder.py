@@ -6,8 +6,12 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from medusa_core.data.folder import FolderDataset
+from medusa_core.engine.datasets import check_target
+from medusa_core.errors import DataError
+from medusa_core.plugin_host import default_host
 
 from .conftest import IDS, SIZE, TARGETS, describe, load_target
 
@@ -23,6 +27,15 @@ def test_the_contract(root: Path) -> None:
     assert labels.names == ("sky", "left", "right")
     assert (labels.ignore_index, labels.swap_pairs) == (255, ((1, 2),))
     assert labels.palette == ((0, 0, 0), (9, 9, 9), (5, 5, 5))
+
+
+def test_directions_are_refused_where_lengths_count(root: Path) -> None:
+    data, normals = FolderDataset(str(root), "train"), default_host().tasks.get("normals")
+    assert check_target(data, normals) is None
+    in_pixels = normals.target.model_copy(update={"unit": "px"})
+    with pytest.raises(DataError, match="'normals' is in 'unit vectors', .* needs 'px'") as caught:
+        check_target(data, normals.model_copy(update={"target": in_pixels}))
+    assert "encoding" in caught.value.hint
 
 
 def test_every_encoding_agrees_with_a_naive_decode(
