@@ -22,7 +22,7 @@ from medusa_core.model.medusa_model import open_model
 from medusa_core.plugin_host.host import default_host
 from medusa_core.store.commit import create
 from medusa_core.store.folder import ModelFolder
-from medusa_core.workflows.add_task import TrainOptions, add_task
+from medusa_core.workflows.add_task import add_task
 from medusa_core.workflows.evaluate import score
 from medusa_core.workflows.init import init
 
@@ -95,8 +95,17 @@ def _add(model: Path, task: str, kind: str, steps: int) -> None:
     with ModelFolder.open(model) as folder:
         if name in folder.heads:
             return
-    options = TrainOptions(head=kind, steps=steps, batch=16)
-    add_task(task, model=model, name=name, data=[DATA], options=options, progress=LineProgress(30))
+    progress = LineProgress(30)
+    add_task(
+        task,
+        model=model,
+        name=name,
+        data=[DATA],
+        progress=progress,
+        head=kind,
+        steps=steps,
+        batch=16,
+    )
 
 
 def _score(model: Path, names: list[str]) -> dict[str, HeadScores]:

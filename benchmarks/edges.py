@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from medusa_core.metrics import BoundaryF
 from medusa_core.model.medusa_model import open_model
 from medusa_core.plugin_host import default_host
 from medusa_core.store.folder import ModelFolder
-from medusa_core.workflows.add_task import DEFAULT_STEPS, TrainOptions, add_task
+from medusa_core.workflows.add_task import DEFAULT_STEPS, add_task
 from medusa_core.workflows.init import init
 
 Detector = Callable[[Sample], np.ndarray]
@@ -46,8 +46,7 @@ def main(out: Path, steps: int, quick: bool) -> None:
     data = Path(os.environ["MEDUSA_REAL_DATA"])
     folder = data / "bsds500"
     weights = data / "weights" / "mobilenetv2_100.features.safetensors"
-    few = TrainOptions(steps=4, limit=12)
-    options = few if quick else TrainOptions(steps=steps, resume=True)
+    options = {"steps": 4, "limit": 12} if quick else {"steps": steps, "resume": True}
     training = train(out, folder, weights, options)
     dataset = load_dataset(default_host(), DataRef("folder", str(folder)), "val")
     dataset = shorten(dataset, 3 if quick else None)
@@ -71,7 +70,7 @@ def main(out: Path, steps: int, quick: bool) -> None:
         save("edges", result, table(result))
 
 
-def train(model: Path, data: Path, weights: Path, options: TrainOptions) -> dict[str, Any]:
+def train(model: Path, data: Path, weights: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """An edges head with default settings; returns how it was trained."""
     if not model.exists():
         init(model, backbone="mobilenetv2_100", weights=weights)
@@ -79,7 +78,7 @@ def train(model: Path, data: Path, weights: Path, options: TrainOptions) -> dict
         done = "edges" in folder.heads
     if not done:
         sources = [f"edges=folder:{data}"]
-        add_task("edges", model=model, data=sources, options=options, progress=LineProgress(30))
+        add_task("edges", model=model, data=sources, progress=LineProgress(30), **options)
     with ModelFolder.open(model) as folder:
         head = folder.heads["edges"]
         kept = ("steps", "batch", "lr", "seed", "images", "cpu_seconds")

@@ -48,7 +48,7 @@ from medusa_core.progress import Progress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.manifest import HeadManifest
 from medusa_core.workflows import preparation
-from medusa_core.workflows.add_task import DEFAULT_LR, DEFAULT_VIEWS, TrainOptions, add_task
+from medusa_core.workflows.add_task import DEFAULT_LR, DEFAULT_VIEWS, add_task
 from medusa_core.workflows.evaluate import score
 from medusa_core.workflows.init import init
 from medusa_core.workflows.train_backbone import train_backbone
@@ -216,11 +216,9 @@ class Workbench:
             path,
             tasks=network.tasks,
             data=[self.setting.data],
-            options=self._options(
-                network.head, network.steps, self.setting.source_lr, network.seed
-            ),
             host=self.host,
             progress=self.progress,
+            **self._options(network.head, network.steps, self.setting.source_lr, network.seed),
         )
 
     def _trained(self, training: Network | Decoder) -> dict[str, HeadManifest]:
@@ -242,7 +240,7 @@ class Workbench:
             found = folder.heads.get(decoder.name)
         head = self._head_ref(decoder.task, decoder.head, decoder.settings)
         if found is not None and found.head.model_dump(mode="json") == head:
-            asked = {"steps": decoder.steps, "lr": options.lr, "batch": options.batch, "seed": seed}
+            asked = {key: options[key] for key in ("steps", "lr", "batch", "seed")}
             if asked.items() <= found.provenance.items():
                 return model
         add_task(
@@ -251,9 +249,9 @@ class Workbench:
             name=decoder.name,
             replace=found is not None,  # with other settings, from an earlier version
             data=[self.setting.data],
-            options=options,
             host=self.host,
             progress=self.progress,
+            **options,
         )
         return model
 
@@ -423,16 +421,16 @@ class Workbench:
         lr: float,
         seed: int,
         settings: Mapping[str, Any] | None = None,
-    ) -> TrainOptions:
-        return TrainOptions(
-            head=head,
-            settings=settings,
-            steps=steps,
-            batch=self.setting.batch,
-            lr=lr,
-            seed=seed,
-            limit=self.setting.limit,
-            device=self.device,
-            cuda_graphs=self.on_card,
-            resume=True,
-        )
+    ) -> dict[str, Any]:
+        return {
+            "head": head,
+            "settings": settings,
+            "steps": steps,
+            "batch": self.setting.batch,
+            "lr": lr,
+            "seed": seed,
+            "limit": self.setting.limit,
+            "device": self.device,
+            "cuda_graphs": self.on_card,
+            "resume": True,
+        }

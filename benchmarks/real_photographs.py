@@ -24,7 +24,7 @@ from medusa_core.engine.datasets import DataRef
 from medusa_core.engine.evaluator import HeadScores
 from medusa_core.model.medusa_model import open_model
 from medusa_core.store.folder import ModelFolder
-from medusa_core.workflows.add_task import TrainOptions, add_task
+from medusa_core.workflows.add_task import add_task
 from medusa_core.workflows.evaluate import score
 from medusa_core.workflows.init import init
 
@@ -84,8 +84,11 @@ def _train(model: Path, kind: str, data: Path, steps: int, limit: int | None) ->
             model=model,
             name=name,
             data=[f"folder:{data / source}"],
-            options=TrainOptions(head=kind, steps=steps, limit=limit, resume=True),
             progress=LineProgress(interval=30),
+            head=kind,
+            steps=steps,
+            limit=limit,
+            resume=True,
         )
 
 

@@ -113,7 +113,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return ""
     value = field.get_default(call_default_factory=True)
-    return f"`{value.name!r}`" if isinstance(value, specs.HeadRef) else f"`{value!r}`"
+    return f"`HeadRef(name={value.name!r})`" if isinstance(value, specs.HeadRef) else f"`{value!r}`"
 
 
 def _table(checks: Sequence[Check[Any]]) -> str:

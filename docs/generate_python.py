@@ -63,8 +63,8 @@ def reference() -> str:
             parts += _entry(f"medusa.{name}", getattr(medusa_core, name))
     parts.append("## Values\n")
     for name, value in VALUES.items():
-        where = "medusa" if name in medusa_core.__all__ else value.__module__
-        parts += _entry(f"{where}.{name}", value)
+        exported = name in medusa_core.__all__
+        parts += _entry(f"medusa.{name}" if exported else name, value)
     return "\n".join(parts)
 
 

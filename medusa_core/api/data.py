@@ -17,8 +17,9 @@ class Sample:
     """One image and the targets known for it.
 
     image: `(H, W, 3) uint8` RGB.
-    targets: target name → `(H, W)` or `(H, W, C)` array (dense) or `(C,)` array (global), in the
-        dtype and unit of the task's `TargetSpec`, its invalid value where nothing was measured.
+    targets: target name → `(H, W)` or `(H, W, C)` array (dense), `()` or `(C,)` array (global), in
+        the dtype and unit of the task's `TargetSpec`, its invalid value (of float32 targets, NaN
+        will do) where nothing was measured.
         A missing key means that this sample does not have the target.
     """
 
@@ -29,7 +30,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class TargetInfo:
-    """What a data set says about one of its targets."""
+    """What a data set says about one of its targets; None: nothing, which is taken on trust."""
 
     labels: LabelSchema | None = None
     unit: str | None = None

@@ -26,7 +26,8 @@ class Metric(ABC):
 
         Args:
             decoded: `(B, …)` what `Task.decode` returned.
-            target: `(B, H, W)` or `(B, C, H, W)` (dense), `(B, …)` (global), as for `Task.loss`.
+            target: `(B, H, W)` or `(B, C, H, W)` (dense), `(B, …)` (global), of all
+                pixels, float32 or int64 as for `Task.loss`.
             valid: `(B, H, W) bool` (dense) or `(B,) bool` (global): where the target counts.
 
         Returns:

@@ -55,8 +55,9 @@ class Registered(Spec):
 class LabelSchema(Spec):
     """The classes of a label map, in order.
 
-    ignore_index marks pixels that do not count. palette is one RGB triple a class. swap_pairs are
-    the class pairs that change places when an image is flipped (left and right hand).
+    names are unique. ignore_index marks pixels that do not count, and is no class. palette is one
+    RGB triple a class. swap_pairs are the pairs of class numbers that change places when an image
+    is flipped (left and right hand).
     """
 
     names: tuple[str, ...] = Field(min_length=1)
@@ -86,8 +87,10 @@ class LabelSchema(Spec):
 class OutputSpec(Spec):
     """What a head of this task predicts.
 
-    channels="labels" means one channel a class. `activation` turns raw predictions into values in
-    `unit` and `range`. Raw predictions are brought to the size of the image bilinearly.
+    kind: "dense": a value a pixel; "global": one an image. channels="labels" means one channel a
+    class, and needs int64 targets. range: smallest and largest value in `unit`, ends included, None
+    where there is none: targets beyond it are refused. `activation` turns raw predictions into
+    values in `unit` and `range`. Raw predictions are brought to the size of the image bilinearly.
     """
 
     kind: Literal["dense", "global"] = "dense"
@@ -146,6 +149,8 @@ class HeadRef(Spec):
 class TaskSpec(Registered):
     """A task: what is predicted, from which targets, how it is judged.
 
+    labels: the classes, where the data set names none (or the target is computed from the image).
+    metrics: of different names, exactly one of them primary.
     loss_weight: weight of this task's loss where several tasks train one backbone.
     loss_stride: the loss of a dense task is taken on every n-th pixel of every n-th row; scores are
         those of all pixels. Where neighbours say nearly the same, it costs nothing and saves up to
@@ -216,7 +221,8 @@ class HeadSpec(Registered):
 class DatasetSpec(Registered):
     """A data set: `implementation(location: str | None, split: str) -> Dataset`.
 
-    `location` is what follows the colon in `--data NAME:LOCATION`.
+    `location` is what follows the colon in `--data NAME:LOCATION`; the field says whether it has to
+    be there. targets: those that samples may have; none named: any.
     """
 
     name: Name

@@ -29,7 +29,7 @@ class Task(ABC):
 
     @property
     def out_channels(self) -> int:
-        """Channels of the raw prediction."""
+        """Channels of the raw prediction. ValueError where classes decide and there are none."""
         channels = self.spec.output.channels
         if isinstance(channels, int):
             return channels
@@ -46,6 +46,9 @@ class Task(ABC):
 
         Returns:
             Array in the layout of `spec.target`.
+
+        Raises:
+            ValueError: there is nothing to compute the target by: the task does not override this.
         """
         if raw is None:
             raise ValueError(f"task {self.spec.name!r} computes no target from the image")
@@ -57,8 +60,10 @@ class Task(ABC):
 
         Args:
             prediction: `(B, C, H, W) float32` raw (dense) or `(B, C)` (global).
-            target: `(B, H, W)` or `(B, C, H, W)` (dense) or `(B, …)` (global).
-            valid: `(B, H, W) bool` or `(B,) bool`.
+            target: `(B, H, W)` or `(B, C, H, W)` (dense) or `(B, …)` (global), float32 or int64 as
+                `spec.target` says.
+            valid: `(B, H, W) bool` or `(B,) bool`. With `spec.loss_stride` n all three are every
+                n-th pixel of every n-th row: neighbours lie n pixels apart.
 
         Returns:
             Scalars, finite (and zero, with a gradient path) even where nothing is valid.
@@ -76,7 +81,8 @@ class Task(ABC):
 
         Returns:
             "argmax": `(B, H, W) int64` classes; "normalise": `(B, C, H, W)` unit vectors; else
-            `(B, C, H, W)`, the channel dropped where C = 1: `(B, H, W) float32`.
+            `(B, C, H, W)`, the channel dropped where C = 1: `(B, H, W) float32`. The same without
+            H and W for global tasks. "exp" of large predictions is infinite: clamp them first.
         """
         match self.spec.output.activation:
             case "argmax":
@@ -97,8 +103,9 @@ class Task(ABC):
 
         Args:
             image: `(H, W, 3) uint8`, for overlays.
-            value: one decoded image without the batch axis: `(H, W)` or `(C, H, W)`.
+            value: one decoded image without the batch axis: `(H, W)` or `(C, H, W)` (dense), `()`
+                or `(C,)` (global).
 
         Returns:
-            `(H, W, 3) uint8`.
+            `(H, W, 3) uint8`, of the size of `image`.
         """

@@ -138,7 +138,9 @@ long_side_option = click.option(
 )
 
 device_option = click.option(
-    "--device", metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps; default: the best."
+    "--device",
+    metavar="NAME",
+    help="Where to compute: cpu, cuda, cuda:1, mps; default: cuda, or else cpu.",
 )
 
 on_bad_sample_option = click.option(
@@ -209,6 +211,7 @@ def batch_option(default: int) -> Callable[[Command], Command]:
 auto_batch_option = click.option(
     "--batch",
     type=NumberOrAuto(),
+    metavar="N|auto",
     help=f"Images a step [{HEAD_BATCH}]. auto: fewer, where {HEAD_BATCH} do not fit into memory.",
 )
 

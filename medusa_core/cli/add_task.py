@@ -81,7 +81,7 @@ def command(
         _refuse_training_options(click.get_current_context())
         _add_file(tasks, model, name, replace, dry_run, as_json)
         return
-    from medusa_core.workflows.add_task import DEFAULT_BATCH, TrainOptions, add_task
+    from medusa_core.workflows.add_task import DEFAULT_BATCH, add_task
 
     given = {key: value for key, value in options.items() if value is not None}
     if given.get("batch") == "auto":
@@ -93,7 +93,8 @@ def command(
         name=name,
         replace=replace,
         split=split,
-        options=TrainOptions(settings=head_settings(settings), **given),
+        settings=head_settings(settings),
+        **given,
         dry_run=dry_run,
         progress=make_progress(),
     )

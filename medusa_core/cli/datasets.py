@@ -36,7 +36,7 @@ def command(as_json: bool) -> None:
         if not entries:
             console.print("No data set plugins found. See: medusa plugins list")
             return
-        usage = {"required": ":PATH", "optional": "[:PATH]", "none": ""}
+        usage = {"required": ":PATH", "optional": "[:LOCATION]", "none": ""}
         cells = (
             (
                 f"{e.spec.name}{usage[e.spec.location]}",

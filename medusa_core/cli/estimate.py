@@ -57,7 +57,6 @@ def command(
     The head is trained for a short while on a few images, and again on four times as many; what
     that gains is extrapolated. Nothing is added to the model.
     """
-    from medusa_core.workflows.add_task import TrainOptions
     from medusa_core.workflows.estimate import estimate
 
     given = {key: value for key, value in options.items() if value is not None}
@@ -66,7 +65,8 @@ def command(
         model=model,
         data=data,
         split=split,
-        options=TrainOptions(settings=head_settings(settings), **given),
+        settings=head_settings(settings),
+        **given,
         progress=make_progress(),
     )
 

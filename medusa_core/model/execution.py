@@ -36,8 +36,9 @@ class Execution:
     """How to run networks.
 
     engine: "torch", prepared for inference; "openvino", on the CPU, an extra; "plain", as trained.
-    precision: number format of the networks.
+    precision: number format of the networks, "fp32" or "bf16"; plain is "fp32".
     compiled: have `torch.compile` generate code; takes a minute or more, and pays for long runs.
+        Of "torch" alone.
     """
 
     engine: str = "torch"

@@ -229,13 +229,16 @@ class MedusaModel(nn.Module):
             long_side: length of the longer side, in pixels, at which the network sees the image;
                 None: the one each head was trained at.
             tile: larger images are cut into overlapping tiles of so many pixels a side, whose
-                predictions are blended; None: never.
+                predictions are blended, 128 at least; None: never.
 
         Returns:
             Head name → result, at the size of the image.
 
         Raises:
             DataError: the image cannot be read.
+            UnknownNameError: a head does not exist.
+            PluginError, WeightsError, StoreError: why a head of `tasks` cannot be used.
+            UsageError: `long_side` or `tile` is too small.
         """
         image = as_image(source)
         raw = self.run(self.scaled(image, self.select(tasks), long_side), tile)
@@ -404,6 +407,9 @@ def open_model(
         StoreError: the folder is missing or damaged, or a head of `tasks` is.
         UnknownNameError: a head of `tasks` does not exist.
         PluginError: a head of `tasks` needs a plugin that is missing or broken.
+        WeightsError: a head of `tasks` does not fit its architecture any more.
+        FingerprintError: a head belongs to another backbone.
+        UsageError: the fields of `execution` do not go together.
     """
     host = host or default_host()
     names = None if tasks is None else as_names(tasks)

@@ -45,7 +45,7 @@ class TrainOptions:
     seed: of what is random.
     views: that are cached of each image.
     limit: use at most so many images.
-    device: "cpu", "cuda", "cuda:1" or "mps"; None: the best.
+    device: "cpu", "cuda", "cuda:1" or "mps"; None: cuda where there is one, else cpu.
     precision: of the networks in training, "fp32", "bf16" or "fp16" (CUDA only).
     tensorboard: folder to write the log for TensorBoard to, too; needs the extra `log`.
     resume: go on with a training that was interrupted.
@@ -121,11 +121,10 @@ def add_task(
     name: str | None = None,
     replace: bool = False,
     split: str = "train",
-    options: TrainOptions | None = None,
     dry_run: bool = False,
     host: Host | None = None,
     progress: Progress | None = None,
-    **overrides: Any,
+    **options: Any,
 ) -> dict[str, Any]:
     """Train a head for each task and commit it; nothing else in the folder changes.
 
@@ -139,11 +138,10 @@ def add_task(
         name: of the head, where it is not that of the (single) task.
         replace: replace a head of that name.
         split: of the data set; a tenth of it is kept aside to choose weights by.
-        options: how to train.
         dry_run: check everything and report costs, but train nothing.
         host: None: the installed plugins.
         progress: follows caching and training.
-        **overrides: fields of `options` that differ from it.
+        **options: how to train, fields of `TrainOptions`.
 
     Returns:
         The heads with their selection scores, costs, times and reports; and, of several, those
@@ -154,16 +152,16 @@ def add_task(
             committed before.
     """
     host, progress = host or default_host(), progress or SilentProgress()
-    options = TrainOptions(**{**(vars(options) if options else {}), **overrides})
+    how = TrainOptions(**options)
     model = Path(model)
     wanted = _names([tasks] if isinstance(tasks, str) else list(tasks), name)
     refs = preparation.parse_data(data)
     preparation.require_bindings_used(refs, (*wanted, *wanted.values()))
     plans = [
-        make_plan(host, head, task, refs, split, options, progress) for head, task in wanted.items()
+        make_plan(host, head, task, refs, split, how, progress) for head, task in wanted.items()
     ]
     device = preparation.training_device(
-        options.device, options.precision, options.tensorboard, options.cuda_graphs
+        how.device, how.precision, how.tensorboard, how.cuda_graphs
     )
     cache_folder(), cache_limit()  # settings that are wrong are named before anything is made
     if not dry_run:
@@ -171,7 +169,7 @@ def add_task(
     with as_ensured(model) as place, ModelFolder.open(place) as folder:
         record, existing = folder.manifest.backbone, set(folder.heads)
         there = []
-        if options.resume and len(plans) > 1 and not replace:  # those before the interruption
+        if how.resume and len(plans) > 1 and not replace:  # those before the interruption
             there = [plan.name for plan in plans if plan.name in folder.manifest.heads]
             plans = [plan for plan in plans if plan.name not in there]
         for plan in plans:
@@ -186,7 +184,7 @@ def add_task(
         model,
         backbone,
         record,
-        options,
+        how,
         device,
         progress,
         split=split,

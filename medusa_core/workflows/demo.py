@@ -22,7 +22,7 @@ from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout
 from medusa_core.viz import panel
-from medusa_core.workflows.add_task import TrainOptions, add_task
+from medusa_core.workflows.add_task import add_task
 from medusa_core.workflows.bundled import model_card
 from medusa_core.workflows.evaluate import evaluate
 from medusa_core.workflows.heads import remove_task
@@ -104,16 +104,19 @@ def digests(model: Path) -> dict[str, str]:
 def _add(
     model: Path, task: str, name: str, head: str | None, host: Host, progress: Progress
 ) -> None:
-    lr = 3e-3 if head is None else 1e-2  # a linear map learns faster
-    options = TrainOptions(head=head, steps=STEPS, batch=16, views=2, limit=TRAIN_IMAGES, lr=lr)
     add_task(
         task,
         model=model,
         name=name,
         data=["rooms"],
-        options=options,
         host=host,
         progress=progress,
+        head=head,
+        steps=STEPS,
+        batch=16,
+        views=2,
+        limit=TRAIN_IMAGES,
+        lr=3e-3 if head is None else 1e-2,  # a linear map learns faster
     )
 
 

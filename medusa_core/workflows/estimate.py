@@ -40,10 +40,9 @@ def estimate(
     model: str | Path = "medusa-model",
     data: Sequence[str] = (),
     split: str = "train",
-    options: TrainOptions | None = None,
     host: Host | None = None,
     progress: Progress | None = None,
-    **overrides: Any,
+    **options: Any,
 ) -> dict[str, Any]:
     """Predict the score that `add_task` would report with the same arguments; train nothing for it.
 
@@ -52,10 +51,9 @@ def estimate(
         model: a model folder; where it does not exist, what `add_task` would make.
         data: as `--data`.
         split: of the data set.
-        options: how the head would be trained.
         host: None: the installed plugins.
         progress: follows what is done.
-        **overrides: fields of `options` that differ from it.
+        **options: how the head would be trained, fields of `TrainOptions`.
 
     Returns:
         `estimate`, `low` and `high` of the primary metric on the selection split, how likely the
@@ -67,12 +65,12 @@ def estimate(
     """
     started = time.perf_counter()
     host, progress = host or default_host(), progress or SilentProgress()
-    options = TrainOptions(**{**(vars(options) if options else {}), **overrides})
+    how = TrainOptions(**options)
     refs = preparation.parse_data(data)
     name = task.rpartition(":")[2]
     preparation.require_bindings_used(refs, (task, name))
-    plan = make_plan(host, name, task, refs, split, options, progress)
-    device = preparation.training_device(options.device, options.precision)
+    plan = make_plan(host, name, task, refs, split, how, progress)
+    device = preparation.training_device(how.device, how.precision)
     with as_ensured(Path(model)) as place, ModelFolder.open(place) as folder:
         record = folder.manifest.backbone
         backbone = restore_backbone(record, folder.read_backbone()).to(device)
@@ -86,7 +84,7 @@ def estimate(
         images = spread(range(len(few)), max(1, len(few) // part))
         steps = max(1, min(STEPS, plan.steps) // part)
         parts = images, list(range(len(few), len(few) + len(kept)))
-        scores = _short(host, plan, backbone.info, cached, parts, steps, options, device, progress)
+        scores = _short(host, plan, backbone.info, cached, parts, steps, how, device, progress)
         runs.append({"images": len(images), "steps": steps, "scores": scores})
     ratios = (plan.steps / runs[1]["steps"], len(train) / len(few))
     result = _estimated(plan, runs, ratios, len(selection))

@@ -4,7 +4,7 @@ from medusa_core.api import DatasetSpec
 
 ROOMS = DatasetSpec(
     name="rooms",
-    title="Procedural indoor scenes",
+    title="Procedural indoor scenes of 96×128 pixels, or as rooms:240x320 says",
     description=(
         "Rooms with furniture and figures, ray-cast on the fly with exact targets for every "
         "first-party task. Needs no download; the same on every machine."
