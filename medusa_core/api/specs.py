@@ -183,6 +183,8 @@ class TaskSpec(Registered):
             raise ValueError('channels="labels" needs target.dtype="int64"')
         if self.target.flip == "swap_pairs" and not self.has_labels:
             raise ValueError('target.flip="swap_pairs" is for classes: channels="labels"')
+        if self.target.zoom == "divide" and self.target.dtype != "float32":
+            raise ValueError('target.zoom="divide" needs target.dtype="float32"')
         if self.target.zoom == "invalid" and self.output.kind != "global":
             raise ValueError('target.zoom="invalid" is for global tasks')
         if self.target.zoom == "invalid" and self.target.invalid is None and not self.has_labels:

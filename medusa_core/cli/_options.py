@@ -140,7 +140,7 @@ long_side_option = click.option(
 device_option = click.option(
     "--device",
     metavar="NAME",
-    help="Where to compute: cpu, cuda, cuda:1, mps; default: cuda, or else cpu.",
+    help="Where to compute: cpu, cuda, cuda:1; default: cuda, or else cpu.",
 )
 
 on_bad_sample_option = click.option(

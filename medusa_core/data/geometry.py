@@ -197,7 +197,7 @@ def _flip_values(target: np.ndarray, spec: TargetSpec, labels: LabelSchema | Non
         mirrored[..., 0] = -mirrored[..., 0]
         return mirrored
     if spec.flip == "swap_pairs" and labels is not None and labels.swap_pairs:
-        swapped = target.copy()
+        swapped = np.array(target)  # of a single class, too
         for a, b in labels.swap_pairs:
             swapped[target == a] = b
             swapped[target == b] = a

@@ -85,7 +85,9 @@ class Binding:
         inside = np.zeros(canvas, bool)
         inside[:height, :width] = True
         if self.from_image:
-            target = self.computed(shown if self.dense else shown[:height, :width])
+            target = self.computed(shown[:height, :width])  # no edge of what is no picture
+            if self.dense:
+                target = self.laid_on(canvas, (slice(height), slice(width)), target)
             return target, inside & self.valid(target)
         whole = self.target(sample)
         if whole is None:
@@ -99,6 +101,12 @@ class Binding:
     def moved(self, target: np.ndarray, view: View) -> np.ndarray:
         """A global target as a view changes it."""
         return view_value(target, view, self.task.spec.target, self.labels)
+
+    def laid_on(self, canvas: Size, place: tuple[slice, slice], target: np.ndarray) -> np.ndarray:
+        """A map at a place of a canvas, invalid elsewhere."""
+        whole, _ = self.missing(canvas)
+        whole[place] = target
+        return whole
 
     def missing(self, canvas: Size) -> tuple[np.ndarray, np.ndarray]:
         """Target and valid mask of a sample that lacks the target; see `viewed`."""

@@ -25,7 +25,7 @@ from medusa_core.errors import StoreError
 from medusa_core.plugin_host.attribution import AttributedTask
 from medusa_core.plugin_host.code import code_digest
 
-CACHE_VERSION = 5
+CACHE_VERSION = 6
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,20 @@ def save_state(
 ) -> None:
     """Write tensors and JSON-able facts as one file that is either the old or the new one."""
     files.make_folder(folder, parents=True)
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    files.rewrite(folder / name, save(plain, metadata={"medusa": json.dumps(facts)}))
+    files.rewrite(folder / name, save(_apart(tensors), metadata={"medusa": json.dumps(facts)}))
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU, none in the memory of another: safetensors refuses tied weights."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for key, value in tensors.items():
+        own = value.detach().cpu().contiguous()
+        if own.untyped_storage().data_ptr() in taken:
+            own = own.clone()
+        taken.add(own.untyped_storage().data_ptr())
+        found[key] = own
+    return found
 
 
 def exists(folder: Path) -> bool:

@@ -200,7 +200,7 @@ class JointTraining(Training):
         for row, view, image in zip(rows, views, images, strict=True):
             valid = view_target(joint.valid[row], self.size, view, _MASK, None)
             if joint.binding.dense:
-                target = _map(joint, row, view, image)
+                target = _map(joint, row, view, image, valid)
             else:
                 target = _value(joint, row, view, image, valid)
             if joint.binding.from_image or not joint.binding.dense:
@@ -211,12 +211,18 @@ class JointTraining(Training):
         return as_target(np.stack(targets)).to(self.device), mask.to(self.device)
 
 
-def _map(joint: JointTask, row: int, view: View, image: np.ndarray) -> np.ndarray:
-    """A dense target as a view shows it."""
-    binding = joint.binding
+def _map(
+    joint: JointTask, row: int, view: View, image: np.ndarray, inside: np.ndarray
+) -> np.ndarray:
+    """A dense target as a view shows it, computed from what is picture where it is computed."""
+    binding, canvas = joint.binding, (image.shape[0], image.shape[1])
     if binding.from_image:
-        return binding.computed(image)
-    spec, canvas = binding.task.spec.target, image.shape[:2]
+        rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+        if not rows.size:
+            return binding.missing(canvas)[0]
+        place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return binding.laid_on(canvas, place, binding.computed(image[place]))
+    spec = binding.task.spec.target
     return view_target(joint.targets[row], canvas, view, spec, binding.labels)
 
 

@@ -296,7 +296,7 @@ class Training(ABC):
         """Put an evaluation down, and its weights where they are the best."""
         means = self._means.take()
         mean_loss = means.pop("loss", math.nan)
-        parts = means if len(means) > 1 else {}
+        parts = means if len(self.balance.weights()) > 1 else {}
         self.outcome.curve.append({"step": float(self.step), "loss": mean_loss, **parts, **figures})
         if not self.outcome.curve[1:]:
             self._tell_unmeasured(figures)

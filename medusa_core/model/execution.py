@@ -80,14 +80,16 @@ class Runner:
         self.backbone = backbone
         self.execution = execution
         self._networks: dict[str | None, Network] = {}
-        self._spoilers: set[str] = set()
+        self._spoilers: set[str] = set()  # heads that write to their features
+        self._refused: set[str] = set()  # those that are run as they were trained
         keep_memory()
 
     def forget(self, names: Iterable[str] | None = None) -> None:
         """Drop what was made from heads, or from everything: they changed, or moved."""
         for name in [*self._networks] if names is None else names:
             self._networks.pop(name, None)
-        self._spoilers &= {name for name in self._networks if name is not None}
+        self._spoilers &= self._networks.keys()
+        self._refused &= self._networks.keys()
 
     def __call__(self, images: Tensor, heads: Mapping[str, Head]) -> dict[str, Tensor]:
         """Head name → raw prediction as the head gives it, in float32.
@@ -106,14 +108,22 @@ class Runner:
             new = {name: head for name, head in heads.items() if name not in self._networks}
             if new:
                 self._make_ready(images[:1], new)
-            features = self._networks[None]([images])
-            return {name: self._head(name, head, features) for name, head in heads.items()}
+            refused = self._refused & heads.keys()
+            plain = self.backbone(images) if refused else []
+            fast = self._networks[None]([images]) if len(refused) < len(heads) else []
+            return {
+                name: self._head(name, head, plain if name in refused else fast)
+                for name, head in heads.items()
+            }
 
     @torch.inference_mode()
     def parts(
         self, images: Tensor, heads: Mapping[str, Head]
     ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
-        """What `__call__` is made of, to be timed: the backbone, and each head on its features."""
+        """What `__call__` is made of, to be timed: the backbone, and each head on its features.
+
+        A head that is run as it was trained is timed with a backbone of its own.
+        """
         if self.execution.engine == "plain":
             self._networks = {None: _plain(self.backbone)}
             self._networks |= {name: _plain(head) for name, head in heads.items()}
@@ -122,9 +132,15 @@ class Runner:
         network = self._networks[None]
         features = network([images])
         by_name: dict[str, Callable[[], object]] = {
-            name: partial(self._head, name, head, features) for name, head in heads.items()
+            name: partial(self._as_trained, name, head, images)
+            if name in self._refused
+            else partial(self._head, name, head, features)
+            for name, head in heads.items()
         }
         return lambda: network([images]), by_name
+
+    def _as_trained(self, name: str, head: Head, images: Tensor) -> Tensor:
+        return self._head(name, head, self.backbone(images))
 
     def _must_be_plain(self, images: Tensor, heads: Mapping[str, Head]) -> bool:
         """As asked for, for gradients with respect to images, or since nothing is to be done."""
@@ -180,7 +196,8 @@ class Runner:
                 hint="Leave out --engine, --precision and --compile, or that head.",
             )
         warnings.warn(f"{message}: it is run as it was trained.", MedusaWarning, stacklevel=2)
-        self._networks[None] = _plain(self.backbone)
+        self._refused.add(name)  # alone: what other heads say depends on no other
+        self._spoilers.add(name)
         return _plain(head)
 
 

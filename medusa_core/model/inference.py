@@ -62,7 +62,10 @@ def computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         mkldnn = torch.backends.mkldnn.is_available()
         return mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return device.type != "cuda" or torch.cuda.is_bf16_supported()
+    if device.type != "cuda":
+        return True
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported()
 
 
 @functools.cache

@@ -45,7 +45,7 @@ class TrainOptions:
     seed: of what is random.
     views: that are cached of each image.
     limit: use at most so many images.
-    device: "cpu", "cuda", "cuda:1" or "mps"; None: cuda where there is one, else cpu.
+    device: "cpu", "cuda" or "cuda:1"; None: cuda where there is one, else cpu.
     precision: of the networks in training, "fp32", "bf16" or "fp16" (CUDA only).
     tensorboard: folder to write the log for TensorBoard to, too; needs the extra `log`.
     resume: go on with a training that was interrupted.

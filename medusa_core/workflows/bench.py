@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -105,7 +106,8 @@ def _measure(
         ALL: everything,
         TO_SIZE: lambda: model(images, names),
     }
-    synchronise = torch.cuda.synchronize if images.device.type == "cuda" else None
+    on_card = images.device.type == "cuda"
+    synchronise = partial(torch.cuda.synchronize, images.device) if on_card else None
     return interleaved(runs, rounds, time.perf_counter, synchronise, progress)
 
 

@@ -194,7 +194,9 @@ def choose_device(name: str | None) -> str:
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name).cpu()  # back again: what lies on `meta` has no values
+        if torch.device(name).type not in ("cpu", "cuda"):
+            raise ValueError("networks and scores are computed on cpu and cuda devices alone.")
+        torch.zeros(1, device=name)
     except Exception as err:
         reason = (str(err).splitlines() or [type(err).__name__])[0]
         raise UsageError(f"Device {name!r} cannot be used: {reason}") from err

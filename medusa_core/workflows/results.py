@@ -152,6 +152,6 @@ def summary(result: Result) -> dict[str, Any]:
         return {**found, "shares": {name: share for name, share in shares if share > 0}}
     finite = value[np.isfinite(value)]
     if finite.size:
-        for name in ("min", "mean", "max"):
-            found[name] = float(getattr(np, name)(finite))
+        mean = finite.mean(dtype=np.float64)  # the sum of large ones would be infinite
+        found |= {"min": float(finite.min()), "mean": float(mean), "max": float(finite.max())}
     return found

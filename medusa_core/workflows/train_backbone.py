@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,7 +103,7 @@ def train_backbone(
                 record.fingerprint,
                 features,
                 plan.size,
-                _own_part(outcome, name),
+                _own_part(outcome, name, alone=len(heads) == 1),
                 {**provenance, "joint": True},
                 plan.head_owners[name],
             )
@@ -224,15 +225,19 @@ def _provenance(plan: JointPlan, outcome: Outcome, unfolded: int) -> dict[str, A
     }
 
 
-def _own_part(outcome: Outcome, name: str) -> Outcome:
-    """The figures and the loss of one task out of a joint training."""
+def _own_part(outcome: Outcome, name: str, alone: bool) -> Outcome:
+    """The figures and the loss of one task out of a joint training; NaN where it had none."""
     prefix = f"{name}."
 
     def own(figures: dict[str, float]) -> dict[str, float]:
         return {k[len(prefix) :]: v for k, v in figures.items() if k.startswith(prefix)}
 
     curve = [
-        {"step": p["step"], "loss": p.get(f"loss.{name}", p["loss"]), **own(p)}
+        {
+            "step": p["step"],
+            "loss": p.get(f"loss.{name}", p["loss"] if alone else math.nan),
+            **own(p),
+        }
         for p in outcome.curve
     ]
     return Outcome(curve, own(outcome.best), outcome.best_step, outcome.cpu_seconds)

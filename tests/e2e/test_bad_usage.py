@@ -35,6 +35,7 @@ from medusa_core.errors import FAILED, USAGE
         ("add-task edges --epochs nan", "--epochs nan", ""),
         (f"add-task edges --seed {10**30}", "--seed 1000", ""),
         ("add-task edges --device meta", "Device 'meta' cannot be used", ""),
+        ("add-task edges --device mps", "computed on cpu and cuda devices alone", ""),
         ("add-task edges --device hpu", "Device 'hpu' cannot be used", ""),
         ("add-task edges --size 8x8", "sides must be 32 to 4096", "--size HxW"),
         ("add-task edges --size 64", "'64' is not HEIGHTxWIDTH", ""),

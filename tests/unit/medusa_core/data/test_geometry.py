@@ -104,6 +104,13 @@ def test_a_flip_exchanges_left_and_right(ignore: int) -> None:
     np.testing.assert_array_equal(plain, target[:, ::-1])
 
 
+def test_a_flip_exchanges_the_class_of_a_whole_image() -> None:
+    labels = LabelSchema(names=("none", "left", "right"), swap_pairs=((1, 2),))
+    spec = TargetSpec(dtype="int64", flip="swap_pairs")
+    for one in (np.int64(1), np.array(1)):  # a row of a table, and an array of one
+        assert view_value(one, View(flip=True), spec, labels) == 2  # type: ignore[arg-type]
+
+
 def test_the_layout_of_a_flipped_label_map_is_kept() -> None:
     target = np.array([[0, 1], [2, 3]], np.uint8)
     assert view_target(target, (2, 2), View(flip=True), PARTS, LABELS).dtype == np.uint8

@@ -108,6 +108,11 @@ def test_classes_change_places_and_distances_shrink() -> None:
     assert view_value(np.float32(3), View(zoom=1.5), spec, None) == 2
 
 
+def test_whole_numbers_are_not_divided() -> None:
+    with pytest.raises(ValueError, match='zoom="divide" needs target.dtype="float32"'):
+        binding(dtype="int64", zoom="divide", invalid=0.0)
+
+
 def test_what_is_computed_sees_the_picture_and_not_its_margin() -> None:
     assert viewed(binding(source="image"), sample(), View()) == (100.0, True)
 

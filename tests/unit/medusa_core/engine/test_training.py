@@ -156,6 +156,26 @@ def test_nothing_to_resume(make):
     assert not make().resume()
 
 
+def test_tied_weights_are_trained_saved_and_resumed(make):
+    """safetensors refuses tensors that share their memory."""
+
+    def tied():
+        run = make()
+        run.head.again = run.head.predict
+        return run
+
+    straight, begun, resumed = tied(), tied(), tied()
+    straight.run(SilentProgress(), "x")
+    with pytest.raises(KeyboardInterrupt):
+        begun.run(Interrupt(5), "x")
+    assert resumed.resume()
+    resumed.run(SilentProgress(), "x")
+    assert resumed.head.again.weight is resumed.head.predict.weight
+    found, expected = weights(resumed), weights(straight)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
 def test_other_settings_cannot_be_resumed(make):
     first = make(color="red")
     first.save()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
+from medusa_core.heads.base import Head
 from medusa_core.model import execution as executions
 from medusa_core.model import open_model
-from medusa_core.model.execution import LIMITS, Execution, movement, prepared
+from medusa_core.model.execution import LIMITS, Execution, Runner, movement, prepared
 from medusa_core.model.inference import computes_bfloat16
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.store.commit import NewHead, commit_head
@@ -175,6 +176,27 @@ def test_by_default_the_plain_network_steps_in(path: Path, monkeypatch: pytest.M
         found = model(_images())
     expected = _ran(path, Execution("plain"), _images())
     assert all(torch.equal(found[name], expected[name]) for name in HEADS)
+
+
+def test_a_head_that_is_refused_moves_no_other(path: Path) -> None:
+    class Chaotic(Head):
+        """Magnifies the last bits of its features."""
+
+        def forward(self, features: Sequence[Tensor]) -> Tensor:
+            return torch.sin(features[0][:, :1] * 1e12)
+
+    model, images = open_model(path), _images()
+    runner, heads = Runner(model.backbone, Execution()), {n: model.head_module(n) for n in HEADS}
+    chaotic = Chaotic().eval()
+    alone = runner(images, heads)
+    with pytest.warns(MedusaWarning, match="'chaotic' move"):
+        together = runner(images, {**heads, "chaotic": chaotic})
+    for found in (together, runner(images, {**heads, "chaotic": chaotic}), runner(images, heads)):
+        assert all(torch.equal(found[name], alone[name]) for name in HEADS)
+    expected = chaotic(model.backbone(images))
+    assert torch.equal(runner(images, {"chaotic": chaotic})["chaotic"], expected)
+    _, parts = runner.parts(images, {"chaotic": chaotic})
+    assert torch.equal(parts["chaotic"](), expected)  # type: ignore[arg-type]
 
 
 def test_a_network_that_cannot_be_prepared_is_run_as_it_is(

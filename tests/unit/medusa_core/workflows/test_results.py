@@ -36,6 +36,11 @@ def test_a_value_that_is_not_finite_is_null_in_a_summary(tmp_path, value, told) 
     assert json.loads((tmp_path / "a.head.json").read_text())["value"] == told
 
 
+def test_the_mean_of_large_values_is_finite() -> None:
+    huge = Result("a", "b", np.full((40, 40), 3e38, np.float32), None, None)
+    assert results.summary(huge)["mean"] == pytest.approx(3e38)
+
+
 def test_a_picture_without_a_finite_value_has_a_summary(tmp_path) -> None:
     result = Result("head", "task", np.full((4, 4), np.nan, np.float32), "m", None)
     results.write(None, tmp_path, "a", IMAGE, result, ["json"])
