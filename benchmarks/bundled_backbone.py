@@ -95,13 +95,12 @@ def _add(model: Path, task: str, kind: str, steps: int) -> None:
     with ModelFolder.open(model) as folder:
         if name in folder.heads:
             return
-    progress = LineProgress(30)
     add_task(
         task,
         model=model,
         name=name,
         data=[DATA],
-        progress=progress,
+        progress=LineProgress(30),
         head=kind,
         steps=steps,
         batch=16,

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from medusa_core.errors import StoreError, UsageError
 from medusa_core.model.memory import is_out_of_memory
 from medusa_core.store import files
+from medusa_core.store.weights import to_bytes
 
 FILE = "state.safetensors"
 BEST = "best.safetensors"
@@ -40,20 +40,7 @@ def save_state(
 ) -> None:
     """Write tensors and JSON-able facts as one file that is either the old or the new one."""
     files.make_folder(folder, parents=True)
-    files.rewrite(folder / name, save(_apart(tensors), metadata={"medusa": json.dumps(facts)}))
-
-
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU, none in the memory of another: safetensors refuses tied weights."""
-    found: dict[str, Tensor] = {}
-    taken: set[int] = set()
-    for key, value in tensors.items():
-        own = value.detach().cpu().contiguous()
-        if own.untyped_storage().data_ptr() in taken:
-            own = own.clone()
-        taken.add(own.untyped_storage().data_ptr())
-        found[key] = own
-    return found
+    files.rewrite(folder / name, to_bytes(tensors, {"medusa": json.dumps(facts)}))
 
 
 def exists(folder: Path) -> bool:

@@ -217,10 +217,9 @@ def _map(
     """A dense target as a view shows it, computed from what is picture where it is computed."""
     binding, canvas = joint.binding, (image.shape[0], image.shape[1])
     if binding.from_image:
-        rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
-        if not rows.size:
+        place = _box(inside)
+        if place is None:
             return binding.missing(canvas)[0]
-        place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         return binding.laid_on(canvas, place, binding.computed(image[place]))
     spec = binding.task.spec.target
     return view_target(joint.targets[row], canvas, view, spec, binding.labels)
@@ -232,8 +231,16 @@ def _value(
     """A global target as a view shows it, computed from what is picture where it is computed."""
     if not joint.binding.from_image:
         return joint.binding.moved(joint.targets[row], view)
-    picture = image[inside.any(axis=1)][:, inside.any(axis=0)]
-    return joint.binding.computed(picture) if picture.size else joint.targets[row]
+    place = _box(inside)
+    return joint.targets[row] if place is None else joint.binding.computed(image[place])
+
+
+def _box(inside: np.ndarray) -> tuple[slice, slice] | None:
+    """Rows and columns that hold all of a mask; None where it is empty."""
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return None
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _head(task: JointTask) -> Head:

@@ -13,13 +13,16 @@ from medusa_core.errors import StoreError
 from medusa_core.store import container
 
 
-def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """A safetensors file. Equal tensors give equal bytes, whatever their order and layout."""
+def to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> bytes:
+    """A safetensors file, with `about` as its metadata. Tensors may share their memory.
+
+    Equal tensors give equal bytes, whatever their order and layout.
+    """
     plain = {
         key: tensors[key].detach().cpu().clone(memory_format=torch.contiguous_format)
         for key in sorted(tensors)
     }
-    return save(plain)
+    return save(plain, metadata=dict(about) if about else None)
 
 
 def from_bytes(data: bytes, source: object) -> dict[str, Tensor]:

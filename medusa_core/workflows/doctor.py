@@ -132,12 +132,12 @@ def _plugins() -> Iterator[Finding]:
     for registry in (host.tasks, host.heads, host.datasets):
         for conflict in registry.conflicts:
             yield Finding("plugin", "note", conflict.message, conflict.hint)
-    for task, provider in ((entry.spec, entry.provider) for entry in host.tasks):
+    for entry in host.tasks:
         try:
-            choose_architecture(host, task, None)
+            choose_architecture(host, entry.spec, None)
         except MedusaError as err:
-            what = f"Plugin {provider.label}: the default head of {task.name!r}: {err.message}"
-            yield Finding("plugin", "problem", what, err.hint)
+            what = f"the default head of {entry.spec.name!r}: {err.message}"
+            yield Finding("plugin", "problem", f"Plugin {entry.provider.label}: {what}", err.hint)
     if loaded:
         yield Finding("plugins", "ok", f"loaded: {', '.join(report.name for report in loaded)}")
     else:
