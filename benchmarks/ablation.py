@@ -19,7 +19,7 @@ from benchmarks.jobs import Job
 from benchmarks.protocol import Setting, Workbench, photographs, rooms
 from benchmarks.report import RESULTS, document, seeds_and_devices
 from benchmarks.scatter import Point, scatter
-from benchmarks.trainings import Decoder, Features, Network
+from benchmarks.trainings import Decoder, Features, Network, written
 from medusa_core.metrics import relative_gain
 
 DEFAULT = "medusa"
@@ -141,7 +141,7 @@ def _network(place: Place, seed: int) -> Network:
 def _decoders(place: Place, variant: Variant, seed: int) -> dict[str, Decoder]:
     network, steps = _network(place, seed), place.setting.head_steps
     return {
-        task: Decoder.with_settings(network, task, variant.head, steps, variant.settings)
+        task: Decoder(network, task, variant.head, steps, written(variant.settings))
         for task in place.tasks
     }
 

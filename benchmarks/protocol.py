@@ -218,7 +218,7 @@ class Workbench:
             data=[self.setting.data],
             host=self.host,
             progress=self.progress,
-            **self._options(network.head, network.steps, self.setting.source_lr, network.seed),
+            **self._options(network, self.setting.source_lr),
         )
 
     def _trained(self, training: Network | Decoder) -> dict[str, HeadManifest]:
@@ -233,12 +233,11 @@ class Workbench:
             return {task: folder.heads[name] for task, name in heads.items()}
 
     def _add(self, decoder: Decoder) -> Path:
-        model, seed = self.model(decoder.network), decoder.network.seed
-        settings = json.loads(decoder.settings)
-        options = self._options(decoder.head, decoder.steps, self.setting.head_lr, seed, settings)
+        model = self.model(decoder.network)
+        options = self._options(decoder, self.setting.head_lr)
         with ModelFolder.open(model) as folder:
             found = folder.heads.get(decoder.name)
-        head = self._head_ref(decoder.task, decoder.head, decoder.settings)
+        head = self._head_ref(decoder.task, decoder)
         if found is not None and found.head.model_dump(mode="json") == head:
             asked = {key: options[key] for key in ("steps", "lr", "batch", "seed")}
             if asked.items() <= found.provenance.items():
@@ -371,9 +370,9 @@ class Workbench:
         """What a result depends on beside the code."""
         identity: dict[str, Any] = {"training": repr(training), "setting": self.setting.as_json()}
         if isinstance(training, Decoder):
-            identity["head"] = self._head_ref(training.task, training.head, training.settings)
+            identity["head"] = self._head_ref(training.task, training)
         if isinstance(training, Network):
-            identity["heads"] = [self._head_ref(task, training.head) for task in training.tasks]
+            identity["heads"] = [self._head_ref(task, training) for task in training.tasks]
         return identity
 
     def _network(self, network: Network) -> Path:
@@ -408,27 +407,20 @@ class Workbench:
         spec = self.host.tasks.get(name)
         return make_task(self.host, spec, check_target(self._dataset("val"), spec))
 
-    def _head_ref(self, task: str, head: str, settings: str = "{}") -> dict[str, Any]:
+    def _head_ref(self, task: str, training: Network | Decoder) -> dict[str, Any]:
         """An architecture with every setting spelled out."""
-        spec = self.host.tasks.get(task)
-        ref = complete_head_ref(self.host, spec, head, json.loads(settings))
+        spec, settings = self.host.tasks.get(task), json.loads(training.settings)
+        ref = complete_head_ref(self.host, spec, training.head, settings)
         return ref.model_dump(mode="json")
 
-    def _options(
-        self,
-        head: str,
-        steps: int,
-        lr: float,
-        seed: int,
-        settings: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    def _options(self, training: Network | Decoder, lr: float) -> dict[str, Any]:
         return {
-            "head": head,
-            "settings": settings,
-            "steps": steps,
+            "head": training.head,
+            "settings": json.loads(training.settings),
+            "steps": training.steps,
             "batch": self.setting.batch,
             "lr": lr,
-            "seed": seed,
+            "seed": network_of(training).seed,
             "limit": self.setting.limit,
             "device": self.device,
             "cuda_graphs": self.on_card,

@@ -13,12 +13,16 @@ CoupledKind = Literal["mtinet", "padnet"]
 
 @dataclass(frozen=True)
 class Network:
-    """A backbone and heads of some tasks, trained jointly; without tasks, the first weights."""
+    """A backbone and heads of some tasks, trained jointly; without tasks, the first weights.
+
+    settings: of the heads, that differ from the default ones, as JSON.
+    """
 
     seed: int
     tasks: tuple[str, ...] = ()
     head: str = "plain"
     steps: int = 0
+    settings: str = "{}"
 
     @property
     def name(self) -> str:
@@ -38,7 +42,7 @@ class Features:
 class Decoder:
     """A head of one task on the frozen backbone of a network.
 
-    settings: that differ from the default ones, as JSON, so that decoders can be compared.
+    settings: that differ from the default ones, as JSON.
     """
 
     network: Network
@@ -54,13 +58,6 @@ class Decoder:
         if self.settings == "{}":
             return name
         return f"{name}_{hashlib.sha256(self.settings.encode()).hexdigest()[:8]}"
-
-    @staticmethod
-    def with_settings(
-        network: Network, task: str, head: str, steps: int, settings: Mapping[str, Any]
-    ) -> Decoder:
-        """One with other settings than the default ones."""
-        return Decoder(network, task, head, steps, json.dumps(dict(settings), sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,11 @@ class Coupled:
         """Of its folder, beside that of its network."""
         kind = f"{self.decoder}-frozen" if self.frozen else self.decoder
         return f"{kind}-{'+'.join(self.tasks)}-{self.steps}"
+
+
+def written(settings: Mapping[str, Any]) -> str:
+    """Settings as trainings hold them: JSON that is the same for the same settings."""
+    return json.dumps(dict(settings), sort_keys=True)
 
 
 Training = Network | Features | Decoder | Coupled
