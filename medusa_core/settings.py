@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -100,14 +101,15 @@ def write_settings(settings: Settings) -> Path:
     text = settings.model_dump_json(indent=2, exclude_defaults=True) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".settings-")
+        temporary = path.with_name(f".settings-{uuid.uuid4().hex}")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            temporary.write_text(text, encoding="utf-8")
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copymode(path, temporary)
             os.replace(temporary, path.resolve())  # a link stays one
         except OSError:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
             raise
     except OSError as err:
         raise UsageError(

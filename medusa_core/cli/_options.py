@@ -80,7 +80,8 @@ def default_model() -> Path:
     return Path(stored) if stored else Path("medusa-model")
 
 
-def _at_home(context: click.Context, option: click.Parameter, path: Path) -> Path:
+def folder_at_home(context: click.Context, option: click.Parameter, path: Path) -> Path:
+    """`~` is the home: settings and the environment are read by no shell."""
     from medusa_core.settings import at_home
 
     return Path(at_home(path))
@@ -98,7 +99,7 @@ model_option = click.option(
     type=click.Path(file_okay=False, readable=False, path_type=Path),
     envvar="MEDUSA_MODEL",
     default=default_model,
-    callback=_at_home,
+    callback=folder_at_home,
     show_default="./medusa-model",
     show_envvar=True,
     metavar="DIR",

@@ -81,6 +81,7 @@ def command(
         _refuse_training_options(click.get_current_context())
         _add_file(tasks, model, name, replace, dry_run, as_json)
         return
+    from medusa_core.engine.datasets import DataRef
     from medusa_core.workflows.add_task import DEFAULT_BATCH, add_task
 
     given = {key: value for key, value in options.items() if value is not None}
@@ -125,7 +126,9 @@ def command(
             if row["report"] is not None:
                 console.print(f"Report: {row['report']}")
         names = ",".join(result["heads"])
-        console.print(next_line("eval", "--tasks", names, "-m", result["model"], data=data))
+        spoken_of = {*result["heads"], *(row["task"] for row in result["heads"].values())}
+        used = [text for text in data if DataRef.parse(text).task in (None, *spoken_of)]
+        console.print(next_line("eval", "--tasks", names, "-m", result["model"], data=used))
 
     emit(result, as_json, human)
     failed = result.get("failed")

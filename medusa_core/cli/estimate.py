@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from medusa_core.cli._options import (
     HEAD_BATCH,
@@ -70,6 +71,14 @@ def command(
         progress=make_progress(),
     )
 
+    context = click.get_current_context()
+    more = [
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name not in ("task", "model", "data", "as_json")
+        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    ]
+
     def human(console: Console) -> None:
         metric, unit, basis = result["metric"], result["unit"], result["based_on"]
         console.print(
@@ -85,6 +94,7 @@ def command(
             f"steps from two short trainings, measured on {basis['selection_images']} images: "
             f"{runs}."
         )
-        console.print(next_line("add-task", task, "-m", result["model"], data=data))
+        line = next_line("add-task", task, "-m", result["model"], data=data)
+        console.print(" ".join([line, *(f"{option} …" for option in more)]))
 
     emit(result, as_json, human)

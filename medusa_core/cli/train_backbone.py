@@ -17,6 +17,7 @@ from medusa_core.cli._options import (
     data_option,
     default_model,
     examples,
+    folder_at_home,
     json_option,
     on_bad_sample_option,
     training_options,
@@ -40,7 +41,11 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument(
-    "model", type=click.Path(path_type=Path), envvar="MEDUSA_MODEL", default=default_model
+    "model",
+    type=click.Path(path_type=Path),
+    envvar="MEDUSA_MODEL",
+    default=default_model,
+    callback=folder_at_home,
 )
 @click.option("--tasks", type=NAMES, required=True, metavar="TASKS", help="Tasks to train on.")
 @data_option

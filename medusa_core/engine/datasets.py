@@ -205,6 +205,25 @@ def selection_split(dataset: Dataset) -> tuple[list[int], list[int]]:
     return [i for i in range(len(dataset)) if i not in kept], sorted(kept)
 
 
+def labelled_split(
+    dataset: Dataset, labelled: Sequence[int], target: str
+) -> tuple[list[int], list[int]]:
+    """As `selection_split`, of the samples that have a target: the others teach nothing.
+
+    Raises:
+        DataError: only one has it.
+    """
+    if len(labelled) == len(dataset):
+        return selection_split(dataset)
+    if len(labelled) < 2:
+        raise DataError(
+            f"{dataset.name}: {len(labelled)} of {len(dataset)} images has {target!r}: at least 2 "
+            "are needed, one to train on and one to choose weights by."
+        )
+    train, selection = selection_split(Subset(dataset, labelled))
+    return [labelled[i] for i in train], [labelled[i] for i in selection]
+
+
 def _origin(dataset: Dataset, index: int) -> tuple[tuple[int, ...], str]:
     """Which of the joined data sets a sample comes from, and its id there."""
     if isinstance(dataset, Subset):

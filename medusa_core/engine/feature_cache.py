@@ -40,6 +40,10 @@ class CachedTask:
     targets: Rows
     valid: Rows
 
+    def labelled(self) -> list[int]:
+        """Samples whose target has a valid pixel, as their first view shows it."""
+        return [sample for sample, valid in enumerate(self.valid.files[0]) if valid.any()]
+
     def batch(self, rows: Sequence[int]) -> tuple[list[Tensor], Tensor, Tensor]:
         """Feature levels `(B, C, h, w) float32`, target, `(B, H, W) bool` mask of some rows."""
         flat = torch.from_numpy(np.stack([self.features[row] for row in rows]))

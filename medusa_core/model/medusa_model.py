@@ -321,6 +321,7 @@ class MedusaModel(nn.Module):
         """
         try:
             folder.require(name)
+            self._manifests[name] = folder.heads[name]
             find_task(self.host, name, folder.heads[name])
             tensors = folder.read_head(name)
         except (PluginError, StoreError) as err:

@@ -168,6 +168,7 @@ def _space(name: str, folder: Path) -> Finding:
 
 def _model(model: Path) -> Iterator[Finding]:
     """The heads of the model folder, those that are damaged, unfinished trainings, the disk."""
+    from medusa_core.engine import checkpoint
     from medusa_core.store import files
     from medusa_core.store.folder import ModelFolder
     from medusa_core.store.layout import Layout
@@ -180,9 +181,7 @@ def _model(model: Path) -> Iterator[Finding]:
         yield Finding("model", "ok", f"{model}: {folder.manifest.backbone.name}; heads: {heads}")
         for name, error in folder.damaged.items():
             yield Finding(f"head {name}", "problem", error.message, error.hint)
-    work = [
-        entry.name for entry in files.children(Layout(model).all_work) if files.is_folder(entry)
-    ]
+    work = [e.name for e in files.children(Layout(model).all_work) if checkpoint.exists(e)]
     if work:
         hint = "Go on with medusa add-task … --resume, or train-backbone … --resume."
         yield Finding("unfinished trainings", "note", ", ".join(work), hint)

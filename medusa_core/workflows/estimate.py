@@ -79,11 +79,15 @@ def estimate(
     source = Source(Subset(plan.dataset, [*few, *kept]), plan.size, (IDENTITY,))
     binding = Binding(plan.task, plan.labels)
     [cached] = cache_tasks(backbone, record.fingerprint, source, [binding], progress)
+    labelled = cached.labelled()
+    known, judges = [i for i in labelled if i < len(few)], [i for i in labelled if i >= len(few)]
+    if not known or not judges:
+        raise _too_few(plan, len(few) + len(kept))
     runs: list[dict[str, Any]] = []
     for part in (estimation.STEP, 1):
-        images = spread(range(len(few)), max(1, len(few) // part))
+        images = spread(known, max(1, len(known) // part))
         steps = max(1, min(STEPS, plan.steps) // part)
-        parts = images, list(range(len(few), len(few) + len(kept)))
+        parts = images, judges
         scores = _short(host, plan, backbone.info, cached, parts, steps, how, device, progress)
         runs.append({"images": len(images), "steps": steps, "scores": scores})
     ratios = (plan.steps / runs[1]["steps"], len(train) / len(few))
@@ -94,7 +98,7 @@ def estimate(
         "head": plan.ref.model_dump(mode="json"),
         "model": str(model),
         "data": plan.dataset.name,
-        "images": len(train),
+        "images": round(len(train) * len(known) / len(few)),
         "steps": plan.steps,
         "size": list(plan.size),
         **result,
@@ -132,17 +136,21 @@ def _short(
     return score_head(plan.task, head, cached, parts[1], options.batch, torch.device(device))
 
 
+def _too_few(plan: Plan, images: int) -> DataError:
+    return DataError(
+        f"{plan.dataset.name}: {plan.task.spec.primary_metric.name} of {plan.name} cannot be "
+        f"measured on {images} images.",
+        hint="Too few of them have the target. Train it: medusa add-task",
+    )
+
+
 def _estimated(
     plan: Plan, runs: Sequence[dict[str, Any]], ratios: tuple[float, float], selection: int
 ) -> dict[str, Any]:
     metric = plan.task.spec.primary_metric
     values = [run["scores"].figures()[metric.name] for run in runs]
     if not all(math.isfinite(value) for value in values):
-        raise DataError(
-            f"{plan.dataset.name}: {metric.name} of {plan.name} cannot be measured on "
-            f"{len(runs[1]['scores'])} images.",
-            hint="Too few of them have the target. Train it: medusa add-task",
-        )
+        raise _too_few(plan, len(runs[1]["scores"]))
     if not estimation.fits_scale(metric, *values):
         raise DataError(
             f"{metric.name} of {plan.name} is {values[1]:.4g}: only errors and shares (0 to 1) can "

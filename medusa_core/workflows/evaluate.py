@@ -20,7 +20,7 @@ from medusa_core.engine.datasets import (
 )
 from medusa_core.engine.evaluator import HeadScores
 from medusa_core.engine.scores import require_figures
-from medusa_core.errors import DataError, UnknownNameError, UsageError
+from medusa_core.errors import DataError, LabelsError, UnknownNameError, UsageError
 from medusa_core.model.assembly import make_task
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import MedusaModel
@@ -49,7 +49,7 @@ def evaluate(
 
     Args:
         model: model folder, or an open model.
-        tasks: head names; None: every head that some data set has a target for.
+        tasks: head names; None: every head that some data set has a target for, of its classes.
         data: as `--data`.
         split: of the data sets.
         minimum: checks, `head.metric=value`; where lower is better, value is the maximum.
@@ -64,13 +64,14 @@ def evaluate(
         progress: counts images.
 
     Returns:
-        `heads`: figures a head; `skipped`: heads without a target here; `skipped_samples`: how many
-        and the first of them, with the reason; `checks` and `ok`.
+        `heads`: figures a head; `skipped`: heads without a target of theirs here;
+        `skipped_samples`: how many and the first of them, with the reason; `checks` and `ok`.
 
     Raises:
         UnknownNameError: unknown head, data set, split or metric.
         UsageError: a setting does not exist or does not fit.
-        LabelsError: a data set has other classes than a head.
+        LabelsError: a data set has other classes than a head in `tasks`, or bound to it, or than
+            all heads.
         DataError: a sample cannot be read, or no data set has the target of a head in `tasks`.
     """
     progress = progress or SilentProgress()
@@ -150,6 +151,7 @@ def score(
     datasets = [(ref, shorten(load_dataset(model.host, ref, split), limit)) for ref in refs]
     results: dict[str, HeadScores] = {}
     sources: dict[str, list[str]] = {}
+    foreign: dict[str, LabelsError] = {}
     for ref, dataset in datasets:
         bindings = {}
         for name in names:
@@ -158,9 +160,15 @@ def score(
             bound = preparation.bound_to(refs, name, spec.name)
             if ref.task == bound and (bound is not None or has_target):
                 labels = check_target(dataset, spec)
-                require_same_labels(
-                    model.tasks[name].labels, labels, f"Head {name!r} (first) and {dataset.name}"
-                )
+                try:
+                    require_same_labels(
+                        model.tasks[name].labels, labels, f"Head {name!r} (first) and {ref}"
+                    )
+                except LabelsError as err:
+                    if tasks is not None or bound is not None:
+                        raise
+                    foreign[name] = err  # it is not what these data are for
+                    continue
                 bindings[name] = Binding((judges or {}).get(name, model.tasks[name]), labels)
                 require_figures(bindings[name])
         if not bindings:
@@ -180,6 +188,10 @@ def score(
             else:
                 results[name] = found
     missing = [name for name in names if name not in results or not len(results[name].scores)]
+    if foreign and len(missing) == len(names):
+        raise next(iter(foreign.values()))
+    for other in foreign.values():
+        progress.message(f"Left out: {other.message}")
     if missing and (tasks is not None or len(missing) == len(names)):
         shown = ", ".join(str(ref) for ref in refs)
         raise DataError(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medusa_core import __version__
-from medusa_core.api import API_VERSION, HeadRef, Task
+from medusa_core.api import API_VERSION, HeadRef, Task, TaskSpec
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import Size
 from medusa_core.engine.training import Outcome
@@ -23,6 +23,7 @@ from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES, describe
+from medusa_core.plugin_host.report import Provider
 from medusa_core.progress import Progress
 from medusa_core.store import files, weights
 from medusa_core.store.commit import NewHead
@@ -48,13 +49,11 @@ def new_head(
     """
     head = head.cpu().eval().requires_grad_(False)
     data = weights.to_bytes(head.state_dict())
-    owner = host.owner(task.spec)
-    builder = host.heads.entry(ref.name, distribution=head_owner).provider
     manifest = HeadManifest(
         task=task.spec.name,
         head=ref,
-        owner=Owner(distribution=owner.distribution, version=owner.version),
-        head_owner=Owner(distribution=builder.distribution, version=builder.version),
+        owner=_owner(host.owner(task.spec)),
+        head_owner=_owner(host.heads.entry(ref.name, distribution=head_owner).provider),
         api_version=API_VERSION,
         labels=task.labels,
         unit=task.spec.output.unit,
@@ -75,6 +74,16 @@ def new_head(
         },
     )
     return NewHead(manifest, data)
+
+
+def _owner(provider: Provider) -> Owner:
+    return Owner(distribution=provider.distribution, version=provider.version)
+
+
+def plugins(host: Host, task: TaskSpec, ref: HeadRef, head_owner: str | None) -> list[str]:
+    """What a training depends on: the plugins of a task and of a head, and their versions."""
+    providers = host.owner(task), host.heads.entry(ref.name, distribution=head_owner).provider
+    return [f"{provider.distribution} {provider.version}" for provider in providers]
 
 
 def versions() -> dict[str, str]:

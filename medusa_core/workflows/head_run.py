@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from medusa_core.data.geometry import fixed_views
 from medusa_core.engine import checkpoint
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder, cache_limit, check_room, free_space
-from medusa_core.engine.datasets import selection_split
+from medusa_core.engine.datasets import labelled_split
 from medusa_core.engine.feature_cache import CachedTask, Source, cache_each, cache_sizes
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.report import training_report
@@ -162,11 +162,12 @@ class HeadRun:
         return group, source, [Binding(one.task, one.labels) for one in group]
 
     def _add(self, plan: Plan, plans: Sequence[Plan], features: list[Tensor]) -> dict[str, Any]:
-        parts = selection_split(plan.dataset)
         channels, owner = plan.task.out_channels, plan.head_owner
         try_head(self.host, plan.ref, self.backbone.info, channels, owner)
         with training(self.model, plan.name):
             cached = self.cache(plan, plans)
+            parts = self._parts(plan, cached)
+            plan = self._of_length(plan, len(parts[0]))
             started = time.perf_counter()
             head, outcome, batch = self.train(plan, cached, parts)
             seconds = time.perf_counter() - started
@@ -189,6 +190,7 @@ class HeadRun:
         layout, manifest = Layout(self.model), committed.manifest
         return {
             **self.describe(plan),
+            "images": sum(map(len, parts)),
             "batch": batch,
             "metrics": manifest.metrics,
             "primary": plan.task.spec.primary_metric.name,
@@ -207,6 +209,23 @@ class HeadRun:
             ),
             "log": finishing.write_report(layout.log(plan.name), log, self.progress),
         }
+
+    def _parts(self, plan: Plan, cached: CachedTask) -> tuple[list[int], list[int]]:
+        """Samples to train on and to choose weights by, of those that have the target."""
+        labelled, target = cached.labelled(), plan.task.spec.target_name
+        if len(labelled) < len(plan.dataset):
+            self.progress.message(
+                f"{len(labelled)} of {len(plan.dataset)} images of {plan.dataset.name} have "
+                f"{target!r}: {plan.name} is trained on those."
+            )
+        return labelled_split(plan.dataset, labelled, target)
+
+    def _of_length(self, plan: Plan, images: int) -> Plan:
+        """The plan with as many steps as its epochs of the images that there really are."""
+        epochs, batch = self.options.epochs, self.options.batch
+        if epochs is None:
+            return plan
+        return replace(plan, steps=preparation.count_steps(None, epochs, 1, images, batch))
 
     def train(
         self, plan: Plan, cached: CachedTask, parts: tuple[list[int], list[int]]
@@ -265,7 +284,9 @@ class HeadRun:
         identity = {
             "task": plan.task.spec.name,
             "head": plan.ref.model_dump(mode="json"),
+            "plugins": finishing.plugins(self.host, plan.task.spec, plan.ref, plan.head_owner),
             "data": plan.dataset.digest,
+            "images": len(parts[0]),
             "size": list(plan.size),
             "views": options.views,
             "backbone": self.record.fingerprint,

@@ -164,6 +164,12 @@ def _train(
             ),
             {
                 "tasks": {name: ref.model_dump(mode="json") for name, ref in plan.heads.items()},
+                "plugins": {
+                    name: finishing.plugins(host, b.task.spec, plan.heads[name], owner)
+                    for (name, b), owner in zip(
+                        plan.bindings.items(), plan.head_owners.values(), strict=True
+                    )
+                },
                 "data": plan.dataset.digest,
                 "size": list(plan.size),
                 "backbone": plan.record.fingerprint,

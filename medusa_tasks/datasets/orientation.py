@@ -10,7 +10,7 @@ all in z; a vote of a few images leaves no doubt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -27,24 +27,26 @@ _FEWEST = 3
 _MAJORITY = 0.75
 
 
+def voters(folder: Path, kind: str) -> list[Path]:
+    """Some of the files in the folder of all normals, with that suffix, evenly spread."""
+    files = [path for path in entries(folder) if path.suffix == kind]
+    step = max(1, len(files) // VOTERS)
+    return files[::step][:VOTERS]
+
+
 def turned(
-    folder: Path, kind: str, read: Callable[[Path], np.ndarray]
+    voting: Sequence[Path], read: Callable[[Path], np.ndarray]
 ) -> Callable[[Path], np.ndarray]:
     """Read normals with their axes turned to those of the task.
 
-    The first reading looks at some files of the folder, always the same, to see how they point.
-
     Args:
-        folder: where the normals of the whole data set lie.
-        kind: suffix of their files.
+        voting: files that the first reading looks at, to see how they point.
         read: file → `(H, W, 3) float32` unit vectors as stored, zero where invalid.
     """
 
     @cache
     def signs() -> np.ndarray:
-        files = [path for path in entries(folder) if path.suffix == kind]
-        step = max(1, len(files) // VOTERS)
-        return axis_signs(map(read, files[::step][:VOTERS]))
+        return axis_signs(map(read, voting))
 
     return lambda path: read(path) * signs()
 

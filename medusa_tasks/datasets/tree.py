@@ -37,11 +37,13 @@ class Source:
 
     files: id → the files it is made from. A sample has the target where all of them exist.
     read: these files and the image's (H, W) → the target, of that size. It raises `DataError`.
+    shared: files that decide the target of all samples, beside these.
     """
 
     files: Callable[[str], Sequence[Path]]
     read: Callable[[Sequence[Path], tuple[int, int]], np.ndarray]
     info: TargetInfo = field(default_factory=TargetInfo)
+    shared: Sequence[Path] = ()
 
 
 class Tree:
@@ -97,7 +99,8 @@ class Tree:
     def _digest(self, shared: Iterable[Path]) -> str:
         """Hash of names, sizes and times of all files."""
         state = hashlib.sha256(f"{self.name}\n{self.split}\n{sorted(self._sources)}\n".encode())
-        for path in shared:
+        of_targets = (path for source in self._sources.values() for path in source.shared)
+        for path in (*shared, *of_targets):
             state.update(_stamp(path))
         for name in self.ids:
             state.update(f"{name}\n".encode() + _stamp(self._images.file(name)))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from medusa_core.errors import FAILED, USAGE
 
-from .conftest import add
+from .conftest import FAST, TINY, add
 
 
 def _missing(path):
@@ -80,21 +80,54 @@ def test_a_set_without_a_valid_pixel(medusa, unchanged, folder):
     assert done.hint
 
 
-def test_a_batch_without_a_valid_pixel_is_skipped(medusa, model, folder):
-    for number in range(5):
+def without_depth(folder, *numbers):
+    """Some images lose their depth: one its file, the others every valid pixel."""
+    (folder / "depth" / f"im{numbers[0]}.npy").unlink()
+    for number in numbers[1:]:
         np.save(folder / "depth" / f"im{number}.npy", np.zeros((64, 64), np.float32))
-    done = medusa(*add("depth", folder, "--batch", "1", "--steps", "12"))
-    if done.code == FAILED:  # the only image with depth is kept aside to choose weights by
-        assert "none of 12 batches had a valid pixel" in done.error
-        assert "--batch" in done.hint
-    else:
-        assert medusa("verify").code == 0
+
+
+def test_images_without_the_target_are_no_part_of_a_training(medusa, model, folder, tmp_path):
+    """They would be steps that teach nothing, and a selection part that measures nothing."""
+    without_depth(folder, 0, 3, 4)
+    line = ("add-task", "depth", "--name", "own", "--data", f"folder:{folder}", *FAST[2:4], *TINY)
+    done = medusa(*line, "--batch", "1", "--epochs", "4", "--json")
+    assert done.code == 0, done.err
+    assert "3 of 6 images of own have 'depth': own is trained on those." in done.err
+    [stored] = (model / "heads" / "own").glob("*/head.json")
+    provenance = json.loads(stored.read_text())["provenance"]
+    assert (provenance["images"], provenance["selection_images"], provenance["steps"]) == (2, 1, 8)
+    head = done.document["heads"]["own"]
+    assert (head["images"], head["steps"]) == (3, 8)
+    log = [json.loads(line) for line in (tmp_path / head["log"]).read_text().splitlines()]
+    losses = {line["step"]: line["loss"] for line in log if "loss" in line}
+    assert set(losses) == set(range(1, 9))
+    assert None not in losses.values()
+    assert all(value is not None for value in head["metrics"].values())
+
+
+def test_estimates_are_of_images_that_have_the_target(medusa, model, folder):
+    without_depth(folder, 0, 3, 4)
+    done = medusa("estimate", "depth", "--data", f"folder:{folder}", *FAST[2:4], *TINY, "--json")
+    assert done.code == 0, done.err
+    assert done.document["images"] == 2
+    assert done.document["based_on"]["selection_images"] == 1
+    without_depth(folder, 1, 2)  # one is left
+    done = medusa("estimate", "depth", "--data", f"folder:{folder}", *FAST[2:4], *TINY)
+    assert (done.code, "cannot be measured" in done.error) == (FAILED, True)
+
+
+def test_one_image_with_the_target_is_too_few(medusa, unchanged, folder):
+    without_depth(folder, 0, 1, 2, 3, 5)
+    done = medusa(*add("depth", folder))
+    assert done.code == FAILED
+    assert done.error.startswith("own: 1 of 6 images has 'depth': at least 2 are needed")
 
 
 def test_training_images_without_a_valid_pixel(medusa, unchanged, folder, monkeypatch):
     """Depth in the selection part alone."""
     monkeypatch.setattr(
-        "medusa_core.workflows.head_run.selection_split", lambda _: ([0, 1, 2, 3, 4], [5])
+        "medusa_core.workflows.head_run.labelled_split", lambda *_: ([0, 1, 2, 3, 4], [5])
     )
     for number in range(5):
         np.save(folder / "depth" / f"im{number}.npy", np.zeros((64, 64), np.float32))

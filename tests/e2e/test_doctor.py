@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from medusa_core.engine.checkpoint import save_state
 from medusa_core.workflows import doctor
 
 from .conftest import tree
@@ -34,12 +35,14 @@ def test_without_a_model(medusa, tmp_path, monkeypatch):
 def test_a_damaged_head_and_an_unfinished_training(medusa, model):
     [path] = (model / "heads" / "depth").glob("*/head.json")
     path.write_text("{")
-    (model / ".work" / "edges").mkdir(parents=True)
+    save_state(model / ".work" / "edges", {}, {})
+    (model / ".work" / "failed").mkdir()  # with its log, say: there is nothing to go on with
     before = tree(model)
     done = medusa("doctor", "--json")
     assert done.code == 1
     assert states(done.document)["head depth"] == "problem"
-    assert states(done.document)["unfinished trainings"] == "note"
+    unfinished = next(c for c in done.document["checks"] if c["name"] == "unfinished trainings")
+    assert (unfinished["state"], unfinished["message"]) == ("note", "edges")
     assert "head depth" in done.error
     assert tree(model) == before
 

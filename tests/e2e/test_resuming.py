@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from medusa_core.engine import head_training, training
-from medusa_core.errors import INTERRUPTED
+from medusa_core.errors import INTERRUPTED, USAGE
+from medusa_core.workflows import finishing
 
 from .conftest import ADD, FAST, ROOMS, TINY
 
@@ -90,6 +91,21 @@ def short_of_memory(losses):
         return losses(self)
 
     return short
+
+
+def test_another_version_of_a_plugin_goes_on_with_no_training(
+    medusa, model, monkeypatch, press_ctrl_c
+):
+    """Its loss may be another one, and the record of the head would name it alone."""
+    press_ctrl_c(head_training.HeadTraining, "losses", 3)
+    assert medusa(*ADD).code == INTERRUPTED
+    with monkeypatch.context() as patch:
+        patch.setattr(finishing, "plugins", lambda *_: ["medusa-heads 99"] * 2)
+        done = medusa(*ADD, "--resume")
+        assert done.code == USAGE
+        assert "Cannot resume with other settings" in done.error
+        assert "medusa-heads 99" in done.error
+    assert medusa(*ADD, "--resume").code == 0
 
 
 def test_estimates_do_not_promise_to_be_resumed(medusa, model, press_ctrl_c):

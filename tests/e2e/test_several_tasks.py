@@ -1,6 +1,7 @@
 """Several tasks in one command: each is told its own faults, and named as `add-task` takes it."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -92,6 +93,8 @@ def test_the_home_folder_is_known_without_a_shell(medusa, model, monkeypatch):
     monkeypatch.setenv("HOME", str(model.parent))
     monkeypatch.setenv("MEDUSA_MODEL", f"~/{model.name}")
     assert medusa("list").code == 0
+    joint = medusa("train-backbone", "--tasks", "depth", "--dry-run")
+    assert joint.error.startswith(f"{model} has heads")
     assert "~nobody-of-that-name/x" in medusa("list", "-m", "~nobody-of-that-name/x").error
     monkeypatch.setenv("MEDUSA_CACHE", "~nobody-of-that-name/x")
     assert medusa("doctor").code in (0, FAILED)
@@ -117,3 +120,31 @@ def test_renaming_to_a_name_that_is_taken_says_what_can_be_done(medusa, model):
     done = medusa("rename-head", "depth", "semseg")
     assert done.code != 0
     assert "--name" not in done.hint
+
+
+def test_the_next_command_names_data_of_the_heads_that_were_added(medusa, model, folder):
+    (folder / "semseg" / "im4.png").write_bytes(b"damaged")
+    data = [f"{name}=folder:{folder}" for name in ("depth", "semseg")]
+    for name in ("depth", "semseg"):
+        assert medusa("remove-task", name, "--yes").code == 0
+    line = ("add-task", "depth,semseg", "--data", data[0], "--data", data[1], *FAST, *TINY)
+    done = medusa(*line)
+    assert done.code == FAILED
+    [following] = [line for line in done.out.splitlines() if line.startswith("Next: medusa ")]
+    assert medusa(*shlex.split(following)[2:]).code == 0
+
+
+def test_a_head_of_other_classes_is_in_no_other_heads_way(medusa, model, folder):
+    """Unless it is named, or all there is."""
+    data = ("--data", f"folder:{folder}")
+    done = medusa("eval", *data, "--json")
+    assert done.code == 0, done.err
+    assert (set(done.document["heads"]), done.document["skipped"]) == ({"depth"}, ["semseg"])
+    assert "Left out: Head 'semseg' (first)" in done.err
+    named = medusa("eval", *data, "--tasks", "depth,semseg")
+    assert (named.code, "the classes differ" in named.error) == (FAILED, True)
+    bound = medusa("eval", "--data", f"semseg=folder:{folder}", "--data", f"depth=folder:{folder}")
+    assert (bound.code, "the classes differ" in bound.error) == (FAILED, True)
+    assert medusa("remove-task", "depth", "--yes").code == 0
+    alone = medusa("eval", *data)
+    assert (alone.code, "the classes differ" in alone.error) == (FAILED, True)

@@ -28,7 +28,7 @@ from medusa_core.errors import DataError, UnknownNameError
 from medusa_tasks.datasets import arrays
 from medusa_tasks.datasets.matlab import numbers, read_variable
 from medusa_tasks.datasets.nyud.labels import CLASSES_13, CLASSES_40
-from medusa_tasks.datasets.orientation import turned
+from medusa_tasks.datasets.orientation import turned, voters
 from medusa_tasks.datasets.tree import (
     Images,
     Source,
@@ -128,10 +128,11 @@ def _open_folders(root: Path, split: str) -> Tree:
     for target, (folder, readers, info) in _FOLDERS.items():
         kind = kinds[target] = kind_of_files(root / folder, readers)
         if kind is not None:
-            read = readers[kind]
+            read, voting = readers[kind], []
             if target == "normals":
-                read = turned(root / folder, kind, read)
-            sources[target] = Source(_named(root / folder, kind), _checked(read), info)
+                voting = voters(root / folder, kind)
+                read = turned(voting, read)
+            sources[target] = Source(_named(root / folder, kind), _checked(read), info, voting)
     copy = "ASTMT" if ".mat" in kinds.values() else "NYUD_MT"
     images = Images(
         lambda name: root / "images" / f"{name}{image_kind}", read=read_rgb, size=image_size
@@ -147,9 +148,11 @@ def _open_mtan(root: Path, split: str) -> Tree:
     sources = {}
     for target, (name, read, info) in _MTAN_FOLDERS.items():
         if kind_of_files(folder / name, (".npy",)):
+            voting = []
             if target == "normals":  # the same of all splits decide how they point
-                read = turned(root / known[0] / name, ".npy", read)
-            sources[target] = Source(_named(folder / name, ".npy"), _checked(read), info)
+                voting = voters(root / known[0] / name, ".npy")
+                read = turned(voting, read)
+            sources[target] = Source(_named(folder / name, ".npy"), _checked(read), info, voting)
     images = Images(
         lambda name: folder / "image" / f"{name}.npy", read=_read_photograph, size=_photograph_size
     )

@@ -24,7 +24,7 @@ from medusa_core.data.files import exists
 from medusa_core.data.images import image_size, read_rgb
 from medusa_core.errors import DataError
 from medusa_tasks.datasets.arrays import require_size
-from medusa_tasks.datasets.orientation import turned
+from medusa_tasks.datasets.orientation import turned, voters
 from medusa_tasks.datasets.pascal_context import targets
 from medusa_tasks.datasets.pascal_context.labels import OBJECTS, PARTS
 from medusa_tasks.datasets.pascal_context.shared_classes import CLASS_LISTS, shared_classes
@@ -90,9 +90,11 @@ def _sources(root: Path) -> dict[str, Source]:
     if has_labels:
         found["edges"] = Source(_in(labels, ".mat"), targets.edges)
     if kind_of_files(normals, (".png",)) and has_labels:
+        voting = voters(normals, ".png")
         found["normals"] = Source(
             lambda name: (normals / f"{name}.png", labels / f"{name}.mat"),
-            _read_normals(root, normals),
+            _read_normals(root, voting),
+            shared=voting,
         )
     if kind_of_files(saliency, (".png",)):
         found["saliency"] = Source(_in(saliency, ".png"), targets.saliency)
@@ -104,10 +106,10 @@ def _in(folder: Path, suffix: str) -> Callable[[str], Sequence[Path]]:
 
 
 def _read_normals(
-    root: Path, folder: Path
+    root: Path, voting: Sequence[Path]
 ) -> Callable[[Sequence[Path], tuple[int, int]], np.ndarray]:
     shared = shared_classes(root)
-    read = turned(folder, ".png", targets.encoded_normals)
+    read = turned(voting, targets.encoded_normals)
 
     def read_normals(files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
         normals = read(files[0])

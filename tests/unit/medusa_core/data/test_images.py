@@ -51,7 +51,7 @@ def test_sixteen_bit_grey_keeps_its_tones(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read, np.repeat((grey >> 8)[..., None], 3, axis=2))
 
 
-@pytest.mark.parametrize("value", [-1, 65536])
+@pytest.mark.parametrize("value", [-1, 65536, 255])
 def test_32_bit_greys_are_no_picture(tmp_path: Path, value: int) -> None:
     path = tmp_path / "grey.tif"
     Image.fromarray(np.array([[0, value]], np.int32)).save(path)

@@ -69,7 +69,9 @@ def test_a_missing_plugin_makes_orphans(path: Path) -> None:
         assert e.value.hint.startswith("pip install 'medusa-heads==")
     model.remove_head("depth")
     assert set(model.orphans) == {"normals", "semseg"}
-    assert set(open_model(path).heads) == {"normals", "semseg"}
+    model.rename_head("semseg", "classes")
+    assert set(model.orphans) == {"normals", "classes"}
+    assert set(open_model(path).heads) == {"normals", "classes"}
 
 
 def _host_with(heads: tuple[Entry[HeadSpec], ...]) -> Host:

@@ -200,3 +200,14 @@ def test_a_failed_write_leaves_the_old_file(monkeypatch, tmp_path):
         write_settings(Settings(model="new"))
     assert read_settings().model == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["settings.json"]
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_writing_settings_leaves_who_may_read_them(tmp_path, monkeypatch, mode):
+    file = tmp_path / "settings.json"
+    monkeypatch.setenv("MEDUSA_CONFIG", str(file))
+    write_settings(Settings())
+    file.chmod(mode)
+    write_settings(Settings(model="kitchen"))
+    assert file.stat().st_mode & 0o777 == mode
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]

@@ -113,3 +113,11 @@ def test_folders_are_searched_for_images_and_patterns_for_videos_too(
 def test_folders_named_like_images_are_folders(photos: Path) -> None:
     (photos / "folder.jpg").mkdir()
     assert photos / "folder.jpg" not in find_files([photos])
+
+
+def test_a_quoted_pattern_begins_at_home(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(photos))
+    assert len(find_files(["~/p*.jpg"])) == 3
+    monkeypatch.chdir(photos)
+    (photos / "~odd.jpg").write_bytes((photos / "p0.jpg").read_bytes())
+    assert find_files(["~odd.jpg"]) == [Path("~odd.jpg")]

@@ -87,6 +87,18 @@ def test_the_copy_of_mtan(trees: Any, tmp_path: Path, channels_first: bool) -> N
         np.testing.assert_allclose(sample.targets["normals"], content.normals[name], atol=1e-6)
 
 
+def test_files_that_tell_the_axes_are_part_of_the_digest(
+    trees: Any, tmp_path: Path, content: Any
+) -> None:
+    """Those of another split, too: with them, what is cached could be turned the other way."""
+    root = trees.write_nyud(tmp_path / "data", content, trees.NYUD_MT)
+    before = open_nyud(str(root), "train").digest
+    assert open_nyud(str(root), "train").digest == before
+    normals = root / "normals"
+    shutil.copy(next(normals.iterdir()), normals / "another.npy")
+    assert open_nyud(str(root), "train").digest != before
+
+
 @pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
 @pytest.mark.parametrize("copy", ["NYUD_MT", "PICTURES"])
 def test_axes_of_the_normals_are_brought_to_those_of_the_task(
