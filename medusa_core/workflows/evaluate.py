@@ -24,6 +24,7 @@ from medusa_core.errors import DataError, LabelsError, UnknownNameError, UsageEr
 from medusa_core.model.assembly import make_task
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import MedusaModel
+from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.workflows import preparation
@@ -35,7 +36,7 @@ def evaluate(
     tasks: Sequence[str] | None = None,
     data: Sequence[str] = (),
     split: str = "val",
-    minimum: Sequence[str] = (),
+    minimum: str | Sequence[str] = (),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     long_side: int | None = None,
     limit: int | None = None,
@@ -79,7 +80,7 @@ def evaluate(
         raise UsageError(f"--on-bad-sample {on_bad_sample}: fail or skip is needed.")
     bad: dict[str, str] | None = {} if on_bad_sample == "skip" else None
     model = preparation.opened(model, tasks, device, host, execution)
-    checks = [_parse_check(text, model, model.select(tasks)) for text in minimum]
+    checks = [_parse_check(text, model, model.select(tasks)) for text in as_names(minimum)]
     judges = _judges(model, model.select(tasks), settings or {})
     scores, sources, missing = score(
         model, tasks, preparation.parse_data(data), split, long_side, limit, progress, judges, bad
@@ -162,7 +163,9 @@ def score(
                 labels = check_target(dataset, spec)
                 try:
                     require_same_labels(
-                        model.tasks[name].labels, labels, f"Head {name!r} (first) and {ref}"
+                        model.tasks[name].labels,
+                        labels,
+                        f"Head {name!r} (first) and {dataset.name}",
                     )
                 except LabelsError as err:
                     if tasks is not None or bound is not None:

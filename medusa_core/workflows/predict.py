@@ -25,6 +25,7 @@ from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.model.memory import is_out_of_memory
 from medusa_core.model.tiles import MIN_TILE
+from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES
 from medusa_core.progress import Progress, SilentProgress
@@ -47,13 +48,13 @@ Made = TypeVar("Made")
 
 
 def predict(
-    images: Sequence[str | Path],
+    images: str | Path | Sequence[str | Path],
     *,
     model: str | Path | MedusaModel = "medusa-model",
     tasks: Sequence[str] | None = None,
     out: str | Path = "out",
     raw: bool = False,
-    formats: Sequence[str] = ("png",),
+    formats: str | Sequence[str] = ("png",),
     long_side: int | None = None,
     tile: int | Literal["auto"] | None = None,
     resume: bool = False,
@@ -100,11 +101,11 @@ def predict(
         PluginError: the plugin of a head failed.
     """
     progress = progress or SilentProgress()
-    files = find_files(images)
+    files = find_files([images] if isinstance(images, (str, Path)) else images)
     model = preparation.opened(model, tasks, device, host, execution)
     names = model.require_some(tasks)
     specs = [model.tasks[name].spec for name in names]
-    formats = results.check_formats((*formats, *(["npy"] if raw else [])), specs)
+    formats = results.check_formats((*as_names(formats), *(["npy"] if raw else [])), specs)
     folder = Path(out)
     known = naming.recorded(folder)
     stems = naming.choose(files, known)

@@ -77,7 +77,11 @@ def test_resuming_tells_which_heads_are_there_already(medusa, model):
     assert "depth is in the model already" in done.err
 
 
-def test_a_plain_string_is_one_name(model):
+def test_a_plain_string_is_one_name(model, photos):
+    found = medusa_core.predict(str(photos / "two" / "room.jpg"), model=model, formats="npy")
+    assert len(found["images"]) == 1
+    checked = medusa_core.evaluate(model, data=ROOMS[1], minimum="depth.rmse=9", limit=2)
+    assert len(checked["checks"]) == 1
     with pytest.raises(UnknownNameError, match="'nothing'"):
         medusa_core.remove_task(model, "nothing")
     with pytest.raises(UnknownNameError, match="'nowhere'"):
