@@ -65,6 +65,8 @@ def reference() -> str:
     for name, value in VALUES.items():
         exported = name in medusa_core.__all__
         parts += _entry(f"medusa.{name}" if exported else name, value)
+        if not exported:
+            parts.append("Not for making one: its fields are given, or read.\n")
     return "\n".join(parts)
 
 

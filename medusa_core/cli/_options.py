@@ -115,7 +115,7 @@ data_option = click.option(
     "data",
     multiple=True,
     metavar="[TASK=]NAME[:PATH]",
-    help="A data set, see `medusa datasets`; may be repeated. TASK= binds it to one task. "
+    help="A data set, see `medusa datasets`; may be repeated. TASK= binds it to one task or head. "
     "[default: rooms]",
 )
 

@@ -198,7 +198,8 @@ def skipped_line(skipped: Mapping[str, Any]) -> str:
     named = list(skipped["samples"])
     more = skipped["count"] - len(named[:SHOWN])
     shown = ", ".join(named[:SHOWN]) + (f" and {more} more" if more else "")
-    return f"Skipped: {skipped['count']} samples that cannot be used ({shown})"
+    samples = "sample" if skipped["count"] == 1 else "samples"
+    return f"Skipped: {skipped['count']} {samples} that cannot be used ({shown})"
 
 
 def next_line(*words: object, data: Iterable[str] = ()) -> str:

@@ -86,9 +86,10 @@ def command(
         console.print(table(columns, rows, numeric=columns[1:]))
         height, width = result["size"]
         peak = result["peak_memory_mb"]
+        threads = f"{result['threads']} thread{'s' if result['threads'] > 1 else ''}"
         console.print(
             f"{result['backbone']}, {result['execution']}, {result['device']}, "
-            f"{result['threads']} threads, batch {batch}, {height}×{width}; peak memory "
+            f"{threads}, batch {batch}, {height}×{width}; peak memory "
             f"{'unknown' if peak is None else f'{peak:.0f} MB'}"
         )
 

@@ -94,7 +94,7 @@ def command(
         columns = ("head", "primary metric", "other metrics", "images", "data")
         console.print(table(columns, rows, numeric=("images",)))
         if result["skipped"]:
-            console.print(f"No target here for: {', '.join(result['skipped'])}")
+            console.print(f"No data here for: {', '.join(result['skipped'])}")
         if result["skipped_samples"]["count"]:
             console.print(skipped_line(result["skipped_samples"]))
         for check in result["checks"]:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 @click.option(
     "--backbone",
     metavar="NAME",
-    help="A timm model with features at strides 4 to 32, or a plain ViT; default: the bundled one.",
+    help="A timm model for images of any size with features at strides 4 to 32, or a plain ViT; "
+    "default: the bundled one.",
 )
 @click.option("--pretrained", is_flag=True, help="Fetch timm's own weights.")
 @click.option(

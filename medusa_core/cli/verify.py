@@ -29,6 +29,7 @@ def command(model: Path, repair: bool, as_json: bool) -> None:
     Files left over from an interrupted change and files of other origin do no harm. --repair
     deletes the former. It never touches what belongs to the model, be it damaged.
     """
+    from medusa_core.model.verification import NOT_REPLAYED
     from medusa_core.workflows.verify import verify
 
     result = verify(model, repair)
@@ -45,7 +46,9 @@ def command(model: Path, repair: bool, as_json: bool) -> None:
             where = "" if path in message else f"{path}: "
             console.print(f"{problem['kind']}: {where}{message}")
         if result["ok"]:
-            console.print(f"{result['model']} is what it was.")
+            unseen = sum(verdict == NOT_REPLAYED for verdict in result["probes"].values())
+            but = f", as far as its files tell for {unseen} of its heads" if unseen else ""
+            console.print(f"{result['model']} is what it was{but}.")
 
     emit(result, as_json, human)
     if not result["ok"]:

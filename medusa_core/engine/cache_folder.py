@@ -126,7 +126,7 @@ def _require(folder: Path, needed: int, free: int, removable: int, used: int, li
         )
     if used - removable + needed > limit:
         taken = used - removable
-        more = f", and {shown_bytes(taken)} of it are in use" if taken else ""
+        more = f", and {shown_bytes(taken)} in it cannot go" if taken else ""
         raise StoreError(
             f"{folder}: {shown_bytes(needed)} are needed, the cache may hold {shown_bytes(limit)}"
             f"{more}.",

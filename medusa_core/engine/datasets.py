@@ -8,9 +8,10 @@ from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 
 from medusa_core.api import Dataset, LabelSchema, Sample, TargetInfo, TaskSpec
-from medusa_core.errors import DataError, LabelsError, UsageError
+from medusa_core.errors import DataError, LabelsError, UnknownNameError, UsageError
 from medusa_core.plugin_host.attribution import AttributedDataset
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import attributed
@@ -143,7 +144,12 @@ def load_dataset(host: Host, ref: DataRef, split: str) -> Dataset:
         UsageError: a location is missing or superfluous.
         DataError: it cannot be read, or has no images.
     """
-    entry = host.datasets.entry(ref.name)
+    try:
+        entry = host.datasets.entry(ref.name)
+    except UnknownNameError as err:
+        if ref.location is None and Path(ref.name).is_dir():
+            err.hint = f"A folder of that name is here: --data folder:{ref.name}"
+        raise
     spec = entry.spec
     if spec.location == "required" and ref.location is None:
         raise UsageError(f"The data set {ref.name!r} needs a path.", hint=f"--data {ref.name}:PATH")
@@ -269,7 +275,10 @@ def check_target(dataset: Dataset, task: TaskSpec) -> LabelSchema | None:
     return labels
 
 
-_OTHER_HEAD = "Use data with the same classes, or train another head: medusa add-task … --name NAME"
+_OTHER_HEAD = (
+    "Use data with the same classes, bind data to the head (--data HEAD=NAME:PATH), leave it out "
+    "with --tasks, or train another head: medusa add-task … --name NAME"
+)
 _BIND = "Join data with the same classes, or bind the task to one of them: --data TASK=NAME:PATH"
 
 

@@ -151,9 +151,12 @@ def restore_head(
         with torch.random.fork_rng(devices=[]):
             head = build()
     except PluginError as err:  # settings of another version, a constructor that fails
+        changed = version_changes(host, name, stored)
         raise PluginError(
             f"Head {name!r} cannot be built from what is installed: {err.message}",
-            hint=f"It was trained with: {_pip_line(owner)}",
+            hint=f"It was trained with: {_pip_line(owner)}"
+            if changed
+            else f"Look closer: medusa plugins doctor {shlex.quote(owner.distribution)}",
         ) from err
     load_strictly(head, tensors, f"head {name!r}")
     return task, head.eval().requires_grad_(False)

@@ -134,6 +134,11 @@ def as_image(source: str | Path | np.ndarray) -> np.ndarray:
     Raises:
         DataError: not an image, or too small.
     """
+    if not isinstance(source, (str, Path, np.ndarray)):
+        raise DataError(
+            f"Images must be files or (H, W, 3) uint8 arrays, got {type(source).__name__}.",
+            hint="Of a Pillow image: numpy.asarray(image.convert('RGB'))",
+        )
     if isinstance(source, np.ndarray):
         image = source
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:

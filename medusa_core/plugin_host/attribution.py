@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from medusa_core.api import Dataset, Metric, Sample, TargetInfo, Task
 from medusa_core.data.targets import misfit
+from medusa_core.errors import DataError
 from medusa_core.plugin_host.code import code_digest
 from medusa_core.plugin_host.importing import attributed
 from medusa_core.plugin_host.report import Provider
@@ -183,7 +184,7 @@ class AttributedDataset:
 
     def load(self, index: int, targets: Collection[str] | None = None) -> Sample:
         """See `Dataset.load`."""
-        with attributed(*self._who):
+        with attributed(*self._who), _may_be_skipped():
             sample = self.inner.load(index, targets)
             if not isinstance(sample, Sample):
                 raise TypeError(f"load returned {_kind(sample)}, not a Sample")
@@ -198,6 +199,16 @@ class AttributedDataset:
                         f"the target {target!r} of {sample.id!r} is {_kind(value)}, not an array"
                     )
             return sample
+
+
+@contextmanager
+def _may_be_skipped() -> Iterator[None]:
+    """Where nothing is advised about a sample that cannot be read, it is to do without it."""
+    try:
+        yield
+    except DataError as err:
+        err.hint = err.hint or "Mend it, or leave such samples out: --on-bad-sample skip"
+        raise
 
 
 def head_output(head: Head, features: Sequence[Tensor]) -> Tensor:

@@ -44,6 +44,7 @@ def test_a_damaged_sample(medusa, unchanged, folder, damage, file, said, command
     done = medusa(*(evaluate if command == "eval" else add("depth", folder)))
     assert done.code == FAILED
     assert said in done.error
+    assert "--on-bad-sample skip" in done.hint or "same size" in done.hint
 
 
 def test_a_truncated_label_map(medusa, unchanged, folder):

@@ -194,6 +194,7 @@ def test_a_head_outlives_its_plugin_and_the_others_do_not_notice(
     code, out, _ = medusa("verify", "-m", model)
     assert code == 0
     assert "brightness: not replayed" in out
+    assert "is what it was, as far as its files tell for 1 of its heads." in out
     assert "which is not available. pip install 'medusa-fails-in-use==1.0'" in out
     assert contents(model, "depth", "brightness") == before
 

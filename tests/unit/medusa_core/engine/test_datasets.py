@@ -238,3 +238,11 @@ def test_equal_classes_and_none_are_fine():
 def test_data_that_cannot_be_opened(ref, split, error, said):
     with pytest.raises(error, match=said):
         load_dataset(default_host(), ref, split)
+
+
+def test_a_folder_named_like_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UnknownNameError, match="Unknown data set 'photos'") as caught:
+        load_dataset(default_host(), DataRef.parse("photos"), "train")
+    assert "--data folder:photos" in caught.value.hint

@@ -75,6 +75,7 @@ def test_predict_takes_any_shape(model: MedusaModel, size: tuple[int, int]) -> N
         (np.zeros((20, 20), np.uint8), r"got \(20, 20\) uint8"),
         (np.zeros((20, 20, 4), np.uint8), r"got \(20, 20, 4\)"),
         (np.zeros((20, 20, 3), np.float32), "float32"),
+        (torch.zeros(3, 20, 20), "files or .* arrays, got Tensor"),
         (np.zeros((20, 15, 3), np.uint8), "The image: 15×20 is too small"),
     ],
 )
