@@ -7,7 +7,7 @@ networks of single tasks with plain heads.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,9 +19,15 @@ from benchmarks.gains import Comparison
 from benchmarks.jobs import Job
 from benchmarks.protocol import Setting, rooms
 from benchmarks.report import comparison_table, document, seeds_and_devices
-from benchmarks.trainings import Coupled, CoupledKind, Network
+from benchmarks.trainings import Coupled, CoupledKind, Network, written
 
-HEADS = ("plain", "medusa")
+WIDE = {"fused_width": 128, "shortcut": False}
+METHODS: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "plain": ("plain", {}),
+    "medusa": ("medusa", {}),
+    "medusa wide": ("medusa", WIDE),
+}
+"""Independent heads: an architecture, and what of it is not the default."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ def trainings(question: Question, seed: int) -> dict[str, Network | Coupled]:
     """A network a method."""
     steps = question.steps
     networks: dict[str, Network | Coupled] = {
-        method: Network(seed, question.tasks, method, steps) for method in HEADS
+        method: Network(seed, question.tasks, head, steps, written(settings))
+        for method, (head, settings) in METHODS.items()
     }
     for method in question.coupled:
         networks[method] = Coupled(Network(seed), method, question.tasks, steps, frozen=False)
@@ -123,7 +130,8 @@ def render(record: dict[str, Any]) -> str:
         f"`{record['command']}`. Figures are means over seeds on *val*. "
         "Δ_MTL: mean relative gain over networks of single tasks. Differences are Medusa minus "
         "the method in points of Δ, with 95 % intervals over seeds (t) and over images (paired "
-        "bootstrap). GMACs and parameters are of all decoders, 480×640."
+        "bootstrap). GMACs and parameters are of all decoders, 480×640. “medusa wide” is "
+        f"the same head with {' and '.join(f'`{key}={value}`' for key, value in WIDE.items())}."
     )
     title = "Multi-task learning: tasks trained jointly"
     return document(title, preface, map(section, record["answers"]), record)
