@@ -122,10 +122,16 @@ class _Lines(logging.Handler):
         print_warning(record.getMessage())
 
 
+_OF_MEDUSA = {"-q", "--quiet", "--debug"}
+"""Options that every command has, before its name."""
+
+
 def _show(error: click.ClickException) -> None:
     """Print an error of click's, which may quote an argument or the name of a file."""
     text = io.StringIO()
     error.show(text)
+    if isinstance(error, click.NoSuchOption) and error.option_name in _OF_MEDUSA:
+        text.write(f"Hint: It goes before the command: medusa {error.option_name} …\n")
     click.echo(clean(text.getvalue(), keep="\n"), err=True, nl=False)
 
 

@@ -66,6 +66,7 @@ from medusa_core.errors import FAILED, USAGE
         ("rename-head depth Semseg", "A head cannot be called 'Semseg'", "lower-case"),
         ("remove-task depht --yes", "Unknown head 'depht'. Did you mean 'depth'?", "medusa list"),
         ("remove-task depth,nothing --yes", "Unknown head 'nothing'", "medusa list"),
+        ("list -q", "No such option", "medusa -q …"),
         ("evaluate", "Unknown command 'evaluate'. Did you mean 'eval'?", "--help"),
     ],
 )
