@@ -18,6 +18,7 @@ from medusa_core.cli._options import (
     json_option,
     learning_options,
     model_option,
+    on_bad_sample_option,
 )
 from medusa_core.cli._output import emit, figure, next_line
 from medusa_core.cli._progress import make_progress
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @learning_options(HEAD_STEPS, HEAD_LR)
 @batch_option(HEAD_BATCH)
 @click.option("--limit", type=click.IntRange(min=2), help="Use at most so many images.")
+@on_bad_sample_option
 @json_option
 def command(
     task: str,

@@ -45,6 +45,8 @@ def test_a_damaged_sample(medusa, unchanged, folder, damage, file, said, command
     assert done.code == FAILED
     assert said in done.error
     assert "--on-bad-sample skip" in done.hint or "same size" in done.hint
+    data = ("--data", f"folder:{folder}", *FAST[2:4], *TINY)
+    assert medusa("estimate", "depth", *data, "--on-bad-sample", "skip").code == 0
 
 
 def test_a_truncated_label_map(medusa, unchanged, folder):
