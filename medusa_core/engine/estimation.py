@@ -19,9 +19,9 @@ from medusa_core.engine.scores import Scores
 
 STEP = 4
 """How many times longer, and on how many times more images, the second short training is."""
-GROWTH = 0.55
+GROWTH = 0.65
 """Share of the observed gain that a further factor `STEP` of both image visits and images adds."""
-SPREAD = (0.5, 0.1, 1.36)
+SPREAD = (0.5, 0.1, 1.46)
 """Error of an estimate: share of the extrapolated gain, least error, and the factor for `LEVEL`."""
 LEVEL = 0.8
 """How often the truth shall fall inside."""
