@@ -68,8 +68,8 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
 def _files_of(named: str | Path) -> list[Path]:
     """The files that one argument stands for."""
     path = Path(named)
-    if not path.exists():  # quoted, as patterns are, no shell expands it
-        path = path.expanduser() if str(named).startswith("~/") else path
+    if str(named).startswith("~/") and not path.exists():  # quoted: no shell has expanded it
+        path = Path(os.path.expanduser(path))
     if not str(named):  # as of a variable that is not set; it would be the current folder
         raise UsageError("An image has an empty name.")
     if path.is_dir():
