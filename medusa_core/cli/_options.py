@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -85,6 +86,17 @@ def folder_at_home(context: click.Context, option: click.Parameter, path: Path) 
     from medusa_core.settings import at_home
 
     return Path(at_home(path))
+
+
+def given_options(*but: str) -> list[str]:
+    """Options on the command line of the running command, as in `--lr`; without some, by name."""
+    context = click.get_current_context()
+    return [
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name not in but
+        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    ]
 
 
 def examples(*lines: str) -> str:

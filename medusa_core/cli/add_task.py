@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from medusa_core.cli._options import (
     HEAD_LR,
@@ -14,6 +13,7 @@ from medusa_core.cli._options import (
     auto_batch_option,
     data_option,
     examples,
+    given_options,
     json_option,
     model_option,
     on_bad_sample_option,
@@ -78,7 +78,7 @@ def command(
     with the same backbone. What is in it is shown, then it is added; nothing is trained.
     """
     if "/" in tasks or tasks.endswith(".medusa"):
-        _refuse_training_options(click.get_current_context())
+        _refuse_training_options()
         _add_file(tasks, model, name, replace, dry_run, as_json)
         return
     from medusa_core.engine.datasets import DataRef
@@ -138,18 +138,13 @@ def command(
         raise CheckError(f"Not added: {told}", hint)
 
 
-_OF_FILES = {"tasks", "model", "name", "replace", "dry_run", "as_json"}
-
-
-def _refuse_training_options(context: click.Context) -> None:
+def _refuse_training_options() -> None:
     """An option that would do nothing is a mistake."""
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name not in _OF_FILES and source is ParameterSource.COMMANDLINE:
-            raise UsageError(
-                f"{parameter.opts[-1]} is for training; a head file is added as it is.",
-                hint="Options of files: --name, --replace, --dry-run.",
-            )
+    for option in given_options("tasks", "model", "name", "replace", "dry_run", "as_json"):
+        raise UsageError(
+            f"{option} is for training; a head file is added as it is.",
+            hint="Options of files: --name, --replace, --dry-run.",
+        )
 
 
 def _add_file(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from medusa_core.cli._options import (
     HEAD_BATCH,
@@ -15,6 +14,7 @@ from medusa_core.cli._options import (
     batch_option,
     data_option,
     examples,
+    given_options,
     json_option,
     learning_options,
     model_option,
@@ -73,14 +73,6 @@ def command(
         progress=make_progress(),
     )
 
-    context = click.get_current_context()
-    more = [
-        parameter.opts[-1]
-        for parameter in context.command.params
-        if parameter.name not in ("task", "model", "data", "as_json")
-        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-    ]
-
     def human(console: Console) -> None:
         metric, unit, basis = result["metric"], result["unit"], result["based_on"]
         console.print(
@@ -97,6 +89,7 @@ def command(
             f"{runs}."
         )
         line = next_line("add-task", task, "-m", result["model"], data=data)
+        more = given_options("task", "model", "data", "as_json")
         console.print(" ".join([line, *(f"{option} …" for option in more)]))
 
     emit(result, as_json, human)

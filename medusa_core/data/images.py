@@ -147,10 +147,11 @@ def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
         )
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image)
+        low, high = values.min(), values.max()
         deep = image.mode == "I" and image.format != "PNG"  # for those of 16 bits in old Pillows
-        if values.min() < 0 or values.max() > 65535 or (deep and values.max() < 256):
+        if low < 0 or high > 65535 or (deep and high < 256):
             raise DataError(
-                f"{path}: 32-bit values from {values.min()} to {values.max()} are not a picture.",
+                f"{path}: 32-bit values from {low} to {high} are not a picture.",
                 hint="Use 8- or 16-bit image files.",
             )
         return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")

@@ -23,7 +23,6 @@ from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES, describe
-from medusa_core.plugin_host.report import Provider
 from medusa_core.progress import Progress
 from medusa_core.store import files, weights
 from medusa_core.store.commit import NewHead
@@ -49,11 +48,12 @@ def new_head(
     """
     head = head.cpu().eval().requires_grad_(False)
     data = weights.to_bytes(head.state_dict())
+    owner, builder = _owners(host, task.spec, ref, head_owner)
     manifest = HeadManifest(
         task=task.spec.name,
         head=ref,
-        owner=_owner(host.owner(task.spec)),
-        head_owner=_owner(host.heads.entry(ref.name, distribution=head_owner).provider),
+        owner=owner,
+        head_owner=builder,
         api_version=API_VERSION,
         labels=task.labels,
         unit=task.spec.output.unit,
@@ -76,14 +76,16 @@ def new_head(
     return NewHead(manifest, data)
 
 
-def _owner(provider: Provider) -> Owner:
-    return Owner(distribution=provider.distribution, version=provider.version)
+def _owners(host: Host, task: TaskSpec, ref: HeadRef, head_owner: str | None) -> list[Owner]:
+    """Of a task, and of an architecture."""
+    providers = host.owner(task), host.heads.entry(ref.name, distribution=head_owner).provider
+    return [Owner(distribution=p.distribution, version=p.version) for p in providers]
 
 
 def plugins(host: Host, task: TaskSpec, ref: HeadRef, head_owner: str | None) -> list[str]:
     """What a training depends on: the plugins of a task and of a head, and their versions."""
-    providers = host.owner(task), host.heads.entry(ref.name, distribution=head_owner).provider
-    return [f"{provider.distribution} {provider.version}" for provider in providers]
+    owners = _owners(host, task, ref, head_owner)
+    return [f"{owner.distribution} {owner.version}" for owner in owners]
 
 
 def versions() -> dict[str, str]:

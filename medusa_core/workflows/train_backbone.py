@@ -165,10 +165,10 @@ def _train(
             {
                 "tasks": {name: ref.model_dump(mode="json") for name, ref in plan.heads.items()},
                 "plugins": {
-                    name: finishing.plugins(host, b.task.spec, plan.heads[name], owner)
-                    for (name, b), owner in zip(
-                        plan.bindings.items(), plan.head_owners.values(), strict=True
+                    name: finishing.plugins(
+                        host, binding.task.spec, plan.heads[name], plan.head_owners[name]
                     )
+                    for name, binding in plan.bindings.items()
                 },
                 "data": plan.dataset.digest,
                 "size": list(plan.size),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Source:
 
     files: id → the files it is made from. A sample has the target where all of them exist.
     read: these files and the image's (H, W) → the target, of that size. It raises `DataError`.
-    shared: files that decide the target of all samples, beside these.
+    shared: files that decide the target of all samples, if they exist.
     """
 
     files: Callable[[str], Sequence[Path]]
@@ -55,7 +55,6 @@ class Tree:
         ids: the samples.
         images: of all samples.
         sources: target → where it lies.
-        shared: files that decide targets of all samples, if they exist.
     """
 
     def __init__(
@@ -65,7 +64,6 @@ class Tree:
         ids: Sequence[str],
         images: Images,
         sources: Mapping[str, Source],
-        shared: Iterable[Path] = (),
     ) -> None:
         self.name = name
         self.split = split
@@ -73,7 +71,7 @@ class Tree:
         self.targets: Mapping[str, TargetInfo] = {t: s.info for t, s in sources.items()}
         self._images = images
         self._sources = sources
-        self.digest = self._digest(shared)
+        self.digest = self._digest()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,12 +94,11 @@ class Tree:
                 found[target] = source.read(files, size)
         return Sample(id=name, image=image, targets=found)
 
-    def _digest(self, shared: Iterable[Path]) -> str:
+    def _digest(self) -> str:
         """Hash of names, sizes and times of all files."""
         state = hashlib.sha256(f"{self.name}\n{self.split}\n{sorted(self._sources)}\n".encode())
-        of_targets = (path for source in self._sources.values() for path in source.shared)
-        for path in (*shared, *of_targets):
-            state.update(_stamp(path))
+        for source in self._sources.values():
+            state.update(b"".join(map(_stamp, source.shared)))
         for name in self.ids:
             state.update(f"{name}\n".encode() + _stamp(self._images.file(name)))
             for source in self._sources.values():

@@ -45,8 +45,16 @@ def test_a_damaged_sample(medusa, unchanged, folder, damage, file, said, command
     assert done.code == FAILED
     assert said in done.error
     assert "--on-bad-sample skip" in done.hint or "same size" in done.hint
-    data = ("--data", f"folder:{folder}", *FAST[2:4], *TINY)
-    assert medusa("estimate", "depth", *data, "--on-bad-sample", "skip").code == 0
+
+
+def test_estimates_can_do_without_a_damaged_sample(medusa, unchanged, folder):
+    _missing(folder / "image" / "im3.png")
+    line = ("estimate", "depth", "--data", f"folder:{folder}", *FAST[2:4], *TINY)
+    assert "--on-bad-sample skip" in medusa(*line).hint
+    done = medusa(*line, "--on-bad-sample", "skip")
+    assert done.code == 0
+    assert "Next: medusa add-task depth" in done.out
+    assert "--on-bad-sample …" in done.out.splitlines()[-1]
 
 
 def test_a_truncated_label_map(medusa, unchanged, folder):

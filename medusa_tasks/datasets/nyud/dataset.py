@@ -128,11 +128,8 @@ def _open_folders(root: Path, split: str) -> Tree:
     for target, (folder, readers, info) in _FOLDERS.items():
         kind = kinds[target] = kind_of_files(root / folder, readers)
         if kind is not None:
-            read, voting = readers[kind], []
-            if target == "normals":
-                voting = voters(root / folder, kind)
-                read = turned(voting, read)
-            sources[target] = Source(_named(root / folder, kind), _checked(read), info, voting)
+            told_by = root / folder if target == "normals" else None
+            sources[target] = _source(root / folder, kind, readers[kind], info, told_by)
     copy = "ASTMT" if ".mat" in kinds.values() else "NYUD_MT"
     images = Images(
         lambda name: root / "images" / f"{name}{image_kind}", read=read_rgb, size=image_size
@@ -148,15 +145,19 @@ def _open_mtan(root: Path, split: str) -> Tree:
     sources = {}
     for target, (name, read, info) in _MTAN_FOLDERS.items():
         if kind_of_files(folder / name, (".npy",)):
-            voting = []
-            if target == "normals":  # the same of all splits decide how they point
-                voting = voters(root / known[0] / name, ".npy")
-                read = turned(voting, read)
-            sources[target] = Source(_named(folder / name, ".npy"), _checked(read), info, voting)
+            told_by = root / known[0] / name if target == "normals" else None
+            sources[target] = _source(folder / name, ".npy", read, info, told_by)
     images = Images(
         lambda name: folder / "image" / f"{name}.npy", read=_read_photograph, size=_photograph_size
     )
     return Tree("nyud (MTAN, 13 classes)", split, _numbers(folder / "image"), images, sources)
+
+
+def _source(folder: Path, kind: str, read: Read, info: TargetInfo, told_by: Path | None) -> Source:
+    """A target, a file a sample; files in `told_by`, the same for all splits, tell its axes."""
+    voting = voters(told_by, kind) if told_by else []
+    read = turned(voting, read) if told_by else read
+    return Source(_named(folder, kind), _checked(read), info, voting)
 
 
 def _named(folder: Path, kind: str) -> Callable[[str], Sequence[Path]]:

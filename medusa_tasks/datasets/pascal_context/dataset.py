@@ -66,8 +66,7 @@ def open_pascal_context(location: str | None, split: str) -> Tree:
     images = Images(
         lambda name: root / "JPEGImages" / f"{name}.jpg", read=read_rgb, size=image_size
     )
-    lists = [root / name for name in CLASS_LISTS]
-    return Tree("pascal_context", split, ids, images, _sources(root), lists)
+    return Tree("pascal_context", split, ids, images, _sources(root))
 
 
 def _sources(root: Path) -> dict[str, Source]:
@@ -94,7 +93,7 @@ def _sources(root: Path) -> dict[str, Source]:
         found["normals"] = Source(
             lambda name: (normals / f"{name}.png", labels / f"{name}.mat"),
             _read_normals(root, voting),
-            shared=voting,
+            shared=[*voting, *(root / name for name in CLASS_LISTS)],
         )
     if kind_of_files(saliency, (".png",)):
         found["saliency"] = Source(_in(saliency, ".png"), targets.saliency)
