@@ -15,8 +15,12 @@ class Head(nn.Module, ABC):
 
     provider: whose it is, to be named when it fails; the host sets it.
     wanted_channels: the `out_channels` it was built with; the host sets them.
+    recordable: whether `forward` does, in evaluation mode, the same operations for all features of
+        one shape. It may then be run from a recording of them, with the same bits, in less time.
+        Not if its Python looks at numbers in tensors, or changes anything.
     """
 
+    recordable = False
     provider: object = None
     wanted_channels: int | None = None
 

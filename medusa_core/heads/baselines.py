@@ -29,6 +29,8 @@ class ConstantHead(Head):
 class LinearHead(Head):
     """A 1×1 convolution on the deepest level, its inputs standardised."""
 
+    recordable = True
+
     def __init__(self, features: FeatureInfo, out_channels: int, config: BaselineConfig) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(features.channels[-1], affine=False)
@@ -41,6 +43,8 @@ class LinearHead(Head):
 
 class HypercolumnHead(Head):
     """A 1×1 convolution on all levels, standardised and resampled to the finest."""
+
+    recordable = True
 
     def __init__(self, features: FeatureInfo, out_channels: int, config: BaselineConfig) -> None:
         super().__init__()

@@ -150,7 +150,7 @@ class Refinement(Foldable):
         self.layers = nn.Sequential(*_steps(self.layers))
 
 
-class ScaleFusion(nn.Module):
+class ScaleFusion(Foldable):
     """Levels at one resolution, one feature: MSA, or what it is compared with.
 
     "attention" is MSA, a softmax over the levels for every pixel:
@@ -172,18 +172,24 @@ class ScaleFusion(nn.Module):
             nn.Identity() if kind == "concatenation" else Pointwise(channels, width)
             for channels in inputs
         )
+        self.one_by_one = False
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Levels, finest first → `(B, outputs, h_0, w_0)`."""
         size = features[0].shape[-2:]
-        levels = [
-            resample(project(x), size) for project, x in zip(self.project, features, strict=True)
-        ]
+        levels = [project(x) for project, x in zip(self.project, features, strict=True)]
+        if self.one_by_one:
+            return _weighted_one_by_one(levels, size)
+        levels = [resample(level, size) for level in levels]
         if self.kind == "concatenation":
             return torch.cat(levels, dim=1)
         if self.kind == "sum":
             return sum(levels[1:], start=levels[0])
         return _WeightedSum.apply(*levels) if self.training else _weighted_sum(levels)[0]
+
+    def fold_(self) -> None:
+        """With attention, upsample a level when it is added: fewer maps are in use at once."""
+        self.one_by_one = self.kind == "attention"
 
     def fold_norm(self, norm: Any, added: Pointwise | None, reader: Pointwise) -> bool:
         """Do what a normalisation of the result does in evaluation mode; whether that is possible.
@@ -240,6 +246,16 @@ def _weighted_sum(levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     for level, weight in zip(levels[1:], others, strict=True):
         total.addcmul_(level, weight)
     return total, weights
+
+
+def _weighted_one_by_one(levels: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """`_weighted_sum` of maps resampled to a size: their scores first, then one after the other."""
+    scores = torch.cat([resample(level[:, -1:], size) for level in levels], dim=1)
+    first, *others = scores.softmax(dim=1).unsqueeze(2).unbind(dim=1)
+    total = resample(levels[0], size) * first
+    for level, weight in zip(levels[1:], others, strict=True):
+        total.addcmul_(resample(level, size), weight)
+    return total
 
 
 class _WeightedSum(torch.autograd.Function):

@@ -29,6 +29,8 @@ from medusa_core.heads.configs import MedusaConfig
 class MedusaHead(Head, Foldable):
     """SFA and refinement on every level, MSA across them, one prediction at the finest stride."""
 
+    recordable = True
+
     def __init__(self, features: FeatureInfo, out_channels: int, config: MedusaConfig) -> None:
         super().__init__()
         widths = level_widths(features, config.width)

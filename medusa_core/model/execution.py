@@ -1,12 +1,14 @@
 """How the networks of a model are run: as they are, prepared, in bfloat16, compiled, by OpenVINO.
 
 Whatever way is chosen, each head's first image is run as it is, too, and the two are compared.
+Heads that are prepared and small enough are run from recordings once the shape of images repeats.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,15 +22,13 @@ from medusa_core.heads.base import Head
 from medusa_core.model.images import own_levels
 from medusa_core.model.inference import computes_bfloat16, keep_memory, prepare
 from medusa_core.model.memory import is_out_of_memory
+from medusa_core.model.recording import Desk, Network
 from medusa_core.plugin_host.attribution import head_output, running
 
 ENGINES = ("torch", "openvino", "plain")
 PRECISIONS = ("fp32", "bf16")
 LIMITS = {"fp32": 1e-3, "bf16": 0.05}
 """Precision → how far predictions may move: RMS of the difference / RMS of the plain prediction."""
-
-Network = Callable[[Sequence[Tensor]], list[Tensor]]
-"""Tensors in, tensors out: an image to feature levels, feature levels to one prediction."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,14 @@ class Runner:
         self._networks: dict[str | None, Network] = {}
         self._spoilers: set[str] = set()  # heads that write to their features
         self._refused: set[str] = set()  # those that are run as they were trained
+        self._desk = Desk()
         keep_memory()
 
     def forget(self, names: Iterable[str] | None = None) -> None:
         """Drop what was made from heads, or from everything: they changed, or moved."""
         for name in [*self._networks] if names is None else names:
             self._networks.pop(name, None)
+        self._desk = Desk()
         self._spoilers &= self._networks.keys()
         self._refused &= self._networks.keys()
 
@@ -111,10 +113,11 @@ class Runner:
             refused = self._refused & heads.keys()
             plain = self.backbone(images) if refused else []
             fast = self._networks[None]([images]) if len(refused) < len(heads) else []
-            return {
-                name: self._head(name, head, plain if name in refused else fast)
-                for name, head in heads.items()
-            }
+            with self._on_desk(heads.values(), fast) as held:
+                return {
+                    name: self._head(name, head, plain if name in refused else fast, held)
+                    for name, head in heads.items()
+                }
 
     @torch.inference_mode()
     def parts(
@@ -134,23 +137,39 @@ class Runner:
         by_name: dict[str, Callable[[], object]] = {
             name: partial(self._as_trained, name, head, images)
             if name in self._refused
-            else partial(self._head, name, head, features)
+            else partial(self._alone, name, head, features)
             for name, head in heads.items()
         }
         return lambda: network([images]), by_name
 
     def _as_trained(self, name: str, head: Head, images: Tensor) -> Tensor:
-        return self._head(name, head, self.backbone(images))
+        return self._head(name, head, self.backbone(images), held=False)
+
+    def _alone(self, name: str, head: Head, features: list[Tensor]) -> Tensor:
+        with self._on_desk([head], features) as held:
+            return self._head(name, head, features, held)
+
+    def _on_desk(
+        self, heads: Iterable[Head], features: list[Tensor]
+    ) -> AbstractContextManager[bool]:
+        prepared = self.execution.engine == "torch" and not self.execution.compiled
+        useful = prepared and any(head.recordable for head in heads)
+        return self._desk.holding(features) if useful else nullcontext(False)
 
     def _must_be_plain(self, images: Tensor, heads: Mapping[str, Head]) -> bool:
         """As asked for, for gradients with respect to images, or since nothing is to be done."""
         differentiated = torch.is_grad_enabled() and images.requires_grad
         return self.execution.engine == "plain" or differentiated or not (len(images) and heads)
 
-    def _head(self, name: str, head: Head, features: list[Tensor]) -> Tensor:
-        own = own_levels(features) if name in self._spoilers else features
+    def _head(self, name: str, head: Head, features: list[Tensor], held: bool) -> Tensor:
+        network = self._networks[name]
         with running(head, "forward"):
-            return self._networks[name](own)[0].float()
+            if held and head.recordable and name not in self._spoilers:
+                results = self._desk.run(network)
+                if results is not None:
+                    return results[0].float()
+            own = own_levels(features) if name in self._spoilers else features
+            return network(own)[0].float()
 
     def _make_ready(self, image: Tensor, heads: Mapping[str, Head]) -> None:
         """Make networks, and compare what they say with what the plain ones say of one image."""

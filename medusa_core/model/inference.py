@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from medusa_core.heads.blocks import Foldable, Pointwise
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3
 _KEPT_BYTES = 1 << 30
 
 
@@ -48,13 +48,16 @@ def prepare(network: nn.Module, pack: bool = True) -> nn.Module:
 def keep_memory() -> None:
     """Have glibc keep freed memory for the next image or step instead of returning it each time.
 
-    Otherwise every large intermediate result is mapped and cleared anew. Nothing elsewhere.
+    Otherwise every large intermediate result is mapped and cleared anew. Small pieces, of which
+    oneDNN takes many a call, are merged when they are freed, not all at once when a large one is.
+    Nothing elsewhere.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
             mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+            mallopt(_M_MXFAST, 0)
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -76,11 +79,8 @@ def _operator(name: str) -> Any:
 
 @functools.cache
 def _small_product() -> int:
-    """Multiplications up to which the call of oneDNN costs more than what it is faster by.
-
-    Without AVX-512, it is hardly faster. With it, the bound is an estimate on the safe side.
-    """
-    return 1 << 20 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 1 << 22
+    """Multiplications up to which the call of oneDNN costs more than what it is faster by."""
+    return 1 << 23 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 1 << 22
 
 
 class PackedConv2d(nn.Module):

@@ -77,6 +77,7 @@ HEAD_CHECKS: tuple[Check[HeadSubject], ...] = tuple(
         heads.head_is_image_by_image,
         heads.head_weights_survive_storage,
         heads.head_costs_can_be_counted,
+        heads.recordable_head_looks_at_no_numbers,
     )
 )
 DATASET_CHECKS: tuple[Check[DatasetSubject], ...] = tuple(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from medusa_core.heads.base import Head
 from medusa_core.model.costs import head_gmacs
+from medusa_core.model.recording import recorded
 from medusa_core.store import weights
 from medusa_core.testing.checks import require
 from medusa_core.testing.fakes import FEATURES, fake_features
@@ -125,6 +127,31 @@ def head_costs_can_be_counted(subject: HeadSubject) -> None:
     head = subject.make(FEATURES["cnn"])
     copy.deepcopy(head)
     require(head_gmacs(head, FEATURES["cnn"]) >= 0, "the cost is negative")
+
+
+def recordable_head_looks_at_no_numbers(subject: HeadSubject) -> None:
+    """A head that says it is `recordable` is run from a recording with the bits of `forward`."""
+    for info in FEATURES.values():
+        head = subject.make(info).eval()
+        features = fake_features(info, (224, 448))
+        if not head.recordable:
+            return
+        recording = recorded(partial(_predictions, head), features)
+        require(
+            recording is not None,
+            "forward looks at numbers, draws some, or writes to features: it is not recordable",
+        )
+        assert recording is not None  # noqa: S101 - for type checkers, checked above
+        for level in features:
+            level.copy_(level.flip(0) * -2)
+        with torch.no_grad():
+            expected = head([level.clone() for level in features])
+            (found,) = recording.run(torch.empty(recording.size, dtype=torch.uint8))
+        require(torch.equal(found, expected), "forward does something else for other features")
+
+
+def _predictions(head: Head, features: Sequence[Tensor]) -> list[Tensor]:
+    return [head(features)]
 
 
 def _require_same_weights(first: Head, second: Head, message: str) -> None:

@@ -17,6 +17,8 @@ from medusa_voc.config import UPerNetConfig
 class UPerNetHead(Head):
     """Pyramid pooling on the deepest level, top-down additions, all levels fused at the finest."""
 
+    recordable = True
+
     def __init__(self, features: FeatureInfo, out_channels: int, config: UPerNetConfig) -> None:
         super().__init__()
         width, levels = config.width, len(features.channels)

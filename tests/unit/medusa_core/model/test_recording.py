@@ -1,0 +1,317 @@
+"""A recording gives the bits of what was recorded, or there is none."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from medusa_core.api import FeatureInfo, HeadRef
+from medusa_core.heads.base import Head
+from medusa_core.model import open_model, recording
+from medusa_core.model.assembly import make_head
+from medusa_core.model.execution import Execution
+from medusa_core.model.inference import prepare
+from medusa_core.model.medusa_model import MedusaModel
+from medusa_core.model.recording import Desk, recorded
+from medusa_core.plugin_host import default_host
+
+from .conftest import HEADS
+
+INFO = FeatureInfo((16, 40, 64, 144), (4, 8, 16, 32))
+ARCHITECTURES: list[tuple[str, dict[str, Any]]] = [
+    ("medusa", {}),
+    ("medusa", {"shortcut": True, "subpixel": 2}),
+    ("medusa", {"context": True, "fused_refinement": 2}),
+    ("medusa", {"scale_attention": "concatenation", "refinement": "full"}),
+    ("medusa", {"scale_attention": "sum", "feature_attention": "channel"}),
+    ("linear", {}),
+    ("hypercolumn", {}),
+]
+
+
+def _features(size: tuple[int, int] = (64, 96), batch: int = 1, seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(batch, c, size[0] // s, size[1] // s, generator=generator).contiguous(
+            memory_format=torch.channels_last
+        )
+        for c, s in zip(INFO.channels, INFO.strides, strict=True)
+    ]
+
+
+def _head(name: str = "medusa", settings: dict[str, Any] | None = None) -> Head:
+    """Prepared; no parameter is what it begins with."""
+    torch.manual_seed(0)
+    head = make_head(default_host(), HeadRef(name=name, config=settings or {}), INFO, 3)
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    fast = prepare(head.eval())
+    assert isinstance(fast, Head)
+    return fast
+
+
+def _network(head: Callable[[list[Tensor]], Tensor]) -> recording.Network:
+    return lambda features: [head(list(features))]
+
+
+def _on(desk: Desk, network: recording.Network, features: Sequence[Tensor]) -> Tensor | None:
+    with desk.holding(features) as held:
+        results = desk.run(network) if held else None
+    return results and results[0]
+
+
+@pytest.mark.parametrize(("name", "settings"), ARCHITECTURES, ids=str)
+@torch.no_grad()
+def test_recorded_heads_give_the_same_bits(name: str, settings: dict[str, Any]) -> None:
+    head, desk = _head(name, settings), Desk()
+    network = _network(head)
+    for size, batch in [((64, 96), 1), ((32, 32), 3)]:
+        for seed in range(4):
+            features = _features(size, batch, seed)
+            found = _on(desk, network, features)
+            assert (found is None) == (seed == 0)
+            assert found is None or torch.equal(found, head(features))
+
+
+@torch.no_grad()
+def test_heads_on_one_desk_do_not_see_each_other() -> None:
+    heads = [_head(*architecture) for architecture in ARCHITECTURES]
+    networks = [_network(head) for head in heads]
+    desk = Desk()
+    for seed in range(3):
+        features = _features(seed=seed)
+        order = networks if seed % 2 else networks[::-1]
+        with desk.holding(features) as held:
+            found = {network: desk.run(network) for network in order} if held else {}
+        for network, head in zip(networks, heads, strict=True):
+            result = found.get(network)
+            assert seed == 0 or (result is not None and torch.equal(result[0], head(features)))
+
+
+@torch.no_grad()
+def test_several_results_are_recorded_together() -> None:
+    desk, features = Desk(), _features()
+
+    def network(levels: Sequence[Tensor]) -> list[Tensor]:
+        double = levels[0] * 2
+        return [double[:, :1], double + 1, levels[1].sum()]
+
+    for _ in range(2):
+        with desk.holding(features) as held:
+            found = desk.run(network) if held else None
+    assert found is not None
+    assert all(torch.equal(a, b) for a, b in zip(found, network(features), strict=True))
+
+
+def test_results_stay_when_the_next_image_comes() -> None:
+    desk, network = Desk(), _network(_head())
+    _on(desk, network, _features())
+    first = _on(desk, network, _features(seed=1))
+    assert first is not None
+    before = first.clone()
+    _on(desk, network, _features(seed=2))
+    assert torch.equal(first, before)
+
+
+def test_recordings_made_in_inference_mode_serve_outside_of_it_too() -> None:
+    desk, network = Desk(), _network(_head())
+    with torch.inference_mode():
+        _on(desk, network, _features())
+        first = _on(desk, network, _features())
+    with torch.no_grad():
+        second = _on(desk, network, _features())
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first, second)
+
+
+class _Odd(nn.Module):
+    """Does something on the way."""
+
+    def __init__(self, does: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.register_buffer("state", torch.ones(1))
+        self.does = does
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return [self.does(features[0], self.state)]
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda x, _: x * float(x.mean()),
+        lambda x, _: x * 2 if x.mean() > 0 else x * 3,
+        lambda x, _: x[x > 0].sum() * x,
+        lambda x, _: x + torch.rand_like(x),
+        lambda x, _: torch.dropout(x, 0.5, train=True),
+        lambda x, _: x.mul_(2) + 1,
+        lambda x, _: torch.add(x, 1, out=x) * 2,
+        lambda x, state: x * state.add_(1),
+        lambda x, _: x,
+        lambda x, _: x[:, :1],
+        lambda _, state: state,
+        lambda x, _: (x * 2, x * 3),
+        lambda x, _: x.to_sparse().to_dense(),
+        lambda x, _: x * float("nan"),
+    ],
+)
+@torch.no_grad()
+def test_what_cannot_be_repeated_is_not_recorded(does: Any) -> None:
+    features = _features()
+    assert recorded(_Odd(does), features) is None
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda x, state: (x * state).relu_().transpose(2, 3),
+        lambda x, state: x.clone().add_(state).mul_(2)[:, 1:3],
+        lambda x, _: torch.cat([part * 2 for part in x.chunk(2, dim=1)], dim=1),
+        lambda x, _: torch.stack(list((x + 1).unbind(1))).sum(0),
+        lambda x, _: torch.empty_like(x).copy_(x).sqrt(),
+        lambda x, _: torch.mul(x, 2, out=torch.empty_like(x)),
+        lambda x, _: x.new_zeros(x.shape).index_add_(1, torch.arange(16), x * 2),
+        lambda x, _: (x + 1).sort(dim=1).values,
+        lambda x, _: (x * 2).double(),
+        lambda x, _: (x + 1).expand(2, -1, -1, -1),
+        lambda x, _: torch.nn.functional.conv2d(x, torch.ones(3, 16, 3, 3)).relu(),
+    ],
+)
+@torch.no_grad()
+def test_whatever_else_a_network_does_is_recorded_with_its_bits(does: Any) -> None:
+    network, desk = _Odd(does), Desk()
+    for seed in range(3):
+        features = [level.abs() for level in _features(seed=seed)]
+        found = _on(desk, network, features)
+        assert seed == 0 or (found is not None and torch.equal(found, network(features)[0]))
+
+
+def test_shapes_are_recorded_when_they_come_again_and_only_some() -> None:
+    desk, network = Desk(), _network(_head("linear"))
+    sizes = [(32 * i, 64) for i in range(1, recording.SHAPES + 2)]
+    assert [_on(desk, network, _features(size)) for size in sizes] == [None] * len(sizes)
+    again = [_on(desk, network, _features(size)) is not None for size in sizes]
+    assert again == [True] * recording.SHAPES + [False]
+
+
+def test_large_features_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = _features()
+    monkeypatch.setattr(recording, "LARGEST", sum(level.numel() for level in features) - 1)
+    desk, network = Desk(), _network(_head("linear"))
+    assert [_on(desk, network, features) for _ in range(3)] == [None] * 3
+
+
+def test_a_desk_in_use_by_one_thread_is_not_waited_for_by_another() -> None:
+    desk, features, seen = Desk(), _features(), []
+
+    def other() -> None:
+        with desk.holding(features) as held:
+            seen.append(held)
+
+    with desk.holding(features), desk.holding(features) as twice:
+        assert not twice
+    with desk.holding(features) as held:
+        assert held
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    other()
+    assert seen == [False, True]
+
+
+def test_a_copied_desk_is_empty() -> None:
+    desk, network = Desk(), _network(_head("linear"))
+    for _ in range(2):
+        _on(desk, network, _features())
+    assert _on(copy.deepcopy(desk), network, _features()) is None
+
+
+LIVES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5), st.integers(0, 300)), max_size=12)
+
+
+@given(LIVES)
+def test_places_in_use_at_once_do_not_overlap(drawn: list[tuple[int, int, int]]) -> None:
+    lives = {
+        i: recording._Life(start, start + span, size)
+        for i, (start, span, size) in enumerate(sorted(drawn))
+    }
+    starts = recording._starts(lives)
+    for a, b in combinations(lives, 2):
+        at_once = lives[a].end >= lives[b].start and lives[b].end >= lives[a].start
+        apart = starts[a] + lives[a].size <= starts[b] or starts[b] + lives[b].size <= starts[a]
+        assert apart or not at_once or not (lives[a].size and lives[b].size)
+    assert all(start % 64 == 0 for start in starts.values())
+
+
+def _images(seed: int, height: int = 48, width: int = 64) -> Tensor:
+    return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def _spied(model: MedusaModel, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether runs of heads were from recordings."""
+    ran: list[bool] = []
+    run = Desk.run
+
+    def spy(desk: Desk, network: recording.Network) -> list[Tensor] | None:
+        result = run(desk, network)
+        ran.append(result is not None)
+        return result
+
+    monkeypatch.setattr(Desk, "run", spy)
+    return ran
+
+
+def test_a_model_gives_the_same_bits_from_the_first_image_to_the_last(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = _spied(model, monkeypatch)
+    first = model(_images(0))
+    assert not ran
+    for seed in (1, 0):
+        later = model(_images(seed))
+    assert ran == [True] * 2 * len(HEADS)
+    assert all(torch.equal(later[name], first[name]) for name in HEADS)
+    assert torch.equal(model(_images(0), HEADS[:1])[HEADS[0]], first[HEADS[0]])
+
+
+@pytest.mark.parametrize("execution", [Execution("plain"), Execution(compiled=True)], ids=str)
+def test_other_ways_of_running_are_not_recorded(
+    path: Any, monkeypatch: pytest.MonkeyPatch, execution: Execution
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network: network)
+    model = open_model(path, execution=execution)
+    ran = _spied(model, monkeypatch)
+    for seed in range(3):
+        model(_images(seed))
+    assert not ran
+
+
+def test_only_heads_that_say_so_are_recorded(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.head_module("depth").recordable = False
+    ran = _spied(model, monkeypatch)
+    for seed in range(3):
+        model(_images(seed))
+    assert ran == [True] * 2 * (len(HEADS) - 1)
+
+
+def test_a_head_that_is_replaced_is_recorded_anew(
+    model: MedusaModel, path: Any, untrained_head: Any
+) -> None:
+    for seed in range(3):
+        before = model(_images(seed))["depth"]
+    model.add_head("depth", untrained_head(path, "depth", seed=7), replace=True)
+    after = [model(_images(2))["depth"] for _ in range(3)]
+    assert not torch.equal(before, after[0])
+    assert all(torch.equal(later, after[0]) for later in after)
