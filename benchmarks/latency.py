@@ -1,18 +1,21 @@
 """What heads add to the time of one image: every method prepared by the same code, in one run.
 
 The backbone that others are compared with is the fastest one: BatchNorm folded, convolutions
-packed. Nothing is trained: times do not depend on weights.
+packed. Recorded, it is not faster: its operations are long. Heads and decoders are run from
+recordings. Nothing is trained: times do not depend on weights.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
 import click
 import torch
+from torch import Tensor, nn
 
 from benchmarks.costs import (
     BACKBONE,
@@ -26,6 +29,8 @@ from benchmarks.peers.host import peers_host
 from benchmarks.report import machine, save
 from medusa_core.backbones.timm_backbone import Backbone, build, describe
 from medusa_core.model.inference import keep_memory, prepare
+from medusa_core.model.recorded_calls import Network
+from medusa_core.model.recording import Desk
 from medusa_core.plugin_host.host import Host
 from medusa_core.workflows.bench import interleaved
 
@@ -66,30 +71,20 @@ def measure(host: Host, backbone: Backbone, rounds: int) -> list[dict[str, Any]]
     """A row a network: CPU seconds, and the ratio to the backbone of the same round."""
     fast = prepare(backbone)
     names = list(OUTPUTS)
-    decoders = {m: prepare(decoder_of(host, m, backbone.info, names)) for m in PEERS}
+    networks = {m: networks_of(decoder_of(host, m, backbone.info, names)) for m in PEERS}
     many = [names[i % len(names)] for i in range(MANY)]
-    sixteen = [prepare(head_of(host, None, backbone.info, name).eval()) for name in many]
+    sixteen = [as_network(head_of(host, None, backbone.info, name).eval()) for name in many]
     images = torch.rand(1, 3, *TIMED_SIZE)
-
-    def with_sixteen() -> None:
-        features = fast(images)
-        for head in sixteen:
-            head(features)
-
-    def alone() -> None:
-        for name in names:
-            decoders["shared backbone + plain heads"].heads.of(name)(fast(images))
-
     runs: dict[str, Callable[[], object]] = {
         "backbone": lambda: fast(images),
         PLAIN_NETWORKS: lambda: backbone(images),
-        **{
-            f"{method}, {len(names)} tasks": lambda decoder=decoder: decoder(fast(images))
-            for method, decoder in decoders.items()
-        },
-        f"Medusa, {MANY} heads": with_sixteen,
-        f"{SINGLE}, {len(names)} tasks": alone,
     }
+    for method, own in networks.items():
+        runs[f"{method}, {len(names)} tasks"] = recorded_on(fast, images, own)
+        runs[f"{method}, {len(names)} tasks, not recorded"] = partial(run, fast, images, own)
+    runs[f"Medusa, {MANY} heads"] = recorded_on(fast, images, sixteen)
+    alone = [recorded_on(fast, images, [head]) for head in networks[PEERS[0]]]
+    runs[f"{SINGLE}, {len(names)} tasks"] = lambda: [one() for one in alone]
     seconds = interleaved(runs, rounds, time.process_time)
     base = seconds["backbone"]
     return [
@@ -102,6 +97,43 @@ def measure(host: Host, backbone: Backbone, rounds: int) -> list[dict[str, Any]]
         }
         for name, found in seconds.items()
     ]
+
+
+def networks_of(decoder: Any) -> list[Network]:
+    """One for every head, or one for all tasks where they are coupled."""
+    return [as_network(module) for module in getattr(decoder, "own", [decoder])]
+
+
+def as_network(module: nn.Module) -> Network:
+    """A head or decoder, prepared."""
+    fast = prepare(module)
+
+    def network(features: Sequence[Tensor]) -> list[Tensor]:
+        found = fast(list(features))
+        return list(found.values()) if isinstance(found, dict) else [found]
+
+    return network
+
+
+def run(fast: Any, images: Tensor, networks: Sequence[Network]) -> None:
+    """A backbone and what reads its features, operation by operation."""
+    features = fast(images)
+    for network in networks:
+        network(features)
+
+
+def recorded_on(fast: Any, images: Tensor, networks: Sequence[Network]) -> Callable[[], None]:
+    """The same from recordings, as models do it."""
+    desk = Desk()
+
+    def recorded() -> None:
+        features = fast(images)
+        with desk.holding(features) as held:
+            for network in networks:
+                if not held or desk.run(network) is None:
+                    network(features)
+
+    return recorded
 
 
 def spread(ratios: list[float]) -> list[float]:
@@ -119,7 +151,8 @@ def table(result: dict[str, Any]) -> str:
         f"`{result['command']}`. `{result['backbone']}`, {height}×{width}, batch 1, one thread, "
         f"float32; CPU time, medians of {result['rounds']} rounds in which all take turns, "
         "each the second of two images, divided by the prepared backbone's of its round. "
-        "All but the second row are prepared (BatchNorm folded, convolutions packed).",
+        "All but the second row are prepared (BatchNorm folded, convolutions packed). Heads and "
+        "decoders are run from recordings where nothing else is said.",
         "",
         "| network | ms | × backbone | quartiles | fastest / fastest |",
         "|---|---|---|---|---|",

@@ -22,7 +22,8 @@ from medusa_core.heads.base import Head
 from medusa_core.model.images import own_levels
 from medusa_core.model.inference import computes_bfloat16, keep_memory, prepare
 from medusa_core.model.memory import is_out_of_memory
-from medusa_core.model.recording import Desk, Network
+from medusa_core.model.recorded_calls import Network
+from medusa_core.model.recording import Desk
 from medusa_core.plugin_host.attribution import head_output, running
 
 ENGINES = ("torch", "openvino", "plain")

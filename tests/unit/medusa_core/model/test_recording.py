@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from medusa_core.api import FeatureInfo, HeadRef
 from medusa_core.heads.base import Head
-from medusa_core.model import open_model, recording
+from medusa_core.model import open_model, recorded_calls, recording
 from medusa_core.model.assembly import make_head
 from medusa_core.model.execution import Execution
 from medusa_core.model.inference import prepare
 from medusa_core.model.medusa_model import MedusaModel
+from medusa_core.model.recorded_calls import Network
 from medusa_core.model.recording import Desk, recorded
 from medusa_core.plugin_host import default_host
 
@@ -59,11 +60,11 @@ def _head(name: str = "medusa", settings: dict[str, Any] | None = None) -> Head:
     return fast
 
 
-def _network(head: Callable[[list[Tensor]], Tensor]) -> recording.Network:
+def _network(head: Callable[[list[Tensor]], Tensor]) -> Network:
     return lambda features: [head(list(features))]
 
 
-def _on(desk: Desk, network: recording.Network, features: Sequence[Tensor]) -> Tensor | None:
+def _on(desk: Desk, network: Network, features: Sequence[Tensor]) -> Tensor | None:
     with desk.holding(features) as held:
         results = desk.run(network) if held else None
     return results and results[0]
@@ -185,6 +186,9 @@ def test_what_cannot_be_repeated_is_not_recorded(does: Any) -> None:
         lambda x, _: (x * 2).double(),
         lambda x, _: (x + 1).expand(2, -1, -1, -1),
         lambda x, _: torch.nn.functional.conv2d(x, torch.ones(3, 16, 3, 3)).relu(),
+        lambda x, _: x[:, :1].sigmoid().new_full((2, 3), 5.0) + 1,
+        lambda x, _: torch.cat(list(x.relu().mul(2).split(5, dim=1))[::-1], dim=1),
+        lambda x, _: x.bernoulli(torch.ones_like(x)) if x.is_meta else x.pow(2).cumsum(1).flip(2),
     ],
 )
 @torch.no_grad()
@@ -242,10 +246,10 @@ LIVES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5), st.integers(0, 
 @given(LIVES)
 def test_places_in_use_at_once_do_not_overlap(drawn: list[tuple[int, int, int]]) -> None:
     lives = {
-        i: recording._Life(start, start + span, size)
+        i: recorded_calls._Life(start, start + span, size)
         for i, (start, span, size) in enumerate(sorted(drawn))
     }
-    starts = recording._starts(lives)
+    starts = recorded_calls._starts(lives)
     for a, b in combinations(lives, 2):
         at_once = lives[a].end >= lives[b].start and lives[b].end >= lives[a].start
         apart = starts[a] + lives[a].size <= starts[b] or starts[b] + lives[b].size <= starts[a]
@@ -262,7 +266,7 @@ def _spied(model: MedusaModel, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     ran: list[bool] = []
     run = Desk.run
 
-    def spy(desk: Desk, network: recording.Network) -> list[Tensor] | None:
+    def spy(desk: Desk, network: Network) -> list[Tensor] | None:
         result = run(desk, network)
         ran.append(result is not None)
         return result
