@@ -1,12 +1,15 @@
 """What adding a task costs: from cached features, against retraining the joint model.
 
 CPU time of one thread, all kinds of training taking turns, so that a busy machine slows all alike.
-Images are in memory for all of them: decoding, which the cached way does once an image and the
-others once a visit where images are not cached either, is left out. Nothing depends on weights.
+Each has a process of its own, as it has where people train: beside a joint training, whose memory
+is in pieces then, a head takes longer. Images are in memory for all of them: decoding, which the
+cached way does once an image and the others once a visit where images are not cached either, is
+left out. Nothing depends on weights.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
 import time
@@ -15,6 +18,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,8 +51,13 @@ from medusa_core.workflows.add_task import DEFAULT_STEPS
 TASKS = ("semseg", "depth", "normals", "edges", "saliency", "human_parts")
 """Of the joint model; the last ones are added, one at a time."""
 ADDED = ("depth", "normals", "semseg")
-BATCH, VIEWS = 8, 4
+JOINT = ("joint", "plain heads", "MTI-Net")
+WAYS = ("cached", "uncached")
+KINDS = (*JOINT, "cache pass", *(f"{task}, {way}" for task in ADDED for way in WAYS))
+BATCH, VIEWS, IN_MEMORY = 8, 4, 16
 WARM_UP = 3
+A_WHILE = 1.0
+"""Seconds of steps that are not timed, and of those that are, in a turn: a training is a stream."""
 IMAGES, EPOCHS = 795, 100
 """The typical schedule: NYUD-v2, and the epochs of the recipe its multi-task papers share."""
 
@@ -107,12 +116,9 @@ class Uncached:
 @click.option("--quick", is_flag=True, help="A tiny backbone, two rounds; nothing is recorded.")
 def main(backbone: str, size: Size, rounds: int, quick: bool) -> None:
     """Measure, and write results/add_task_time.{json,md}."""
-    torch.set_num_threads(1)
-    keep_memory()
     if quick:
         backbone, size, rounds = "test_resnet", (64, 96), 2
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["MEDUSA_CACHE"] = folder
         seconds = measure(backbone, size, rounds, Path(folder))
     result = {
         "command": f"python -m benchmarks.add_task_time --rounds {rounds}",
@@ -135,37 +141,73 @@ def main(backbone: str, size: Size, rounds: int, quick: bool) -> None:
 
 def measure(name: str, size: Size, rounds: int, folder: Path) -> dict[str, list[float]]:
     """CPU seconds an image (visit, or row of the cache), in every round."""
+    context = multiprocessing.get_context("spawn")
+    workers: dict[str, Connection] = {}
+    for number, kind in enumerate(KINDS):
+        workers[kind], theirs = context.Pipe()
+        process = context.Process(
+            target=serve, args=(theirs, kind, name, size, folder / str(number)), daemon=True
+        )
+        process.start()
+        theirs.close()
+    seconds = timed(workers, rounds)
+    return {
+        kind: [second / (IN_MEMORY * VIEWS if kind == "cache pass" else BATCH) for second in found]
+        for kind, found in seconds.items()
+    }
+
+
+def serve(connection: Connection, kind: str, name: str, size: Size, folder: Path) -> None:
+    """One kind of training, in a process: what a step takes, whenever it is asked."""
+    folder.mkdir()
+    os.environ["MEDUSA_CACHE"] = str(folder)
+    torch.set_num_threads(1)
+    keep_memory()
+    torch.manual_seed(0)
+    run = make(kind, name, size, folder)
+    while True:
+        connection.send(None)  # ready
+        try:
+            connection.recv()
+        except EOFError:
+            return
+        for_a_while(run)
+        connection.send(for_a_while(run))
+
+
+def for_a_while(run: Callable[[], object]) -> float:
+    """Steps for a second, one at least: CPU seconds of one."""
+    started, spent, steps = time.process_time(), 0.0, 0
+    while spent < A_WHILE:
+        run()
+        spent, steps = time.process_time() - started, steps + 1
+    return spent / steps
+
+
+def make(kind: str, name: str, size: Size, folder: Path) -> Callable[[], object]:
+    """A step of one of `KINDS`."""
     host = peers_host()
-    data = InMemory(load_dataset(host, DataRef("rooms", f"{size[0]}x{size[1]}"), "train"), 16)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        bindings = {task: bind(host, data, task) for task in TASKS}
-        backbone, trained = build(describe(name)).freeze(), build(describe(name))
-        runs: dict[str, Callable[[], object]] = {}
-        joint = joint_training(host, trained, data, size, bindings, folder)
-        runs["joint"] = stepping(joint)
-        for kind in ("plain heads", "MTI-Net"):
-            other = build(describe(name))
-            runs[kind] = stepping(joint_training(host, other, data, size, bindings, folder, kind))
-        source = Source(data, size, fixed_views(VIEWS))
+    data = InMemory(
+        load_dataset(host, DataRef("rooms", f"{size[0]}x{size[1]}"), "train"), IN_MEMORY
+    )
+    bindings = {task: bind(host, data, task) for task in TASKS}
+    backbone = build(describe(name))
+    if kind in JOINT:
+        return stepping(joint_training(host, backbone, data, size, bindings, folder, kind))
+    backbone = backbone.freeze()
+    if kind == "cache pass":
+        return partial(cache_pass, backbone, data, size, bindings["depth"], count(1))
+    task, _, way = kind.partition(", ")
+    source = Source(data, size, fixed_views(VIEWS))
+    [rows] = cache_tasks(backbone, "0" * 64, source, [bindings[task]], SilentProgress())
+    if way == "uncached":
         images, _ = cache_images(Source(data, size, (IDENTITY,)), [], SilentProgress())
-        for task in ADDED:
-            [cached] = cache_tasks(backbone, "0" * 64, source, [bindings[task]], SilentProgress())
-            for kind, rows in (
-                ("cached", cached),
-                ("uncached", Uncached(cached, backbone, images)),
-            ):
-                head = new_head(host, backbone, bindings[task])
-                settings = TrainSettings(10**6, BATCH, 1e-2)
-                parts = list(range(len(data) - 1)), [len(data) - 1]
-                run = HeadTraining(
-                    bindings[task].task, head, rows, parts, settings, {}, folder / f"{task}-{kind}"
-                )
-                runs[f"{task}, {kind}"] = stepping(run)
-        runs["cache pass"] = partial(cache_pass, backbone, data, size, bindings["depth"], count(1))
-        found = timed(runs, rounds)
-    per = {"cache pass": len(data) * VIEWS}
-    return {run: [s / per.get(run, BATCH) for s in times] for run, times in found.items()}
+        rows = Uncached(rows, backbone, images)
+    head = new_head(host, backbone, bindings[task])
+    settings = TrainSettings(10**6, BATCH, 1e-2)
+    parts = list(range(len(data) - 1)), [len(data) - 1]
+    training = HeadTraining(bindings[task].task, head, rows, parts, settings, {}, folder / "work")
+    return stepping(training)
 
 
 def cache_pass(
@@ -178,19 +220,17 @@ def cache_pass(
     cache_tasks(backbone, "0" * 64, source, [binding], SilentProgress())
 
 
-def timed(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of every run in every round but the first ones, in which memory is taken.
-
-    What is timed follows another of its kind, as in a training.
-    """
-    found: dict[str, list[float]] = {name: [] for name in runs}
+def timed(workers: dict[str, Connection], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of every kind in every round but the first ones, in which memory is taken."""
+    found: dict[str, list[float]] = {kind: [] for kind in workers}
+    for worker in workers.values():
+        worker.recv()  # all are ready before any is timed
     for _ in range(WARM_UP + rounds):
-        for name, run in runs.items():
-            run()
-            started = time.process_time()
-            run()
-            found[name].append(time.process_time() - started)
-    return {name: seconds[WARM_UP:] for name, seconds in found.items()}
+        for kind, worker in workers.items():
+            worker.send(None)
+            found[kind].append(worker.recv())
+            worker.recv()
+    return {kind: seconds[WARM_UP:] for kind, seconds in found.items()}
 
 
 def bind(host: Host, data: Dataset, name: str) -> Binding:
@@ -215,7 +255,7 @@ def joint_training(
     size: Size,
     bindings: dict[str, Binding],
     folder: Path,
-    kind: str = "medusa heads",
+    kind: str,
 ) -> JointTraining:
     """As `medusa train-backbone` trains them; or HRNet's plain heads, or MTI-Net's decoder."""
     coupled = kind == "MTI-Net"
@@ -280,8 +320,8 @@ def table(result: dict[str, Any]) -> str:
         "",
         f"`{result['command']}`. Backbone `{result['backbone']}` at "
         f"{result['size'][0]}×{result['size'][1]}, batch {result['batch']}, one thread, medians "
-        f"and quartiles over {result['rounds']} rounds in which all took turns, each step after "
-        "another of its kind. The joint model "
+        f"and quartiles over {result['rounds']} rounds in which all took turns, each in a process "
+        "of its own, each after a second of its own steps. The joint model "
         f"has {len(result['tasks'])} tasks. Milliseconds of CPU an image: joint step "
         f"{seconds['joint']:.0f}, of plain heads {seconds['plain heads']:.0f}, of MTI-Net's "
         f"{seconds['MTI-Net']:.0f}, cache pass "

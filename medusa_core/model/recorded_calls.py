@@ -76,7 +76,8 @@ class Call:
         """Those of them that it writes to."""
         arguments = self.operation._schema.arguments
         named = dict(zip((a.name for a in arguments), self.args, strict=False)) | self.kwargs
-        return _tensors([named.get(a.name) for a in arguments if a.is_write])
+        written = [a.name for a in arguments if a.alias_info and a.alias_info.is_write]
+        return _tensors([named.get(name) for name in written])
 
 
 @dataclass(frozen=True)

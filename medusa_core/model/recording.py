@@ -46,10 +46,10 @@ class Desk:
     def holding(self, features: Sequence[Tensor]) -> Iterator[bool]:
         """Put features on the desk, and say whether they are there: `run` is for within.
 
-        Not if their shape is new, if they are large or on a card, or while another thread uses the
-        desk.
+        Not if their shape is new, if they are large or on a card, while another thread uses the
+        desk, or where operations choose their number format (`torch.autocast`).
         """
-        if not self._lock.acquire(blocking=False):
+        if torch.is_autocast_enabled("cpu") or not self._lock.acquire(blocking=False):
             yield False
             return
         try:

@@ -233,6 +233,18 @@ def test_a_desk_in_use_by_one_thread_is_not_waited_for_by_another() -> None:
     assert seen == [False, True]
 
 
+def test_recordings_are_not_used_where_operations_choose_their_format(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = _spied(model, monkeypatch)
+    expected = [model(_images(seed))["depth"] for seed in range(3)]
+    ran.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        model(_images(0))
+    assert not ran
+    assert torch.equal(model(_images(2))["depth"], expected[2])
+
+
 def test_a_copied_desk_is_empty() -> None:
     desk, network = Desk(), _network(_head("linear"))
     for _ in range(2):
