@@ -130,7 +130,7 @@ def recorded_on(fast: Any, images: Tensor, networks: Sequence[Network]) -> Calla
         features = fast(images)
         with desk.holding(features) as held:
             for network in networks:
-                if not held or desk.run(network) is None:
+                if held is None or held.run(network) is None:
                     network(features)
 
     return recorded

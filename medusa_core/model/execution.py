@@ -114,9 +114,9 @@ class Runner:
             refused = self._refused & heads.keys()
             plain = self.backbone(images) if refused else []
             fast = self._networks[None]([images]) if len(refused) < len(heads) else []
-            with self._on_desk(heads.values(), fast) as held:
+            with self._on_desk(heads.values(), fast) as desk:
                 return {
-                    name: self._head(name, head, plain if name in refused else fast, held)
+                    name: self._head(name, head, plain if name in refused else fast, desk)
                     for name, head in heads.items()
                 }
 
@@ -144,29 +144,29 @@ class Runner:
         return lambda: network([images]), by_name
 
     def _as_trained(self, name: str, head: Head, images: Tensor) -> Tensor:
-        return self._head(name, head, self.backbone(images), held=False)
+        return self._head(name, head, self.backbone(images), None)
 
     def _alone(self, name: str, head: Head, features: list[Tensor]) -> Tensor:
-        with self._on_desk([head], features) as held:
-            return self._head(name, head, features, held)
+        with self._on_desk([head], features) as desk:
+            return self._head(name, head, features, desk)
 
     def _on_desk(
         self, heads: Iterable[Head], features: list[Tensor]
-    ) -> AbstractContextManager[bool]:
+    ) -> AbstractContextManager[Desk | None]:
         prepared = self.execution.engine == "torch" and not self.execution.compiled
         useful = prepared and any(head.recordable for head in heads)
-        return self._desk.holding(features) if useful else nullcontext(False)
+        return self._desk.holding(features) if useful else nullcontext()
 
     def _must_be_plain(self, images: Tensor, heads: Mapping[str, Head]) -> bool:
         """As asked for, for gradients with respect to images, or since nothing is to be done."""
         differentiated = torch.is_grad_enabled() and images.requires_grad
         return self.execution.engine == "plain" or differentiated or not (len(images) and heads)
 
-    def _head(self, name: str, head: Head, features: list[Tensor], held: bool) -> Tensor:
+    def _head(self, name: str, head: Head, features: list[Tensor], desk: Desk | None) -> Tensor:
         network = self._networks[name]
         with running(head, "forward"):
-            if held and head.recordable and name not in self._spoilers:
-                results = self._desk.run(network)
+            if desk is not None and head.recordable and name not in self._spoilers:
+                results = desk.run(network)
                 if results is not None:
                     return results[0].float()
             own = own_levels(features) if name in self._spoilers else features

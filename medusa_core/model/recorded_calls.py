@@ -158,8 +158,7 @@ class Recording:
         def placed(value: Any) -> Any:
             return value.on(scratch) if isinstance(value, _Place) else value
 
-        self._scratch = scratch
-        self._outputs = [placed(result) for result in self._results]
+        self._scratch = None  # until all is bound
         done = [
             [storage for storage, life in self._lives.items() if life.end == index]
             for index in range(len(self._calls))
@@ -168,6 +167,8 @@ class Recording:
             _step(call.changed(placed), self._new, ended)
             for call, ended in zip(self._calls, done, strict=True)
         ]
+        self._outputs = [placed(result) for result in self._results]
+        self._scratch = scratch
 
 
 def planned(heard: Sequence[Call], results: Sequence[Tensor]) -> Recording:
@@ -179,6 +180,7 @@ def planned(heard: Sequence[Call], results: Sequence[Tensor]) -> Recording:
     calls: list[Call] = []
     fixed: dict[int, _Life] = {}  # storage → what will lie in scratch memory
     new: dict[int, _Life] = {}  # … what will be made anew
+    formats: dict[int, torch.dtype] = {}
     for call in heard:
         if _UNREPEATABLE & set(call.operation.tags):
             raise ValueError(f"{call.operation} may give something else next time")
@@ -194,7 +196,8 @@ def planned(heard: Sequence[Call], results: Sequence[Tensor]) -> Recording:
         for tensor in made:
             size = tensor.untyped_storage().nbytes()
             lives[_storage(tensor)] = _Life(len(calls), len(calls), size)
-        if (made and not is_empty) or call.written():
+            formats[_storage(tensor)] = tensor.dtype
+        if (made and not is_empty) or call.written() or not call.operation._schema.returns:
             calls.append(call)  # the others are views, and memory without numbers
     for result in results:
         life = fixed.get(_storage(result)) or new.get(_storage(result))
@@ -207,6 +210,8 @@ def planned(heard: Sequence[Call], results: Sequence[Tensor]) -> Recording:
         if not isinstance(value, Tensor):
             return value
         storage, offset = _storage(value), int(value.storage_offset())
+        if value.is_conj() or value.is_neg() or value.dtype != formats.get(storage, value.dtype):
+            raise ValueError("numbers that are read as others than were written")
         if storage in new:
             return _Part(storage, offset, value.shape, value.stride())
         if storage in starts:

@@ -15,7 +15,6 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from medusa_core.model.memory import is_out_of_memory
 from medusa_core.model.recorded_calls import Listener, Network, Recording, planned
 
 LARGEST = 1 << 21
@@ -38,25 +37,26 @@ class Desk:
         self._sheet = _Sheet([])
         self._scratch = torch.empty(0, dtype=torch.uint8)
 
-    def __deepcopy__(self, memo: object) -> Desk:
-        """An empty one: recordings are made again."""
-        return Desk()
+    def __reduce__(self) -> tuple[type[Desk], tuple[()]]:
+        """Copies are empty: recordings are made again."""
+        return Desk, ()
 
     @contextmanager
-    def holding(self, features: Sequence[Tensor]) -> Iterator[bool]:
-        """Put features on the desk, and say whether they are there: `run` is for within.
+    def holding(self, features: Sequence[Tensor]) -> Iterator[Desk | None]:
+        """Put features on the desk and give it, for `run`; or nothing, if they are not there.
 
         Not if their shape is new, if they are large or on a card, while another thread uses the
         desk, or where operations choose their number format (`torch.autocast`).
         """
         if torch.is_autocast_enabled("cpu") or not self._lock.acquire(blocking=False):
-            yield False
+            yield None
             return
         try:
-            yield self._hold(features)
+            yield self if self._hold(features) else None
         finally:
             self._lock.release()
 
+    @torch.no_grad()
     def _hold(self, features: Sequence[Tensor]) -> bool:
         form = tuple((level.shape, level.stride(), level.dtype) for level in features)
         if form not in self._sheets:
@@ -64,6 +64,8 @@ class Desk:
             small = 0 < sum(level.numel() for level in features) <= LARGEST
             if len(self._sheets) == SHAPES or not (on_cpu and small):
                 return False
+            if any(torch.empty_like(level).stride() != level.stride() for level in features):
+                return False  # a cut-out, on which sums have other bits than on its copy
             if form not in self._seen:
                 self._seen.add(form)
                 return False
@@ -103,19 +105,34 @@ class _Sheet:
 def recorded(network: Network, features: Sequence[Tensor]) -> Recording | None:
     """A recording of what a network does to features, which must stay where they are.
 
-    None if that cannot be repeated: it depends on numbers in tensors or on chance, or it writes to
-    its features or parameters. Operations are seen, Python is not.
+    None if that cannot be repeated: it depends on numbers in tensors or on chance, it writes to its
+    features or parameters, or it gives other bits, for these features or for random ones.
+    Operations are seen, Python is not.
     """
-    try:
-        with torch.inference_mode(False), torch.no_grad():
-            expected = [result.clone() for result in network(features)]
-            with Listener() as listener:  # whatever is made at the first run, is
+    with torch.inference_mode(False), torch.no_grad():
+        kept = [level.clone() for level in features]
+        try:
+            network(features)  # what is made at the first run is there
+            with Listener() as listener:
                 results = network(features)
             recording = planned(listener.calls, results)
-            found = recording.run(torch.empty(recording.size, dtype=torch.uint8))
-            same = [torch.equal(a, b) for a, b in zip(found, expected, strict=True)]
-    except Exception as err:
-        if is_out_of_memory(err):
-            raise
-        return None
-    return recording if all(same) else None
+            return recording if _agree(network, recording, features) else None
+        except Exception:  # noqa: BLE001 - anybody's network; it is run as it is
+            return None
+        finally:
+            for level, before in zip(features, kept, strict=True):
+                level.copy_(before)
+
+
+def _agree(network: Network, recording: Recording, features: Sequence[Tensor]) -> bool:
+    """Whether both say the same of the features, and of random ones, which take their places."""
+    scratch = torch.empty(recording.size, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        scratch.fill_(255)  # NaN: what is read before it is written shows
+        pairs = zip(recording.run(scratch), network(features), strict=True)
+        if not all(torch.equal(found, expected) for found, expected in pairs):
+            return False
+        for level in features:
+            level.normal_(generator=generator)
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import threading
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -164,6 +165,10 @@ class _Odd(nn.Module):
         lambda x, _: (x * 2, x * 3),
         lambda x, _: x.to_sparse().to_dense(),
         lambda x, _: x * float("nan"),
+        lambda x, _: x + torch.tensor(x.mean().tolist()),
+        lambda x, _: x * torch.tensor([x.mean(), x.std()]).sum(),
+        lambda x, _: x + torch.as_tensor(x.numpy().max()),
+        lambda x, _: (torch.fft.fft(x).conj() * 1j).imag * 1,
     ],
 )
 @torch.no_grad()
@@ -179,7 +184,7 @@ def test_what_cannot_be_repeated_is_not_recorded(does: Any) -> None:
         lambda x, state: x.clone().add_(state).mul_(2)[:, 1:3],
         lambda x, _: torch.cat([part * 2 for part in x.chunk(2, dim=1)], dim=1),
         lambda x, _: torch.stack(list((x + 1).unbind(1))).sum(0),
-        lambda x, _: torch.empty_like(x).copy_(x).sqrt(),
+        lambda x, _: torch.empty_like(x).copy_(x).exp(),
         lambda x, _: torch.mul(x, 2, out=torch.empty_like(x)),
         lambda x, _: x.new_zeros(x.shape).index_add_(1, torch.arange(16), x * 2),
         lambda x, _: (x + 1).sort(dim=1).values,
@@ -198,6 +203,63 @@ def test_whatever_else_a_network_does_is_recorded_with_its_bits(does: Any) -> No
         features = [level.abs() for level in _features(seed=seed)]
         found = _on(desk, network, features)
         assert seed == 0 or (found is not None and torch.equal(found, network(features)[0]))
+
+
+@torch.no_grad()
+def test_what_a_network_looks_at_is_noticed_though_the_first_image_is_empty() -> None:
+    features = [torch.zeros_like(level) for level in _features()]
+    assert recorded(_Odd(lambda x, _: x * 2 + torch.as_tensor(x.numpy().max())), features) is None
+    assert not any(level.any() for level in features)
+
+
+@torch.no_grad()
+def test_features_are_as_before_whether_or_not_a_network_is_recorded() -> None:
+    features, before = _features(), _features()
+    for does in (lambda x, _: x.relu_() + 1, lambda x, _: x.relu() + 1):
+        recorded(_Odd(does), features)
+        assert all(torch.equal(a, b) for a, b in zip(features, before, strict=True))
+
+
+@torch.no_grad()
+def test_a_recording_complains_as_the_network_does() -> None:
+    def does(x: Tensor, _: Tensor) -> Tensor:
+        torch._assert_async((x.mean() < 10).all())
+        return x + 1
+
+    features = _features()
+    recording_ = recorded(_Odd(does), features)
+    assert recording_ is not None
+    scratch = torch.empty(recording_.size, dtype=torch.uint8)
+    recording_.run(scratch)
+    features[0].fill_(11)
+    with pytest.raises(RuntimeError):
+        recording_.run(scratch)
+
+
+@torch.no_grad()
+def test_cut_outs_are_not_held() -> None:
+    desk, network = Desk(), _Odd(lambda x, _: x.mean((2, 3)))
+    features = [_features()[0][:, :, 2:-2, 2:-2]]
+    assert [_on(desk, network, features) for _ in range(3)] == [None] * 3
+
+
+def test_a_recording_that_could_not_be_bound_is_bound_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head, features = _head(), _features()
+    found = recorded(_network(head), features)
+    assert found is not None
+
+    def fail(*args: Any) -> Any:
+        raise MemoryError
+
+    with torch.no_grad():
+        scratch = torch.empty(found.size, dtype=torch.uint8)
+        monkeypatch.setattr(recorded_calls, "_step", fail)
+        with pytest.raises(MemoryError):
+            found.run(scratch)
+        monkeypatch.undo()
+        assert torch.equal(found.run(scratch)[0], head(features))
 
 
 def test_shapes_are_recorded_when_they_come_again_and_only_some() -> None:
@@ -220,7 +282,7 @@ def test_a_desk_in_use_by_one_thread_is_not_waited_for_by_another() -> None:
 
     def other() -> None:
         with desk.holding(features) as held:
-            seen.append(held)
+            seen.append(held is not None)
 
     with desk.holding(features), desk.holding(features) as twice:
         assert not twice
@@ -249,7 +311,8 @@ def test_a_copied_desk_is_empty() -> None:
     desk, network = Desk(), _network(_head("linear"))
     for _ in range(2):
         _on(desk, network, _features())
-    assert _on(copy.deepcopy(desk), network, _features()) is None
+    for twin in (copy.copy(desk), copy.deepcopy(desk), pickle.loads(pickle.dumps(desk))):
+        assert _on(twin, network, _features()) is None
 
 
 LIVES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5), st.integers(0, 300)), max_size=12)
@@ -310,6 +373,24 @@ def test_other_ways_of_running_are_not_recorded(
     for seed in range(3):
         model(_images(seed))
     assert not ran
+
+
+def test_a_head_that_is_forgotten_while_it_runs_sees_its_own_image(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = {seed: model(_images(seed))["depth"] for seed in (0, 1, 1)}
+    run, runner = Desk.run, model._runner
+
+    def forgetful(desk: Desk, network: Network) -> list[Tensor] | None:
+        monkeypatch.setattr(Desk, "run", run)
+        runner.forget([])
+        other = threading.Thread(target=lambda: [model(_images(1)) for _ in range(3)])
+        other.start()
+        other.join()
+        return run(desk, network)
+
+    monkeypatch.setattr(Desk, "run", forgetful)
+    assert torch.equal(model(_images(0))["depth"], expected[0])
 
 
 def test_only_heads_that_say_so_are_recorded(
