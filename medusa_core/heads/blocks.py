@@ -178,9 +178,8 @@ class ScaleFusion(Foldable):
         """Levels, finest first → `(B, outputs, h_0, w_0)`."""
         size = features[0].shape[-2:]
         levels = [project(x) for project, x in zip(self.project, features, strict=True)]
-        if self.one_by_one:
-            return _weighted_one_by_one(levels, size)
-        levels = [resample(level, size) for level in levels]
+        if not self.one_by_one:
+            levels = [resample(level, size) for level in levels]
         if self.kind == "concatenation":
             return torch.cat(levels, dim=1)
         if self.kind == "sum":
@@ -235,27 +234,21 @@ def _stacked(projections: Sequence[Any]) -> Pointwise:
 def _weighted_sum(levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Sum of maps `(B, C, h, w)`, weighted by a softmax over their last channels.
 
+    Those after the first may be smaller: they are upsampled when they are added.
+
     One level at a time: stacked, they are several times dearer than the rest of the head.
 
     Returns:
         The sum `(B, C, h, w)`, and the weights `(B, levels, h, w)`.
     """
-    weights = torch.cat([level[:, -1:] for level in levels], dim=1).softmax(dim=1)
+    size = levels[0].shape[-2:]
+    scores = [resample(level[:, -1:], size) for level in levels]
+    weights = torch.cat(scores, dim=1).softmax(dim=1)
     first, *others = weights.unsqueeze(2).unbind(dim=1)
     total = levels[0] * first
     for level, weight in zip(levels[1:], others, strict=True):
-        total.addcmul_(level, weight)
-    return total, weights
-
-
-def _weighted_one_by_one(levels: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """`_weighted_sum` of maps resampled to a size: their scores first, then one after the other."""
-    scores = torch.cat([resample(level[:, -1:], size) for level in levels], dim=1)
-    first, *others = scores.softmax(dim=1).unsqueeze(2).unbind(dim=1)
-    total = resample(levels[0], size) * first
-    for level, weight in zip(levels[1:], others, strict=True):
         total.addcmul_(resample(level, size), weight)
-    return total
+    return total, weights
 
 
 class _WeightedSum(torch.autograd.Function):

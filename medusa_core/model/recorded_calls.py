@@ -75,7 +75,8 @@ class Call:
     def written(self) -> list[Tensor]:
         """Those of them that it writes to."""
         arguments = self.operation._schema.arguments
-        named = dict(zip((a.name for a in arguments), self.args, strict=False)) | self.kwargs
+        names = (a.name for a in arguments)  # more than given: the others have their defaults
+        named = dict(zip(names, self.args, strict=False)) | self.kwargs
         written = [a.name for a in arguments if a.alias_info and a.alias_info.is_write]
         return _tensors([named.get(name) for name in written])
 
@@ -111,11 +112,16 @@ class _Part:
 
 @dataclass
 class _Life:
-    """Memory of a tensor: the call that makes it, the last one that uses it, its bytes."""
+    """Memory of a tensor: the call that makes it, the last one that uses it, its bytes, its format.
+
+    anew: whether the operation that makes it takes it from anywhere.
+    """
 
     start: int
     end: int
     size: int
+    dtype: torch.dtype = torch.float32
+    anew: bool = False
 
 
 class Recording:
@@ -178,47 +184,44 @@ def planned(heard: Sequence[Call], results: Sequence[Tensor]) -> Recording:
         ValueError: something cannot be repeated.
     """
     calls: list[Call] = []
-    fixed: dict[int, _Life] = {}  # storage → what will lie in scratch memory
-    new: dict[int, _Life] = {}  # … what will be made anew
-    formats: dict[int, torch.dtype] = {}
+    lives: dict[int, _Life] = {}  # by storage
     for call in heard:
         if _UNREPEATABLE & set(call.operation.tags):
             raise ValueError(f"{call.operation} may give something else next time")
-        if not _storages(call.written()) <= fixed.keys() | new.keys():
+        if not _storages(call.written()) <= lives.keys():
             raise ValueError(f"{call.operation} writes to what is not the network's own")
         given = _storages(call.given())
-        for storage in given:
-            if (life := fixed.get(storage) or new.get(storage)) is not None:
-                life.end = len(calls)
+        for storage in given & lives.keys():
+            lives[storage].end = len(calls)
         made = [tensor for tensor in _tensors(call.result) if _storage(tensor) not in given]
         is_empty = call.operation.overloadpacket in _WITHOUT_NUMBERS
-        lives = fixed if is_empty or _writing(call.operation) else new
+        anew = not is_empty and _writing(call.operation) is None
         for tensor in made:
             size = tensor.untyped_storage().nbytes()
-            lives[_storage(tensor)] = _Life(len(calls), len(calls), size)
-            formats[_storage(tensor)] = tensor.dtype
+            life = _Life(len(calls), len(calls), size, tensor.dtype, anew)
+            lives[_storage(tensor)] = life
         if (made and not is_empty) or call.written() or not call.operation._schema.returns:
             calls.append(call)  # the others are views, and memory without numbers
     for result in results:
-        life = fixed.get(_storage(result)) or new.get(_storage(result))
-        if life is None:
+        if _storage(result) not in lives:
             raise ValueError("the result is not made by the network")
-        life.end = len(calls)
-    starts = _starts(fixed)
+        lives[_storage(result)].end = len(calls)
+    new = {storage: life for storage, life in lives.items() if life.anew}
+    starts = _starts({storage: life for storage, life in lives.items() if not life.anew})
 
     def place(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
         storage, offset = _storage(value), int(value.storage_offset())
-        if value.is_conj() or value.is_neg() or value.dtype != formats.get(storage, value.dtype):
+        if (life := lives.get(storage)) is None:
+            return value
+        if value.is_conj() or value.is_neg() or value.dtype != life.dtype:
             raise ValueError("numbers that are read as others than were written")
-        if storage in new:
+        if life.anew:
             return _Part(storage, offset, value.shape, value.stride())
-        if storage in starts:
-            return _Place(starts[storage], offset, value.dtype, value.shape, value.stride())
-        return value
+        return _Place(starts[storage], offset, value.dtype, value.shape, value.stride())
 
-    size = max((starts[storage] + life.size for storage, life in fixed.items()), default=0)
+    size = max((start + lives[storage].size for storage, start in starts.items()), default=0)
     return Recording([call.changed(place) for call in calls], _each(results, place), new, size)
 
 

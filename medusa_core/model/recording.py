@@ -58,7 +58,7 @@ class Desk:
 
     @torch.no_grad()
     def _hold(self, features: Sequence[Tensor]) -> bool:
-        form = tuple((level.shape, level.stride(), level.dtype) for level in features)
+        form = tuple((x.shape, x.stride(), x.dtype, x.device) for x in features)
         if form not in self._sheets:
             on_cpu = all(level.device.type == "cpu" for level in features)
             small = 0 < sum(level.numel() for level in features) <= LARGEST
