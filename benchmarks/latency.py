@@ -2,7 +2,7 @@
 
 The backbone that others are compared with is the fastest one: BatchNorm folded, convolutions
 packed. Recorded, it is not faster: its operations are long. Heads and decoders are run from
-recordings. Nothing is trained: times do not depend on weights.
+recordings, heads that know how side by side. Nothing is trained: times do not depend on weights.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from benchmarks.costs import (
 from benchmarks.peers.host import peers_host
 from benchmarks.report import machine, save
 from medusa_core.backbones.timm_backbone import Backbone, build, describe
+from medusa_core.heads.base import Head
+from medusa_core.model.execution import SIDE_BY_SIDE, Execution, joined
 from medusa_core.model.inference import keep_memory, prepare
 from medusa_core.model.recorded_calls import Network
 from medusa_core.model.recording import Desk
@@ -71,19 +73,20 @@ def measure(host: Host, backbone: Backbone, rounds: int) -> list[dict[str, Any]]
     """A row a network: CPU seconds, and the ratio to the backbone of the same round."""
     fast = prepare(backbone)
     names = list(OUTPUTS)
-    networks = {m: networks_of(decoder_of(host, m, backbone.info, names)) for m in PEERS}
+    modules = {m: modules_of(decoder_of(host, m, backbone.info, names)) for m in PEERS}
     many = [names[i % len(names)] for i in range(MANY)]
-    sixteen = [as_network(head_of(host, None, backbone.info, name).eval()) for name in many]
+    sixteen = [head_of(host, None, backbone.info, name).eval() for name in many]
     images = torch.rand(1, 3, *TIMED_SIZE)
     runs: dict[str, Callable[[], object]] = {
         "backbone": lambda: fast(images),
         PLAIN_NETWORKS: lambda: backbone(images),
     }
-    for method, own in networks.items():
+    for method, own in modules.items():
         runs[f"{method}, {len(names)} tasks"] = recorded_on(fast, images, own)
-        runs[f"{method}, {len(names)} tasks, not recorded"] = partial(run, fast, images, own)
+        plain = [as_network(module) for module in own]
+        runs[f"{method}, {len(names)} tasks, not recorded"] = partial(run, fast, images, plain)
     runs[f"Medusa, {MANY} heads"] = recorded_on(fast, images, sixteen)
-    alone = [recorded_on(fast, images, [head]) for head in networks[PEERS[0]]]
+    alone = [recorded_on(fast, images, [head]) for head in modules[PEERS[0]]]
     runs[f"{SINGLE}, {len(names)} tasks"] = lambda: [one() for one in alone]
     seconds = interleaved(runs, rounds, time.process_time)
     base = seconds["backbone"]
@@ -99,9 +102,9 @@ def measure(host: Host, backbone: Backbone, rounds: int) -> list[dict[str, Any]]
     ]
 
 
-def networks_of(decoder: Any) -> list[Network]:
+def modules_of(decoder: Any) -> list[nn.Module]:
     """One for every head, or one for all tasks where they are coupled."""
-    return [as_network(module) for module in getattr(decoder, "own", [decoder])]
+    return list(getattr(decoder, "own", [decoder]))
 
 
 def as_network(module: nn.Module) -> Network:
@@ -122,18 +125,29 @@ def run(fast: Any, images: Tensor, networks: Sequence[Network]) -> None:
         network(features)
 
 
-def recorded_on(fast: Any, images: Tensor, networks: Sequence[Network]) -> Callable[[], None]:
-    """The same from recordings, as models do it."""
+def recorded_on(fast: Any, images: Tensor, modules: Sequence[nn.Module]) -> Callable[[], None]:
+    """The same from recordings, as models do it: heads that can be are run side by side."""
     desk = Desk()
+    groups = [modules[i : i + SIDE_BY_SIDE] for i in range(0, len(modules), SIDE_BY_SIDE)]
+    plans = [([as_network(module) for module in group], joining(group)) for group in groups]
 
     def recorded() -> None:
         features = fast(images)
         with desk.holding(features) as held:
-            for network in networks:
-                if held is None or held.run(network) is None:
-                    network(features)
+            for networks, join in plans:
+                if held is None or join is None or held.run_together(networks, join) is None:
+                    for network in networks:
+                        if held is None or held.run(network) is None:
+                            network(features)
 
     return recorded
+
+
+def joining(modules: Sequence[nn.Module]) -> Callable[[], Network | None] | None:
+    """What makes one network of several heads, if they are of a kind that has it."""
+    heads = [module for module in modules if isinstance(module, Head)]
+    fits = len(heads) == len(modules) > 1 and heads[0].family is not None
+    return partial(joined, heads, Execution()) if fits else None
 
 
 def spread(ratios: list[float]) -> list[float]:
@@ -152,7 +166,7 @@ def table(result: dict[str, Any]) -> str:
         f"float32; CPU time, medians of {result['rounds']} rounds in which all take turns, "
         "each the second of two images, divided by the prepared backbone's of its round. "
         "All but the second row are prepared (BatchNorm folded, convolutions packed). Heads and "
-        "decoders are run from recordings where nothing else is said.",
+        "decoders are run from recordings where nothing else is said, Medusa's side by side.",
         "",
         "| network | ms | × backbone | quartiles | fastest / fastest |",
         "|---|---|---|---|---|",

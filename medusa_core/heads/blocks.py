@@ -20,7 +20,11 @@ class Pointwise(nn.Conv2d):
 
     PyTorch gives those of fewer than 16 images to a slower library then. Here they are a product of
     matrices: the same sums, other bits.
+
+    parts: projections of several heads that this one is made of, for inference.
     """
+
+    parts = 1
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(inputs, outputs, 1, bias=bias)
@@ -32,12 +36,13 @@ class Pointwise(nn.Conv2d):
         return _channels_first(F.linear(_channels_last(x), self.weight.flatten(1), self.bias))
 
 
-def projection_of(weight: Tensor, bias: Tensor | None) -> Pointwise:
+def projection_of(weight: Tensor, bias: Tensor | None, parts: int = 1) -> Pointwise:
     """A projection for inference, with given parameters."""
     with torch.device("meta"):  # no random numbers are drawn
         projection = Pointwise(weight.shape[1], weight.shape[0], bias is not None)
     projection.weight = nn.Parameter(weight, requires_grad=False)
     projection.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    projection.parts = parts
     return projection.eval()
 
 
@@ -89,10 +94,15 @@ class FeatureAttention(Foldable):
     says what the mask tells apart: "both" positions and channels, "spatial" positions only,
     "channel" channels only (from their means over the image), "none" nothing: no mask.
     `(B, inputs, h, w)` → `(B, outputs, h, w)`.
+
+    parts: attentions of several heads that this one is made of, for inference.
     """
+
+    parts = 1
 
     def __init__(self, inputs: int, outputs: int, kind: str = "both") -> None:
         super().__init__()
+        self.kind = kind
         self.value = conv_norm(inputs, outputs)
         self.mask: nn.Module | None = None
         self.both: nn.Module | None = None
@@ -112,7 +122,8 @@ class FeatureAttention(Foldable):
     def forward(self, feature: Tensor) -> Tensor:
         """Select from a shared feature what the task needs."""
         if self.both is not None:  # relu(V) · sigmoid(A) = relu(V · sigmoid(A))
-            return F.relu(F.glu(self.both(feature), dim=1), inplace=True)
+            pairs = self.both(feature).unflatten(1, (self.parts, -1))
+            return F.relu(F.glu(pairs, dim=2).flatten(1, 2), inplace=True)
         value = F.relu(self.value(feature), inplace=True)
         return value if self.mask is None else torch.sigmoid_(self.mask(feature)) * value
 
@@ -120,8 +131,8 @@ class FeatureAttention(Foldable):
         """One projection for mask and value, where reading interleaved halves is not slower."""
         pair = [step for part in (self.value, self.mask) for step in _steps(part)]
         sizes = [step.out_channels if type(step) is Pointwise else 0 for step in pair]
-        if len(sizes) == 2 and sizes[0] == sizes[1] >= VECTOR:
-            self.both, self.value, self.mask = _stacked(pair), nn.Sequential(), None
+        if len(sizes) == 2 and sizes[0] == sizes[1] >= VECTOR * self.parts:
+            self.both, self.value, self.mask = _paired(pair), nn.Sequential(), None
 
 
 class Refinement(Foldable):
@@ -225,10 +236,15 @@ def _steps(sequence: nn.Module | None) -> list[nn.Module]:
     return [] if sequence is None or isinstance(sequence, nn.Identity) else [sequence]
 
 
-def _stacked(projections: Sequence[Any]) -> Pointwise:
-    """One projection to the outputs of several that read the same."""
-    weight = torch.cat([part.weight for part in projections])
-    return projection_of(weight, torch.cat([part.bias for part in projections]))
+def _paired(projections: Sequence[Any]) -> Pointwise:
+    """One projection to the outputs of two that read the same: part for part, side by side."""
+    parts = projections[0].parts
+
+    def both(tensors: list[Tensor]) -> Tensor:
+        return torch.cat([half.unflatten(0, (parts, -1)) for half in tensors], dim=1).flatten(0, 1)
+
+    weight = both([half.weight for half in projections])
+    return projection_of(weight, both([half.bias for half in projections]), parts)
 
 
 def _weighted_sum(levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,10 @@ Multitasking" (CVPR Workshops 2022). The equations are our reading of it (no cod
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +26,7 @@ from medusa_core.heads.blocks import (
     start_at_zero,
 )
 from medusa_core.heads.configs import MedusaConfig
+from medusa_core.heads.side_by_side import side_by_side
 
 
 class MedusaHead(Head, Foldable):
@@ -34,6 +37,7 @@ class MedusaHead(Head, Foldable):
     def __init__(self, features: FeatureInfo, out_channels: int, config: MedusaConfig) -> None:
         super().__init__()
         widths = level_widths(features, config.width)
+        self.family = (widths, config.feature_attention, config.refinement, config.top_down)
         self.attend = nn.ModuleList(
             FeatureAttention(inputs, width, config.feature_attention)
             for inputs, width in zip(features.channels, widths, strict=True)
@@ -84,17 +88,21 @@ class MedusaHead(Head, Foldable):
             else None
         )
 
+    @classmethod
+    def side_by_side(cls, heads: Sequence[Head]) -> nn.Module | None:
+        """All levels but the finest as channels of common maps, on which calls take most time."""
+        own = [head for head in heads if type(head) is MedusaHead]
+        try:
+            return _SideBySide(own) if len(own) == len(heads) else None
+        except ValueError:  # parts that cannot be given more channels, or one level
+            return None
+
+    def from_coarse(self, features: Sequence[Tensor], coarse: Sequence[Tensor]) -> Tensor:
+        """The prediction, where what is read off all levels but the finest is known."""
+        return self._prediction(features, _read(features[:1], _parts(self)[:1], coarse))
+
     def _levels(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """From the coarsest level to the finest: `refine(SFA(X_s) + up(D_s F_(s+1)))`."""
-        levels: list[Tensor] = []
-        descend = [*self.descend, None] if self.descend is not None else [None] * len(features)
-        parts = list(zip(features, self.attend, descend, self.refine, strict=True))
-        for feature, attend, down, refine in reversed(parts):
-            level = attend(feature)
-            if levels and down is not None:
-                level = resample(down(levels[0]), level.shape[-2:]).add_(level)
-            levels.insert(0, refine(level))
-        return levels
+        return _read(features, _parts(self))
 
     def _prediction(self, features: Sequence[Tensor], levels: Sequence[Tensor]) -> Tensor:
         fused = self.norm(self.fuse(levels))
@@ -129,6 +137,68 @@ class MedusaHead(Head, Foldable):
         """Have the fusion do what its normalisation does, where one projection reads the result."""
         if self.refine_fused is None and self.fuse.fold_norm(self.norm, self.context, self.predict):
             self.norm = nn.Identity()
+
+
+class _SideBySide(nn.Module):
+    """Several heads: their coarse levels together, then what is left of one after the other.
+
+    Raises:
+        ValueError: they do not fit together, or there is one level.
+    """
+
+    def __init__(self, heads: Sequence[MedusaHead]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(_without_coarse(head) for head in heads)
+        _, *coarse = zip(*map(_parts, heads), strict=True)
+        if not coarse:
+            raise ValueError("one level")
+        attend, descend, refine = zip(*(zip(*level, strict=True) for level in coarse), strict=True)
+        self.attend = nn.ModuleList(side_by_side(parts, shared=True) for parts in attend)
+        if len({head.descend is None for head in heads}) > 1:
+            raise ValueError("coarser levels are added by some")
+        self.descend = None
+        if heads[0].descend is not None:
+            self.descend = nn.ModuleList(side_by_side(parts) for parts in descend[:-1])
+        self.refine = nn.ModuleList(side_by_side(parts) for parts in refine)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """A prediction of each head."""
+        levels = _read(features[1:], _parts(self))
+        own = zip(*(level.chunk(len(self.heads), dim=1) for level in levels), strict=True)
+        heads: Any = self.heads
+        return [head.from_coarse(features, coarse) for head, coarse in zip(heads, own, strict=True)]
+
+
+def _without_coarse(head: MedusaHead) -> MedusaHead:
+    rest = copy.copy(head)
+    rest._modules = dict(head._modules)
+    rest.attend, rest.refine, rest.level_predict = head.attend[:1], head.refine[:1], None
+    if head.descend is not None:
+        rest.descend = head.descend[:1]
+    return rest
+
+
+def _parts(network: Any) -> list[tuple[Any, Any, Any]]:
+    """What reads each level: its attention, what adds the coarser one, its refinement."""
+    descend = [None] * (len(network.attend) - 1) if network.descend is None else network.descend
+    return list(zip(network.attend, [*descend, None], network.refine, strict=False))
+
+
+def _read(
+    features: Sequence[Tensor], parts: Sequence[Any], coarse: Sequence[Tensor] = ()
+) -> list[Tensor]:
+    """From the coarsest level to the finest: `F_s = refine(SFA(X_s) + up(D_s F_(s+1)))`.
+
+    Returns:
+        All `F_s`, finest first, and then those coarser ones that were known.
+    """
+    levels = list(coarse)
+    for feature, (attend, down, refine) in zip(reversed(features), reversed(parts), strict=True):
+        level = attend(feature)
+        if levels and down is not None:
+            level = resample(down(levels[0]), level.shape[-2:]).add_(level)
+        levels.insert(0, refine(level))
+    return levels
 
 
 def _from_the_coarsest(levels: Sequence[Tensor]) -> Tensor:

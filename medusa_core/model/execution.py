@@ -7,7 +7,7 @@ Heads that are prepared and small enough are run from recordings once the shape 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,8 @@ from medusa_core.plugin_host.attribution import head_output, running
 
 ENGINES = ("torch", "openvino", "plain")
 PRECISIONS = ("fp32", "bf16")
+SIDE_BY_SIDE = 8
+"""Heads that are run as one network."""
 LIMITS = {"fp32": 1e-3, "bf16": 0.05}
 """Precision → how far predictions may move: RMS of the difference / RMS of the plain prediction."""
 
@@ -115,8 +117,11 @@ class Runner:
             plain = self.backbone(images) if refused else []
             fast = self._networks[None]([images]) if len(refused) < len(heads) else []
             with self._on_desk(heads.values(), fast) as desk:
+                done = {} if desk is None else self._together(heads, desk)
                 return {
-                    name: self._head(name, head, plain if name in refused else fast, desk)
+                    name: done[name]
+                    if name in done
+                    else self._head(name, head, plain if name in refused else fast, desk)
                     for name, head in heads.items()
                 }
 
@@ -161,6 +166,22 @@ class Runner:
         """As asked for, for gradients with respect to images, or since nothing is to be done."""
         differentiated = torch.is_grad_enabled() and images.requires_grad
         return self.execution.engine == "plain" or differentiated or not (len(images) and heads)
+
+    def _together(self, heads: Mapping[str, Head], desk: Desk) -> dict[str, Tensor]:
+        """Predictions of those heads that are run side by side."""
+        families: dict[object, list[str]] = {}
+        for name, head in heads.items():
+            if head.recordable and head.family is not None and name not in self._spoilers:
+                families.setdefault((type(head), head.family), []).append(name)
+        done: dict[str, Tensor] = {}
+        for names in families.values():
+            for start in range(0, len(names), SIDE_BY_SIDE):
+                group = names[start : start + SIDE_BY_SIDE]
+                networks = [self._networks[name] for name in group]
+                join = partial(joined, [heads[name] for name in group], self.execution)
+                results = desk.run_together(networks, join) if len(group) > 1 else None
+                done |= zip(group, (found.float() for found in results or ()), strict=False)
+        return done
 
     def _head(self, name: str, head: Head, features: list[Tensor], desk: Desk | None) -> Tensor:
         network = self._networks[name]
@@ -262,6 +283,20 @@ def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution)
     if not execution.compiled:
         return _as_network(fast, isinstance(module, Backbone))
     return _as_network(torch.compile(fast), isinstance(module, Backbone))
+
+
+def joined(heads: Sequence[Head], execution: Execution) -> Network | None:
+    """Heads of one family side by side, prepared: features → all predictions; None without it."""
+    try:
+        plain = type(heads[0]).side_by_side(heads)
+    except Exception:  # noqa: BLE001 - anybody's head; each is run alone
+        return None
+    if plain is None:
+        return None
+    fast = prepare(plain)
+    if execution.precision == "bf16":
+        to_bfloat16(fast)
+    return lambda features: list(fast(features))
 
 
 def to_bfloat16(network: nn.Module) -> None:

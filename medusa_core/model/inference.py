@@ -155,11 +155,13 @@ class PackedPointwise(nn.Module):
         dtype, weight, bias = self._packed
         if x.dtype is not dtype:
             x = x.to(dtype)
-        rows = x.permute(0, 2, 3, 1).contiguous()
+        rows = _rows(x)
         if dtype is torch.float32 and rows.numel() * len(weight) <= _small_product():
-            return F.linear(rows, self.weight, bias).permute(0, 3, 1, 2)
-        result: Tensor = _operator("_linear_pointwise")(rows, weight, bias, "none", [], "")
-        return result.permute(0, 3, 1, 2)
+            return _maps(F.linear(rows, self.weight, bias), x)
+        result: Tensor = _operator("_linear_pointwise")(
+            rows.contiguous(), weight, bias, "none", [], ""
+        )
+        return _maps(result, x)
 
     __call__ = forward  # nobody hooks it
 
@@ -185,11 +187,36 @@ class PackedProduct(nn.Module):
         x = x.to(self.weight.dtype)
         if x.dtype is not torch.float32:
             return F.conv2d(x, self.weight, self.bias)
-        rows = x.permute(0, 2, 3, 1).contiguous()
-        product = torch.mv(rows.flatten(0, 2), self.weight.flatten())
+        product = torch.mv(_rows(x), self.weight.flatten())
         if self.bias is not None:
             product += self.bias
         return product.view(len(x), 1, *x.shape[2:])
+
+    __call__ = forward
+
+
+class PackedParts(nn.Module):
+    """Projections of several heads, side by side, as one product each: those that one head has."""
+
+    def __init__(self, plain: Pointwise) -> None:
+        super().__init__()
+        self.weight, self.bias, self.groups = plain.weight, plain.bias, plain.groups
+        self.parts = plain.parts
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, h, w)` → `(B, outputs, h, w)` in the number format of the weights."""
+        x = x.to(self.weight.dtype)
+        if x.dtype is not torch.float32:
+            return F.conv2d(x, self.weight, self.bias, groups=self.groups)
+        rows = _rows(x)
+        result = rows.new_empty(len(rows), len(self.weight))
+        if self.bias is not None:
+            result.copy_(self.bias)
+        read = rows.chunk(self.groups, 1) if self.groups > 1 else [rows] * self.parts
+        weights = self.weight.flatten(1).chunk(self.parts)
+        for own, weight, given in zip(read, weights, result.chunk(self.parts, 1), strict=True):
+            given.addmm_(own, weight.t(), beta=0 if self.bias is None else 1)
+        return _maps(result, x)
 
     __call__ = forward
 
@@ -219,6 +246,8 @@ def _foldable(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]
 
     A module whose Python code cannot be traced is searched part by part.
     """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        return
     try:
         graph = _Tracer().trace(network)
     except Exception:  # noqa: BLE001 - anybody's forward; tracing may fail in any way
@@ -276,6 +305,8 @@ def _pack(network: nn.Module) -> None:
 
 
 def _packed(conv: nn.Conv2d) -> nn.Module:
+    if type(conv) is Pointwise and conv.parts > 1:
+        return PackedParts(conv)
     if not _is_pointwise(conv):
         return PackedConv2d(conv)
     return PackedProduct(conv) if conv.out_channels == 1 else PackedPointwise(conv)
@@ -284,6 +315,16 @@ def _packed(conv: nn.Conv2d) -> nn.Module:
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, attribute = name.rpartition(".")
     setattr(network.get_submodule(parent), attribute, module)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """`(B, C, h, w)` → `(B · h · w, C)`: a view of channels-last maps, or of some channels."""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _maps(rows: Tensor, like: Tensor) -> Tensor:
+    """The other way round, a view: batch and size are those of `like`."""
+    return rows.view(len(like), *like.shape[2:], rows.shape[1]).permute(0, 3, 1, 2)
 
 
 def _on_cpu(network: nn.Module) -> bool:

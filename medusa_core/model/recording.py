@@ -7,7 +7,7 @@ the same operations in the same order, so it gives the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -21,6 +21,8 @@ LARGEST = 1 << 21
 """Numbers in all feature levels up to which networks are recorded; then, operations are long."""
 SHAPES = 4
 """Shapes of features that networks are recorded for."""
+GROUPS = 8
+"""Groups of networks that are recorded for a shape."""
 
 
 class Desk:
@@ -82,10 +84,25 @@ class Desk:
         Args:
             network: does the same operations whatever is in the features.
         """
-        features, recordings = self._sheet.features, self._sheet.recordings
-        if network not in recordings:
-            recordings[network] = recorded(network, features)
-        recording = recordings[network]
+        return self.run_together([network], lambda: network)
+
+    def run_together(
+        self, networks: Sequence[Network], join: Callable[[], Network | None]
+    ) -> list[Tensor] | None:
+        """What several networks say of them, by one that gives the same bits; None without it.
+
+        Args:
+            networks: as for `run`.
+            join: makes that one, if there is one.
+        """
+        group, recordings = tuple(networks), self._sheet.recordings
+        if group not in recordings:
+            if len(group) > 1 and sum(len(known) > 1 for known in recordings) >= GROUPS:
+                return None
+            one = join()
+            features = self._sheet.features
+            recordings[group] = recorded(one, features, group) if one is not None else None
+        recording = recordings[group]
         if recording is None:
             return None
         if len(self._scratch) < recording.size:
@@ -99,15 +116,22 @@ class _Sheet:
     """Features of one shape, and recordings of what networks do to them."""
 
     features: list[Tensor]
-    recordings: dict[Network, Recording | None] = field(default_factory=dict)
+    recordings: dict[tuple[Network, ...], Recording | None] = field(default_factory=dict)
 
 
-def recorded(network: Network, features: Sequence[Tensor]) -> Recording | None:
+def recorded(
+    network: Network, features: Sequence[Tensor], group: Sequence[Network] = ()
+) -> Recording | None:
     """A recording of what a network does to features, which must stay where they are.
 
     None if that cannot be repeated: it depends on numbers in tensors or on chance, it writes to its
     features or parameters, or it gives other bits, for these features or for random ones.
     Operations are seen, Python is not.
+
+    Args:
+        network: does the same operations whatever is in the features.
+        features: as the backbone gives them.
+        group: networks whose results it is to give, one after the other, if not its own.
     """
     with torch.inference_mode(False), torch.no_grad():
         kept = [level.clone() for level in features]
@@ -116,7 +140,7 @@ def recorded(network: Network, features: Sequence[Tensor]) -> Recording | None:
             with Listener() as listener:
                 results = network(features)
             recording = planned(listener.calls, results)
-            return recording if _agree(network, recording, features) else None
+            return recording if _agree(group or [network], recording, features) else None
         except Exception:  # noqa: BLE001 - anybody's network; it is run as it is
             return None
         finally:
@@ -124,14 +148,15 @@ def recorded(network: Network, features: Sequence[Tensor]) -> Recording | None:
                 level.copy_(before)
 
 
-def _agree(network: Network, recording: Recording, features: Sequence[Tensor]) -> bool:
+def _agree(group: Sequence[Network], recording: Recording, features: Sequence[Tensor]) -> bool:
     """Whether both say the same of the features, and of random ones, which take their places."""
     scratch = torch.empty(recording.size, dtype=torch.uint8)
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):
         scratch.fill_(255)  # NaN: what is read before it is written shows
-        pairs = zip(recording.run(scratch), network(features), strict=True)
-        if not all(torch.equal(found, expected) for found, expected in pairs):
+        expected = [result for network in group for result in network(features)]
+        pairs = zip(recording.run(scratch), expected, strict=True)
+        if not all(torch.equal(a, b) for a, b in pairs):
             return False
         for level in features:
             level.normal_(generator=generator)

@@ -78,6 +78,7 @@ HEAD_CHECKS: tuple[Check[HeadSubject], ...] = tuple(
         heads.head_weights_survive_storage,
         heads.head_costs_can_be_counted,
         heads.recordable_head_looks_at_no_numbers,
+        heads.heads_side_by_side_say_what_each_says,
     )
 )
 DATASET_CHECKS: tuple[Check[DatasetSubject], ...] = tuple(

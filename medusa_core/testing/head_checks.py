@@ -150,6 +150,27 @@ def recordable_head_looks_at_no_numbers(subject: HeadSubject) -> None:
         require(torch.equal(found, expected), "forward does something else for other features")
 
 
+def heads_side_by_side_say_what_each_says(subject: HeadSubject) -> None:
+    """Heads of one `family` side by side say what each of them says alone."""
+    for info in FEATURES.values():
+        heads = [subject.make(info, seed=seed).eval() for seed in range(3)]
+        if heads[0].family is None:
+            return
+        families = {head.family for head in heads}
+        require(len(families) == 1, "heads with the same settings are of different families")
+        network = type(heads[0]).side_by_side(heads)
+        features = fake_features(info, SIZE)
+        with torch.no_grad():
+            alone = [head([level.clone() for level in features]) for head in heads]
+            found = alone if network is None else network.eval()(features)
+        require(len(found) == len(heads), f"{len(heads)} heads, {len(found)} predictions")
+        for one, expected in zip(found, alone, strict=True):
+            require(
+                one.shape == expected.shape and torch.allclose(one, expected, atol=1e-4),
+                "a head side by side with others says something else",
+            )
+
+
 def _predictions(head: Head, features: Sequence[Tensor]) -> list[Tensor]:
     return [head(features)]
 

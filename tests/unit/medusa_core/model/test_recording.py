@@ -6,7 +6,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import pytest
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from medusa_core.api import FeatureInfo, HeadRef
 from medusa_core.heads.base import Head
+from medusa_core.heads.medusa import MedusaHead
+from medusa_core.model import execution as execution_
 from medusa_core.model import open_model, recorded_calls, recording
 from medusa_core.model.assembly import make_head
 from medusa_core.model.execution import Execution
@@ -298,7 +300,7 @@ def test_a_desk_in_use_by_one_thread_is_not_waited_for_by_another() -> None:
 def test_recordings_are_not_used_where_operations_choose_their_format(
     model: MedusaModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = _spied(model, monkeypatch)
+    ran = _groups(monkeypatch)
     expected = [model(_images(seed))["depth"] for seed in range(3)]
     ran.clear()
     with torch.autocast("cpu", torch.bfloat16):
@@ -336,29 +338,42 @@ def _images(seed: int, height: int = 48, width: int = 64) -> Tensor:
     return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def _spied(model: MedusaModel, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether runs of heads were from recordings."""
-    ran: list[bool] = []
-    run = Desk.run
+def _groups(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """How many networks were asked for at once, and whether a recording said what they say."""
+    asked: list[tuple[int, bool]] = []
+    run = Desk.run_together
 
-    def spy(desk: Desk, network: Network) -> list[Tensor] | None:
-        result = run(desk, network)
-        ran.append(result is not None)
-        return result
+    def spy(desk: Desk, networks: Sequence[Network], join: Any) -> list[Tensor] | None:
+        results = run(desk, networks, join)
+        asked.append((len(networks), results is not None))
+        return results
 
-    monkeypatch.setattr(Desk, "run", spy)
-    return ran
+    monkeypatch.setattr(Desk, "run_together", spy)
+    return asked
+
+
+class _Liar(nn.Module):
+    """Says of the first head what it does not say."""
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """One of them is wrong by little."""
+        first, *others = (head(features) for head in self.heads)
+        return [first * (1 + 1e-6), *others]
 
 
 def test_a_model_gives_the_same_bits_from_the_first_image_to_the_last(
     model: MedusaModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = _spied(model, monkeypatch)
+    ran = _groups(monkeypatch)
     first = model(_images(0))
     assert not ran
     for seed in (1, 0):
         later = model(_images(seed))
-    assert ran == [True] * 2 * len(HEADS)
+    assert ran == [(3, True)] * 2
     assert all(torch.equal(later[name], first[name]) for name in HEADS)
     assert torch.equal(model(_images(0), HEADS[:1])[HEADS[0]], first[HEADS[0]])
 
@@ -369,7 +384,7 @@ def test_other_ways_of_running_are_not_recorded(
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda network: network)
     model = open_model(path, execution=execution)
-    ran = _spied(model, monkeypatch)
+    ran = _groups(monkeypatch)
     for seed in range(3):
         model(_images(seed))
     assert not ran
@@ -379,17 +394,17 @@ def test_a_head_that_is_forgotten_while_it_runs_sees_its_own_image(
     model: MedusaModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = {seed: model(_images(seed))["depth"] for seed in (0, 1, 1)}
-    run, runner = Desk.run, model._runner
+    run, runner = Desk.run_together, model._runner
 
-    def forgetful(desk: Desk, network: Network) -> list[Tensor] | None:
-        monkeypatch.setattr(Desk, "run", run)
+    def forgetful(desk: Desk, *given: Any) -> list[Tensor] | None:
+        monkeypatch.setattr(Desk, "run_together", run)
         runner.forget([])
         other = threading.Thread(target=lambda: [model(_images(1)) for _ in range(3)])
         other.start()
         other.join()
-        return run(desk, network)
+        return run(desk, *given)
 
-    monkeypatch.setattr(Desk, "run", forgetful)
+    monkeypatch.setattr(Desk, "run_together", forgetful)
     assert torch.equal(model(_images(0))["depth"], expected[0])
 
 
@@ -397,10 +412,87 @@ def test_only_heads_that_say_so_are_recorded(
     model: MedusaModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.head_module("depth").recordable = False
-    ran = _spied(model, monkeypatch)
+    ran = _groups(monkeypatch)
     for seed in range(3):
         model(_images(seed))
-    assert ran == [True] * 2 * (len(HEADS) - 1)
+    assert ran == [(2, True)] * 2
+
+
+@pytest.mark.parametrize("size", [(48, 64), (64, 64), (96, 128)], ids=str)
+def test_any_selection_of_heads_in_any_order_gives_each_the_same_bits(
+    model: MedusaModel, path: Any, size: tuple[int, int]
+) -> None:
+    image, fresh = _images(0, *size), open_model(path)
+    expected = {name: fresh(image, [name])[name] for name in HEADS}
+    for names in [order for n in (1, 2, 3) for order in permutations(HEADS, n)]:
+        for seed in (1, 0):
+            found = model(_images(seed, *size), names)
+        assert list(found) == list(names)
+        assert all(torch.equal(found[name], expected[name]) for name in names)
+
+
+def test_heads_of_one_family_are_run_side_by_side(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = _groups(monkeypatch)
+    for seed in range(3):
+        model(_images(seed))
+    assert together == [(3, True)] * 2
+    model.head_module("depth").family = "another"
+    together.clear()
+    model(_images(0))
+    assert together == [(2, True), (1, True)]
+
+
+def test_a_network_that_says_something_else_is_not_run_in_place_of_heads(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def side_by_side(heads: Sequence[Head]) -> nn.Module:
+        return _Liar(heads)
+
+    expected = model(_images(0))
+    monkeypatch.setattr(MedusaHead, "side_by_side", side_by_side)
+    together = _groups(monkeypatch)
+    for _ in range(3):
+        found = model(_images(0))
+        assert all(torch.equal(found[name], expected[name]) for name in HEADS)
+    assert together == [(3, False), *[(1, True)] * 3] * 3
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError])
+def test_heads_whose_joining_fails_are_run_alone(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def side_by_side(heads: Sequence[Head]) -> nn.Module:
+        raise error
+
+    expected = model(_images(0))
+    monkeypatch.setattr(MedusaHead, "side_by_side", side_by_side)
+    for _ in range(3):
+        found = model(_images(0))
+        assert all(torch.equal(found[name], expected[name]) for name in HEADS)
+
+
+def test_more_heads_than_are_run_side_by_side_are_run_in_groups(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution_, "SIDE_BY_SIDE", 2)
+    together = _groups(monkeypatch)
+    expected = model(_images(0))
+    for _ in range(2):
+        found = model(_images(0))
+        assert all(torch.equal(found[name], expected[name]) for name in HEADS)
+    assert together == [(2, True), (1, True)] * 2
+
+
+def test_so_many_groups_are_recorded_and_no_more(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "GROUPS", 1)
+    together = _groups(monkeypatch)
+    for names in (HEADS, HEADS, HEADS[:2], HEADS):
+        model(_images(0), names)
+    assert together == [(3, True), (2, False), (1, True), (1, True), (3, True)]
 
 
 def test_a_head_that_is_replaced_is_recorded_anew(

@@ -133,6 +133,26 @@ def recordable_head_looks_at_no_numbers(variant, good):
     return variant(head=Peeking)
 
 
+@breaks(HEADS)
+def heads_side_by_side_say_what_each_says(variant, good):
+    class Both(torch.nn.Module):
+        def __init__(self, heads):
+            super().__init__()
+            self.heads = torch.nn.ModuleList(heads)
+
+        def forward(self, features):
+            return [head(features) for head in reversed(self.heads)]
+
+    class Swapped(good.Plain):
+        family = "swapped"
+
+        @classmethod
+        def side_by_side(cls, heads):
+            return Both(heads)
+
+    return variant(head=Swapped)
+
+
 SEGMENTS = TaskSpec(
     name="segments",
     title="",
