@@ -28,6 +28,9 @@ from medusa_core.heads.blocks import (
 from medusa_core.heads.configs import MedusaConfig
 from medusa_core.heads.side_by_side import side_by_side
 
+_FINEST = 2
+"""Heads whose finest levels are read together: more do not stay in the processor's cache."""
+
 
 class MedusaHead(Head, Foldable):
     """SFA and refinement on every level, MSA across them, one prediction at the finest stride."""
@@ -90,21 +93,22 @@ class MedusaHead(Head, Foldable):
 
     @classmethod
     def side_by_side(cls, heads: Sequence[Head]) -> nn.Module | None:
-        """All levels but the finest as channels of common maps, on which calls take most time."""
+        """Levels as channels of common maps: operations on coarse ones are mostly calls."""
         own = [head for head in heads if type(head) is MedusaHead]
         try:
             return _SideBySide(own) if len(own) == len(heads) else None
-        except ValueError:  # parts that cannot be given more channels, or one level
+        except ValueError:  # parts that cannot be given more channels
             return None
 
-    def from_coarse(self, features: Sequence[Tensor], coarse: Sequence[Tensor]) -> Tensor:
-        """The prediction, where what is read off all levels but the finest is known."""
-        return self._prediction(features, _read(features[:1], _parts(self)[:1], coarse))
-
     def _levels(self, features: Sequence[Tensor]) -> list[Tensor]:
-        return _read(features, _parts(self))
+        """What is read off every level, finest first."""
+        levels: list[Tensor] = []
+        for feature, parts in zip(reversed(features), reversed(_parts(self)), strict=True):
+            levels.insert(0, _read(feature, *levels[:1], parts=parts))
+        return levels
 
-    def _prediction(self, features: Sequence[Tensor], levels: Sequence[Tensor]) -> Tensor:
+    def prediction(self, features: Sequence[Tensor], levels: Sequence[Tensor]) -> Tensor:
+        """From what is read off every level; `features` for the shortcut."""
         fused = self.norm(self.fuse(levels))
         if self.context is not None:
             fused.add_(self.context(levels[-1].mean(dim=(2, 3), keepdim=True)))
@@ -119,12 +123,12 @@ class MedusaHead(Head, Foldable):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Raw prediction `(B, out_channels, h_0 · subpixel, w_0 · subpixel)`."""
-        return self._prediction(features, self._levels(features))
+        return self.prediction(features, self._levels(features))
 
     def training_outputs(self, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:
         """The prediction and, with deep supervision, one of each level on its own."""
         levels = self._levels(features)
-        outputs = [(1.0, self._prediction(features, levels))]
+        outputs = [(1.0, self.prediction(features, levels))]
         if self.level_predict is not None:
             weight = self.supervision / len(levels)
             outputs += [
@@ -140,65 +144,76 @@ class MedusaHead(Head, Foldable):
 
 
 class _SideBySide(nn.Module):
-    """Several heads: their coarse levels together, then what is left of one after the other.
+    """Several heads: coarse levels together, the finest by twos, the rest one after the other.
 
     Raises:
-        ValueError: they do not fit together, or there is one level.
+        ValueError: they do not fit together.
     """
 
     def __init__(self, heads: Sequence[MedusaHead]) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(_without_coarse(head) for head in heads)
-        _, *coarse = zip(*map(_parts, heads), strict=True)
-        if not coarse:
-            raise ValueError("one level")
-        attend, descend, refine = zip(*(zip(*level, strict=True) for level in coarse), strict=True)
-        self.attend = nn.ModuleList(side_by_side(parts, shared=True) for parts in attend)
-        if len({head.descend is None for head in heads}) > 1:
-            raise ValueError("coarser levels are added by some")
-        self.descend = None
-        if heads[0].descend is not None:
-            self.descend = nn.ModuleList(side_by_side(parts) for parts in descend[:-1])
-        self.refine = nn.ModuleList(side_by_side(parts) for parts in refine)
+        finest, *coarse = zip(*map(_parts, heads), strict=True)
+        self.coarse = nn.ModuleList(_Level(level) for level in coarse)
+        self.finest = nn.ModuleList(
+            _Level(finest[start : start + _FINEST]) for start in range(0, len(heads), _FINEST)
+        )
+        self.rest: Any = nn.ModuleList(_without_levels(head) for head in heads)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """A prediction of each head."""
-        levels = _read(features[1:], _parts(self))
-        own = zip(*(level.chunk(len(self.heads), dim=1) for level in levels), strict=True)
-        heads: Any = self.heads
-        return [head.from_coarse(features, coarse) for head, coarse in zip(heads, own, strict=True)]
+        coarse: list[Tensor] = []
+        for feature, level in zip(reversed(features[1:]), reversed(self.coarse), strict=True):
+            coarse.insert(0, level(feature, *coarse[:1]))
+        own = [level.unflatten(1, (len(self.rest), -1)).split(_FINEST, dim=1) for level in coarse]
+        predictions: list[Tensor] = []
+        for index, finest in enumerate(self.finest):
+            levels = [group[index].flatten(1, 2) for group in own]
+            levels.insert(0, finest(features[0], *levels[:1]))
+            for mine in zip(*(level.chunk(finest.heads, dim=1) for level in levels), strict=True):
+                predictions.append(self.rest[len(predictions)].prediction(features, mine))
+        return predictions
 
 
-def _without_coarse(head: MedusaHead) -> MedusaHead:
+class _Level(nn.Module):
+    """What reads one level for several heads: `(B, heads · channels, h, w)`."""
+
+    def __init__(self, parts: Sequence[tuple[Any, Any, Any]]) -> None:
+        super().__init__()
+        self.heads = len(parts)
+        attend, down, refine = zip(*parts, strict=True)
+        if len({part is None for part in down}) > 1:
+            raise ValueError("coarser levels are added by some")
+        self.attend = side_by_side(attend, shared=True)
+        self.down = None if down[0] is None else side_by_side(down)
+        self.refine = side_by_side(refine)
+
+    def forward(self, feature: Tensor, coarser: Tensor | None = None) -> Tensor:
+        """`feature` is that of the backbone, `coarser` what was read off the next level."""
+        return _read(feature, coarser, parts=(self.attend, self.down, self.refine))
+
+
+def _without_levels(head: MedusaHead) -> MedusaHead:
     rest = copy.copy(head)
     rest._modules = dict(head._modules)
-    rest.attend, rest.refine, rest.level_predict = head.attend[:1], head.refine[:1], None
-    if head.descend is not None:
-        rest.descend = head.descend[:1]
+    rest.attend, rest.refine = nn.ModuleList(), nn.ModuleList()
+    rest.descend = rest.level_predict = None
     return rest
 
 
-def _parts(network: Any) -> list[tuple[Any, Any, Any]]:
+def _parts(head: MedusaHead) -> list[tuple[Any, Any, Any]]:
     """What reads each level: its attention, what adds the coarser one, its refinement."""
-    descend = [None] * (len(network.attend) - 1) if network.descend is None else network.descend
-    return list(zip(network.attend, [*descend, None], network.refine, strict=False))
+    descend = [None] * len(head.attend) if head.descend is None else [*head.descend, None]
+    return list(zip(head.attend, descend, head.refine, strict=True))
 
 
-def _read(
-    features: Sequence[Tensor], parts: Sequence[Any], coarse: Sequence[Tensor] = ()
-) -> list[Tensor]:
-    """From the coarsest level to the finest: `F_s = refine(SFA(X_s) + up(D_s F_(s+1)))`.
-
-    Returns:
-        All `F_s`, finest first, and then those coarser ones that were known.
-    """
-    levels = list(coarse)
-    for feature, (attend, down, refine) in zip(reversed(features), reversed(parts), strict=True):
-        level = attend(feature)
-        if levels and down is not None:
-            level = resample(down(levels[0]), level.shape[-2:]).add_(level)
-        levels.insert(0, refine(level))
-    return levels
+def _read(feature: Tensor, coarser: Tensor | None = None, *, parts: tuple[Any, Any, Any]) -> Tensor:
+    """`F_s = refine(SFA(X_s) + up(D_s F_(s+1)))`."""
+    attend, down, refine = parts
+    level: Tensor = attend(feature)
+    if coarser is not None and down is not None:
+        level = resample(down(coarser), level.shape[-2:]).add_(level)
+    level = refine(level)
+    return level
 
 
 def _from_the_coarsest(levels: Sequence[Tensor]) -> Tensor:

@@ -19,6 +19,8 @@ from medusa_core.model.recorded_calls import Listener, Network, Recording, plann
 
 LARGEST = 1 << 21
 """Numbers in all feature levels up to which networks are recorded; then, operations are long."""
+SMALL = 1 << 18
+"""The same for several networks in one: what saves calls costs memory."""
 SHAPES = 4
 """Shapes of features that networks are recorded for."""
 GROUPS = 8
@@ -95,12 +97,13 @@ class Desk:
             networks: as for `run`.
             join: makes that one, if there is one.
         """
-        group, recordings = tuple(networks), self._sheet.recordings
+        group, features, recordings = tuple(networks), self._sheet.features, self._sheet.recordings
         if group not in recordings:
-            if len(group) > 1 and sum(len(known) > 1 for known in recordings) >= GROUPS:
+            large = sum(level.numel() for level in features) > SMALL
+            full = sum(len(known) > 1 for known in recordings) >= GROUPS
+            if len(group) > 1 and (large or full):
                 return None
             one = join()
-            features = self._sheet.features
             recordings[group] = recorded(one, features, group) if one is not None else None
         recording = recordings[group]
         if recording is None:

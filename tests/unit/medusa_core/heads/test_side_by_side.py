@@ -24,6 +24,7 @@ INFOS = (
     FeatureInfo((6, 10, 14, 18), (4, 8, 16, 32)),
     FeatureInfo((9, 13), (8, 16)),
     FeatureInfo((24, 24), (16, 16)),
+    FeatureInfo((24,), (16,)),
 )
 CONFIGS: list[dict[str, Any]] = [
     {},
@@ -141,11 +142,6 @@ def test_heads_of_other_make_are_of_another_family_and_do_not_fit(other: dict[st
 def test_masks_that_are_not_a_number_for_each_place_and_channel_do_not_fit(kind: str) -> None:
     heads = [_head(INFOS[0], 2, seed, feature_attention=kind) for seed in range(2)]
     assert MedusaHead.side_by_side(heads) is None
-
-
-def test_one_level_has_no_coarse_ones() -> None:
-    info = FeatureInfo((24,), (16,))
-    assert MedusaHead.side_by_side([_head(info, 2), _head(info, 2)]) is None
 
 
 def test_sub_classes_and_hooked_parts_do_not_fit() -> None:

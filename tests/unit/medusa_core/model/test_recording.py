@@ -485,6 +485,16 @@ def test_more_heads_than_are_run_side_by_side_are_run_in_groups(
     assert together == [(2, True), (1, True)] * 2
 
 
+def test_large_features_are_read_by_one_head_after_the_other(
+    model: MedusaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "SMALL", 1000)
+    together = _groups(monkeypatch)
+    for _ in range(2):
+        model(_images(0))
+    assert together == [(3, False), *[(1, True)] * 3]
+
+
 def test_so_many_groups_are_recorded_and_no_more(
     model: MedusaModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
