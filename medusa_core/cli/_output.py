@@ -9,7 +9,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -20,7 +20,6 @@ from medusa_core.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 SCHEMA_VERSION = 1
 SHOWN = 5
@@ -162,21 +161,6 @@ def stdout_console() -> Console:
     return CleanConsole(
         file=_stdout(), width=wide, markup=False, highlight=False, emoji=False, soft_wrap=False
     )
-
-
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], numeric: Collection[str] = ()
-) -> Table:
-    """A table for a console. None is shown as a dash; `numeric` columns are set to the right."""
-    from rich.table import Table
-    from rich.text import Text
-
-    result = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        result.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
-    for row in rows:
-        result.add_row(*(Text("–" if cell is None else clean(cell)) for cell in row))
-    return result
 
 
 def count(number: float) -> str:

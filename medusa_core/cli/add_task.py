@@ -19,8 +19,9 @@ from medusa_core.cli._options import (
     on_bad_sample_option,
     training_options,
 )
-from medusa_core.cli._output import count, emit, figure, next_line, skipped_line, table
+from medusa_core.cli._output import count, emit, figure, next_line, skipped_line
 from medusa_core.cli._progress import make_progress
+from medusa_core.cli._table import table
 from medusa_core.errors import CheckError, UsageError
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from medusa_core.cli._options import (
     size_option,
     tasks_option,
 )
-from medusa_core.cli._output import emit, table
+from medusa_core.cli._output import emit
 from medusa_core.cli._progress import make_progress
+from medusa_core.cli._table import table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import examples, json_option
-from medusa_core.cli._output import emit, table
+from medusa_core.cli._output import emit
+from medusa_core.cli._table import table
 
 if TYPE_CHECKING:
     from rich.console import Console

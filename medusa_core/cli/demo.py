@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import examples, json_option
-from medusa_core.cli._output import emit, next_line, table
+from medusa_core.cli._output import emit, next_line
 from medusa_core.cli._progress import make_progress
+from medusa_core.cli._table import table
 from medusa_core.errors import CheckError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import examples, json_option, model_option
-from medusa_core.cli._output import emit, table
+from medusa_core.cli._output import emit
+from medusa_core.cli._table import table
 from medusa_core.errors import CheckError
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from medusa_core.cli._options import (
     settings_option,
     tasks_option,
 )
-from medusa_core.cli._output import emit, figure, skipped_line, table
+from medusa_core.cli._output import emit, figure, skipped_line
 from medusa_core.cli._progress import make_progress
+from medusa_core.cli._table import table
 from medusa_core.errors import CheckError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medusa_core.cli._options import examples, json_option, model_option
-from medusa_core.cli._output import clean, count, emit, figure, table
+from medusa_core.cli._output import clean, count, emit, figure
+from medusa_core.cli._table import table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medusa_core.cli._options import examples, json_option
-from medusa_core.cli._output import clean, emit, print_warning, table
+from medusa_core.cli._output import clean, emit, print_warning
+from medusa_core.cli._table import table
 from medusa_core.cli.plugins_new import command as new_command
 from medusa_core.errors import PluginError
 

@@ -183,9 +183,10 @@ def children(path: Path) -> list[Path]:
 def open_read(path: Path, root: Path) -> int:
     """A descriptor of a plain file. Links below `root` are refused, `root` itself may be one."""
     with reported("read", path):
-        below = path.relative_to(root)
-        for part in (below, *below.parents[:-1]):
-            if (root / part).is_symlink():
+        reached = os.fspath(root)
+        for part in path.relative_to(root).parts:
+            reached = os.path.join(reached, part)
+            if os.path.islink(reached):
                 raise OSError(errno.ELOOP, "it is or lies behind a symbolic link")
         descriptor = os.open(path, _READ | _NO_LINKS)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

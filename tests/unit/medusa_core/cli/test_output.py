@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from medusa_core.api import MetricRef
 from medusa_core.cli import _output as output
+from medusa_core.cli._table import table
 from medusa_core.errors import UsageError
 
 anything = st.recursive(
@@ -102,7 +103,7 @@ def test_tables_do_not_wrap_in_a_pipe_and_carry_no_escapes(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     long = "x" * 150
     rows = [(long, 1, None), ("a\x1b[31mred", 22, "[b]")]
-    output.emit({}, False, lambda c: c.print(output.table(("name", "n", "z"), rows, ("n",))))
+    output.emit({}, False, lambda c: c.print(table(("name", "n", "z"), rows, ("n",))))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[1].split() == [long, "1", "–"]
