@@ -128,8 +128,8 @@ class Runner:
     @torch.inference_mode()
     def parts(
         self, images: Tensor, heads: Mapping[str, Head]
-    ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
-        """What `__call__` is made of, to be timed: the backbone, and each head on its features.
+    ) -> tuple[Callable[[], object], dict[str, Callable[[], object]], Callable[[], object]]:
+        """What is to be timed: the backbone, each head on its features, and `__call__`.
 
         A head that is run as it was trained is timed with a backbone of its own.
         """
@@ -146,7 +146,7 @@ class Runner:
             else partial(self._alone, name, head, features)
             for name, head in heads.items()
         }
-        return lambda: network([images]), by_name
+        return lambda: network([images]), by_name, partial(self, images, heads)
 
     def _as_trained(self, name: str, head: Head, images: Tensor) -> Tensor:
         return self._head(name, head, self.backbone(images), None)

@@ -182,8 +182,8 @@ class MedusaModel(nn.Module):
 
     def parts(
         self, images: Tensor, names: Iterable[str]
-    ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
-        """Calls that run the backbone, and each head on its features, for timing them."""
+    ) -> tuple[Callable[[], object], dict[str, Callable[[], object]], Callable[[], object]]:
+        """Calls for timing them: the backbone, each head on its features, and all together."""
         padded = pad_to_stride(images, self.backbone.stride, self.backbone.mean)
         return self._runner.parts(padded, {name: self.head_module(name) for name in names})
 

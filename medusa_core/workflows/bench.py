@@ -93,13 +93,7 @@ def _measure(
     rounds: int,
     progress: Progress,
 ) -> dict[Part, list[float]]:
-    backbone, heads = model.parts(images, names)
-
-    def everything() -> None:
-        backbone()
-        for head in heads.values():
-            head()
-
+    backbone, heads, everything = model.parts(images, names)
     runs: dict[Part, Callable[[], object]] = {
         BACKBONE: backbone,
         **{("head", name): head for name, head in heads.items()},

@@ -195,7 +195,7 @@ def test_a_head_that_is_refused_moves_no_other(path: Path) -> None:
         assert all(torch.equal(found[name], alone[name]) for name in HEADS)
     expected = chaotic(model.backbone(images))
     assert torch.equal(runner(images, {"chaotic": chaotic})["chaotic"], expected)
-    _, parts = runner.parts(images, {"chaotic": chaotic})
+    _, parts, _ = runner.parts(images, {"chaotic": chaotic})
     assert torch.equal(parts["chaotic"](), expected)  # type: ignore[arg-type]
 
 
