@@ -89,28 +89,45 @@ def _row(task: Task, head: Head, data: CachedTask, index: int) -> list[tuple[np.
     raw = head_output(head, [level.to(device) for level in features])
     prediction, counts = as_judged(raw, task, valid.to(device))
     value = task.decode(prediction)[0].cpu().numpy()
-    return [
-        (image, sample.id),
-        (task.render(image, value), "prediction"),
-        (target_picture(task, image, target, counts.cpu()), "target"),
-    ]
+    pictures = beside_target(task, image, value, target, counts.cpu())
+    return [(image, sample.id), *zip(pictures, ("prediction", "target"), strict=True)]
 
 
-def target_picture(task: Task, image: np.ndarray, target: Tensor, valid: Tensor) -> np.ndarray:
-    """A target drawn as the task draws predictions.
+def beside_target(
+    task: Task, image: np.ndarray, value: np.ndarray, target: Tensor, valid: Tensor
+) -> list[np.ndarray]:
+    """A prediction and its target as the task draws them: maps of quantities by one scale.
 
     Args:
         task: draws.
         image: `(H, W, 3) uint8`.
+        value: `(H, W)` or `(C, H, W)`, `()` or `(C,)` if global, as decoded.
         target: `(1, H, W)` or `(1, C, H, W)`, `(1,)` or `(1, C)` if global, as losses get it.
         valid: `(1, H, W) bool`, `(1,) bool` if global.
+
+    Returns:
+        Two pictures `(H, W, 3) uint8`. Those of quantities are drawn as one of twice the width, so
+        that equal colours are equal values; a scale in its corner is on the first. Each goes on for
+        a pixel as it was, so that outlines know nothing of the other.
     """
-    value = target[0].numpy()
-    if value.dtype.kind == "i":
-        classes = task.spec.output.activation == "argmax"
-        value = np.where(valid[0].numpy(), value, -1 if classes else 0)
-        value = value if classes else value.astype(np.float32)
-    return task.render(image, value)
+    expected = _as_value(task, target[0].numpy(), valid[0].numpy())
+    if value.ndim < 2 or value.dtype.kind != "f":
+        return [task.render(image, value), task.render(image, expected)]
+    width = image.shape[1]
+    columns = np.minimum(np.arange(width + 1), width - 1)
+    columns = np.concatenate([columns, width + width - 1 - columns[::-1]])
+    both = np.concatenate([value, expected.astype(value.dtype)], axis=-1)[..., columns]
+    wide = task.render(np.concatenate([image, image], axis=1)[:, columns], both)
+    return [wide[:, :width], wide[:, -width:]]
+
+
+def _as_value(task: Task, target: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """A target as predictions are decoded, something unknown where it is not valid."""
+    if target.dtype.kind != "i":
+        return target
+    classes = task.spec.output.activation == "argmax"
+    value = np.where(valid, target, -1 if classes else 0)
+    return value if classes else value.astype(np.float32)
 
 
 def _png(sheet: np.ndarray) -> bytes:

@@ -15,7 +15,7 @@ from medusa_core.data.geometry import Size
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import DataRef, load_dataset, shorten
 from medusa_core.engine.feature_cache import as_target
-from medusa_core.engine.report import target_picture
+from medusa_core.engine.report import beside_target
 from medusa_core.model.medusa_model import open_model
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
@@ -130,12 +130,15 @@ def _draw(model: Path, host: Host, tasks: list[str]) -> None:
         row = [(sample.image, sample.id)]
         for name, result in opened.predict(sample.image, tasks).items():
             task = opened.tasks[name]
-            row.append((task.render(sample.image, result.value), name))
             binding = Binding(task, task.labels)
             target = binding.target(sample)
-            if target is not None:
-                valid = torch.from_numpy(binding.valid(target)[None])
-                picture = target_picture(task, sample.image, as_target(target[None]), valid)
-                row.append((picture, f"{name}: target"))
+            if target is None:
+                row.append((task.render(sample.image, result.value), name))
+                continue
+            valid = torch.from_numpy(binding.valid(target)[None])
+            pictures = beside_target(
+                task, sample.image, result.value, as_target(target[None]), valid
+            )
+            row += zip(pictures, (name, f"{name}: target"), strict=True)
         rows.append(row)
     Image.fromarray(panel(rows, cell=CELL)).save(Layout(model).report("demo"))
