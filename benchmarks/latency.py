@@ -130,10 +130,11 @@ def recorded_on(fast: Any, images: Tensor, modules: Sequence[nn.Module]) -> Call
     desk = Desk()
     groups = [modules[i : i + SIDE_BY_SIDE] for i in range(0, len(modules), SIDE_BY_SIDE)]
     plans = [([as_network(module) for module in group], joining(group)) for group in groups]
+    wanted = [networks for networks, join in plans if join]
 
     def recorded() -> None:
         features = fast(images)
-        with desk.holding(features) as held:
+        with desk.holding(features, wanted) as held:
             for networks, join in plans:
                 if held is None or join is None or held.run_together(networks, join) is None:
                     for network in networks:

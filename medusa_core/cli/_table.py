@@ -18,7 +18,11 @@ def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], numeric: Collection[str] = ()
 ) -> Table:
     """A table for a console. None is shown as a dash; `numeric` columns are set to the right."""
-    cells = [["–" if cell is None else clean(cell) for cell in row] for row in rows]
+    right = [name in numeric for name in columns]
+    cells = [
+        ["–" if cell is None else clean(cell).rstrip() if end else clean(cell) for cell, end in row]
+        for row in (zip(row, right, strict=True) for row in rows)
+    ]
     return Table(list(columns), cells, frozenset(numeric))
 
 

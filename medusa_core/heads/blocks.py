@@ -122,8 +122,7 @@ class FeatureAttention(Foldable):
     def forward(self, feature: Tensor) -> Tensor:
         """Select from a shared feature what the task needs."""
         if self.both is not None:  # relu(V) · sigmoid(A) = relu(V · sigmoid(A))
-            pairs = self.both(feature).unflatten(1, (self.parts, -1))
-            return F.relu(F.glu(pairs, dim=2).flatten(1, 2), inplace=True)
+            return F.relu(_gated(self.both(feature), self.parts), inplace=True)
         value = F.relu(self.value(feature), inplace=True)
         return value if self.mask is None else torch.sigmoid_(self.mask(feature)) * value
 
@@ -234,6 +233,22 @@ def _steps(sequence: nn.Module | None) -> list[nn.Module]:
     if isinstance(sequence, nn.Sequential):
         return [step for part in sequence for step in _steps(part)]
     return [] if sequence is None or isinstance(sequence, nn.Identity) else [sequence]
+
+
+def _gated(pairs: Tensor, parts: int) -> Tensor:
+    """Gated linear units of every part, each on its own.
+
+    The last bits of an exponential depend on where loops end, and with several threads those over
+    all parts end elsewhere than those over one.
+    """
+    if parts == 1:
+        return F.glu(pairs, dim=1)
+    batch, channels, height, width = pairs.shape
+    rows = pairs.new_empty(batch, height, width, channels // 2)
+    result = _channels_first(rows)
+    for pair, given in zip(pairs.chunk(parts, 1), result.chunk(parts, 1), strict=True):
+        torch.ops.aten.glu.out(pair, 1, out=given)
+    return result
 
 
 def _paired(projections: Sequence[Any]) -> Pointwise:

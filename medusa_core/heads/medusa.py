@@ -40,7 +40,8 @@ class MedusaHead(Head, Foldable):
     def __init__(self, features: FeatureInfo, out_channels: int, config: MedusaConfig) -> None:
         super().__init__()
         widths = level_widths(features, config.width)
-        self.family = (widths, config.feature_attention, config.refinement, config.top_down)
+        if not any(width % 16 for width in widths):  # or bits of a channel depend on its place
+            self.family = (widths, config.feature_attention, config.refinement, config.top_down)
         self.attend = nn.ModuleList(
             FeatureAttention(inputs, width, config.feature_attention)
             for inputs, width in zip(features.channels, widths, strict=True)

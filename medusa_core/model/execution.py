@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -89,9 +89,12 @@ class Runner:
         keep_memory()
 
     def forget(self, names: Iterable[str] | None = None) -> None:
-        """Drop what was made from heads, or from everything: they changed, or moved."""
-        for name in [*self._networks] if names is None else names:
-            self._networks.pop(name, None)
+        """Drop what was made from heads, or from everything: they changed, or moved.
+
+        A call in another thread goes on with what it began with.
+        """
+        dropped = set(self._networks if names is None else names)
+        self._networks = {n: made for n, made in self._networks.items() if n not in dropped}
         self._desk = Desk()
         self._spoilers &= self._networks.keys()
         self._refused &= self._networks.keys()
@@ -110,20 +113,20 @@ class Runner:
             features = self.backbone(images)
             return {name: head_output(head, own_levels(features)) for name, head in heads.items()}
         with torch.no_grad():
-            new = {name: head for name, head in heads.items() if name not in self._networks}
+            networks = self._networks
+            new = {name: head for name, head in heads.items() if name not in networks}
             if new:
-                self._make_ready(images[:1], new)
+                self._make_ready(images[:1], new, networks)
             refused = self._refused & heads.keys()
             plain = self.backbone(images) if refused else []
-            fast = self._networks[None]([images]) if len(refused) < len(heads) else []
-            with self._on_desk(heads.values(), fast) as desk:
-                done = {} if desk is None else self._together(heads, desk)
-                return {
-                    name: done[name]
-                    if name in done
-                    else self._head(name, head, plain if name in refused else fast, desk)
-                    for name, head in heads.items()
-                }
+            fast = networks[None]([images]) if len(refused) < len(heads) else []
+            groups = [{name: networks[name] for name in group} for group in self._groups(heads)]
+            with self._on_desk(heads.values(), fast, groups) as desk:
+                done = {} if desk is None else self._together(groups, heads, desk)
+                for name in [name for name in heads if name not in done]:
+                    features = plain if name in refused else fast
+                    done[name] = self._head(name, heads[name], networks[name], features, desk)
+                return {name: done[name] for name in heads}
 
     @torch.inference_mode()
     def parts(
@@ -137,7 +140,7 @@ class Runner:
             self._networks = {None: _plain(self.backbone)}
             self._networks |= {name: _plain(head) for name, head in heads.items()}
         new = {name: head for name, head in heads.items() if name not in self._networks}
-        self._make_ready(images[:1], new)
+        self._make_ready(images[:1], new, self._networks)
         network = self._networks[None]
         features = network([images])
         by_name: dict[str, Callable[[], object]] = {
@@ -149,42 +152,58 @@ class Runner:
         return lambda: network([images]), by_name, partial(self, images, heads)
 
     def _as_trained(self, name: str, head: Head, images: Tensor) -> Tensor:
-        return self._head(name, head, self.backbone(images), None)
+        return self._head(name, head, self._networks[name], self.backbone(images), None)
 
     def _alone(self, name: str, head: Head, features: list[Tensor]) -> Tensor:
         with self._on_desk([head], features) as desk:
-            return self._head(name, head, features, desk)
+            return self._head(name, head, self._networks[name], features, desk)
 
     def _on_desk(
-        self, heads: Iterable[Head], features: list[Tensor]
+        self,
+        heads: Iterable[Head],
+        features: list[Tensor],
+        groups: Sequence[Mapping[str, Network]] = (),
     ) -> AbstractContextManager[Desk | None]:
         prepared = self.execution.engine == "torch" and not self.execution.compiled
         useful = prepared and any(head.recordable for head in heads)
-        return self._desk.holding(features) if useful else nullcontext()
+        wanted = [tuple(group.values()) for group in groups]
+        return self._desk.holding(features, wanted) if useful else nullcontext()
 
     def _must_be_plain(self, images: Tensor, heads: Mapping[str, Head]) -> bool:
         """As asked for, for gradients with respect to images, or since nothing is to be done."""
         differentiated = torch.is_grad_enabled() and images.requires_grad
         return self.execution.engine == "plain" or differentiated or not (len(images) and heads)
 
-    def _together(self, heads: Mapping[str, Head], desk: Desk) -> dict[str, Tensor]:
-        """Predictions of those heads that are run side by side."""
+    def _groups(self, heads: Mapping[str, Head]) -> list[list[str]]:
+        """Names of those that may be run side by side."""
         families: dict[object, list[str]] = {}
         for name, head in heads.items():
-            if head.recordable and head.family is not None and name not in self._spoilers:
-                families.setdefault((type(head), head.family), []).append(name)
+            if not head.recordable or name in self._spoilers:
+                continue
+            with suppress(Exception):  # anything may be a plugin's family
+                if head.family is not None:
+                    families.setdefault((type(head), head.family), []).append(name)
+        groups = [
+            names[start : start + SIDE_BY_SIDE]
+            for names in families.values()
+            for start in range(0, len(names), SIDE_BY_SIDE)
+        ]
+        return [group for group in groups if len(group) > 1]
+
+    def _together(
+        self, groups: Sequence[Mapping[str, Network]], heads: Mapping[str, Head], desk: Desk
+    ) -> dict[str, Tensor]:
+        """Predictions of heads that are run side by side."""
         done: dict[str, Tensor] = {}
-        for names in families.values():
-            for start in range(0, len(names), SIDE_BY_SIDE):
-                group = names[start : start + SIDE_BY_SIDE]
-                networks = [self._networks[name] for name in group]
-                join = partial(joined, [heads[name] for name in group], self.execution)
-                results = desk.run_together(networks, join) if len(group) > 1 else None
-                done |= zip(group, (found.float() for found in results or ()), strict=False)
+        for group in groups:
+            join = partial(joined, [heads[name] for name in group], self.execution)
+            results = desk.run_together(list(group.values()), join)
+            done |= zip(group, (found.float() for found in results or ()), strict=False)
         return done
 
-    def _head(self, name: str, head: Head, features: list[Tensor], desk: Desk | None) -> Tensor:
-        network = self._networks[name]
+    def _head(
+        self, name: str, head: Head, network: Network, features: list[Tensor], desk: Desk | None
+    ) -> Tensor:
         with running(head, "forward"):
             if desk is not None and head.recordable and name not in self._spoilers:
                 results = desk.run(network)
@@ -193,12 +212,14 @@ class Runner:
             own = own_levels(features) if name in self._spoilers else features
             return network(own)[0].float()
 
-    def _make_ready(self, image: Tensor, heads: Mapping[str, Head]) -> None:
+    def _make_ready(
+        self, image: Tensor, heads: Mapping[str, Head], networks: dict[str | None, Network]
+    ) -> None:
         """Make networks, and compare what they say with what the plain ones say of one image."""
         plain_features = self.backbone(image)
-        if None not in self._networks:
-            self._networks[None] = self._make("the backbone", self.backbone, [image])
-        features = self._networks[None]([image])
+        if None not in networks:
+            networks[None] = self._make("the backbone", self.backbone, [image])
+        features = networks[None]([image])
         for name, head in heads.items():
             expected = head_output(head, own_levels(plain_features))
             own = own_levels(features)
@@ -209,7 +230,7 @@ class Runner:
             moved = movement(found, expected)
             if not moved <= LIMITS[self.execution.precision]:
                 network = self._refuse(name, head, moved)
-            self._networks[name] = network
+            networks[name] = network
 
     def _make(self, what: str, module: Backbone | Head, example: list[Tensor]) -> Network:
         try:
@@ -289,13 +310,13 @@ def joined(heads: Sequence[Head], execution: Execution) -> Network | None:
     """Heads of one family side by side, prepared: features → all predictions; None without it."""
     try:
         plain = type(heads[0]).side_by_side(heads)
-    except Exception:  # noqa: BLE001 - anybody's head; each is run alone
+        if plain is None:
+            return None
+        fast = prepare(plain)
+        if execution.precision == "bf16":
+            to_bfloat16(fast)
+    except Exception:  # noqa: BLE001 - anybody's heads; each is run alone
         return None
-    if plain is None:
-        return None
-    fast = prepare(plain)
-    if execution.precision == "bf16":
-        to_bfloat16(fast)
     return lambda features: list(fast(features))
 
 

@@ -9,6 +9,7 @@ import copy
 import ctypes
 import functools
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,8 @@ from medusa_core.heads.blocks import Foldable, Pointwise
 
 _M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3
 _KEPT_BYTES = 1 << 30
+_TRACING = threading.Lock()
+"""One at a time: `torch.fx` puts back what it found when it is done."""
 
 
 def prepare(network: nn.Module, pack: bool = True) -> nn.Module:
@@ -233,7 +236,19 @@ class Chain(nn.Sequential):
 
 
 class _Tracer(fx.Tracer):
-    """Stops at convolutions and normalisations of any kind, sub-classes included."""
+    """Stops at convolutions and normalisations of any kind, sub-classes included.
+
+    While it traces, `torch.fx` hears the modules of all threads: those of others are let through.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(
@@ -249,7 +264,8 @@ def _foldable(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         return
     try:
-        graph = _Tracer().trace(network)
+        with _TRACING:
+            graph = _Tracer().trace(network)
     except Exception:  # noqa: BLE001 - anybody's forward; tracing may fail in any way
         for name, child in network.named_children():
             yield from _foldable(child, f"{prefix}{name}.")

@@ -139,9 +139,17 @@ def test_heads_of_other_make_are_of_another_family_and_do_not_fit(other: dict[st
 
 
 @pytest.mark.parametrize("kind", ["spatial", "channel"])
-def test_masks_that_are_not_a_number_for_each_place_and_channel_do_not_fit(kind: str) -> None:
-    heads = [_head(INFOS[0], 2, seed, feature_attention=kind) for seed in range(2)]
-    assert MedusaHead.side_by_side(heads) is None
+def test_masks_that_are_not_a_number_for_each_place_and_channel_stay_apart(kind: str) -> None:
+    info, features = INFOS[0], _features(INFOS[0])
+    heads = [_head(info, 2, seed, feature_attention=kind) for seed in range(3)]
+    for found, head in zip(_together(heads, features), heads, strict=True):
+        torch.testing.assert_close(found, head(features), rtol=1e-4, atol=1e-4)
+
+
+def test_narrow_levels_have_no_family() -> None:
+    """The last bits of channels depend on their place where there are not whole blocks of them."""
+    assert _head(INFOS[1], 2).family is None
+    assert _head(INFOS[0], 2, width=16).family is not None
 
 
 def test_sub_classes_and_hooked_parts_do_not_fit() -> None:
