@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+_BLOCKS = 64
+"""A multiple of the numbers that PyTorch's loops on any CPU take at once."""
 VECTOR = 32
 """PyTorch's element-wise loops on a CPU are vectorised where so many numbers lie side by side."""
 
@@ -124,7 +126,7 @@ class FeatureAttention(Foldable):
         if self.both is not None:  # relu(V) · sigmoid(A) = relu(V · sigmoid(A))
             return F.relu(_gated(self.both(feature), self.parts), inplace=True)
         value = F.relu(self.value(feature), inplace=True)
-        return value if self.mask is None else torch.sigmoid_(self.mask(feature)) * value
+        return value if self.mask is None else _sigmoid(self.mask(feature), self.parts) * value
 
     def fold_(self) -> None:
         """One projection for mask and value, where reading interleaved halves is not slower."""
@@ -236,19 +238,31 @@ def _steps(sequence: nn.Module | None) -> list[nn.Module]:
 
 
 def _gated(pairs: Tensor, parts: int) -> Tensor:
-    """Gated linear units of every part, each on its own.
+    """Gated linear units of every part, with the bits that it has on its own.
 
-    The last bits of an exponential depend on where loops end, and with several threads those over
-    all parts end elsewhere than those over one.
+    The last bits of an exponential depend on where a loop ends. Here it does after every row of
+    channels; with several threads also where these share the work, elsewhere for all parts than
+    for one.
     """
     if parts == 1:
         return F.glu(pairs, dim=1)
+    if torch.get_num_threads() == 1:
+        return F.glu(pairs.unflatten(1, (parts, -1)), dim=2).flatten(1, 2)
     batch, channels, height, width = pairs.shape
     rows = pairs.new_empty(batch, height, width, channels // 2)
     result = _channels_first(rows)
     for pair, given in zip(pairs.chunk(parts, 1), result.chunk(parts, 1), strict=True):
         torch.ops.aten.glu.out(pair, 1, out=given)
     return result
+
+
+def _sigmoid(masks: Tensor, parts: int) -> Tensor:
+    """Sigmoids of every part, with the bits that it has on its own; as `_gated`, in one loop."""
+    whole = masks.numel() // parts % _BLOCKS == 0
+    if parts == 1 or (whole and torch.get_num_threads() == 1):
+        return torch.sigmoid_(masks)
+    own = (part.contiguous(memory_format=torch.channels_last) for part in masks.chunk(parts, 1))
+    return torch.cat([torch.sigmoid_(part) for part in own], dim=1)
 
 
 def _paired(projections: Sequence[Any]) -> Pointwise:

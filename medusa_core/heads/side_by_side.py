@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from medusa_core.heads.blocks import VECTOR, FeatureAttention, Pointwise, Refinement
+from medusa_core.heads.blocks import FeatureAttention, Pointwise, Refinement
 
 _MADE_OF_OTHERS = (nn.Sequential, FeatureAttention, Refinement)
 _WITHOUT_CHANNELS = (nn.ReLU, nn.Identity)
@@ -42,17 +42,9 @@ def side_by_side(parts: Sequence[nn.Module], shared: bool = False) -> nn.Module:
     raise ValueError(f"{make.__name__} cannot be given more channels")
 
 
-class Apart(nn.ModuleList):
-    """Parts that all read the same, one after the other, and give their channels side by side."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, h, w)` → `(B, N · outputs, h, w)`."""
-        return torch.cat([part(x) for part in self], dim=1)
-
-
 def _composed(parts: Sequence[Any], shared: bool) -> nn.Module:
-    if isinstance(parts[0], FeatureAttention) and not _gates(parts[0]):
-        return _apart(parts, shared)
+    if isinstance(parts[0], FeatureAttention) and parts[0].kind == "spatial":
+        raise ValueError("a mask of one channel would be that of all parts")
     names = [name for name, _ in parts[0].named_children()]
     if any([name for name, _ in part.named_children()] != names for part in parts):
         raise ValueError("parts with other parts")
@@ -65,18 +57,6 @@ def _composed(parts: Sequence[Any], shared: bool) -> nn.Module:
         children = [part.get_submodule(name) for part in parts]
         joined._modules[name] = side_by_side(children, shared and not (in_turn and index))
     return joined
-
-
-def _gates(attention: Any) -> bool:
-    """Whether it is run as gated linear units, or without a mask."""
-    wide = attention.value[0].out_channels >= VECTOR
-    return attention.kind == "none" or (attention.kind == "both" and wide)
-
-
-def _apart(parts: Sequence[nn.Module], shared: bool) -> nn.Module:
-    if not shared:
-        raise ValueError("attentions that do not fit together: each reads something else")
-    return Apart(parts)
 
 
 def _convolution(parts: Sequence[Any], shared: bool) -> nn.Module:
