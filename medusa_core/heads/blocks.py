@@ -76,6 +76,11 @@ class Foldable(nn.Module):
         """Merge it, in place: in evaluation mode, those BatchNorms gone, the same function."""
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling a module does more than its `forward`."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def start_at_zero(layer: nn.Module) -> None:
     """Give a layer the parameters 0, so that it adds nothing before it has learned something."""
     for parameter in layer.parameters():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medusa_core.heads.blocks import FeatureAttention, Pointwise, Refinement
+from medusa_core.heads.blocks import FeatureAttention, Pointwise, Refinement, has_hooks
 
 _MADE_OF_OTHERS = (nn.Sequential, FeatureAttention, Refinement)
 _WITHOUT_CHANNELS = (nn.ReLU, nn.Identity)
@@ -29,7 +29,7 @@ def side_by_side(parts: Sequence[nn.Module], shared: bool = False) -> nn.Module:
         ValueError: the parts are not of one make, or of one that channels cannot be added to.
     """
     make = type(parts[0])
-    if any(type(part) is not make for part in parts) or any(map(_has_hooks, parts)):
+    if any(type(part) is not make for part in parts) or any(map(has_hooks, parts)):
         raise ValueError("parts of different makes, or hooked")
     if make in _WITHOUT_CHANNELS:
         return copy.copy(parts[0])
@@ -75,9 +75,8 @@ def _convolution(parts: Sequence[Any], shared: bool) -> nn.Module:
 
 
 def _geometry(conv: Any) -> tuple[object, ...]:
-    shape = None if conv.bias is None else conv.bias.shape
     placing = conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
-    return (conv.weight.shape, shape, *placing)
+    return (conv.weight.shape, conv.bias is None, *placing)
 
 
 def _norm(parts: Sequence[Any]) -> nn.Module:
@@ -105,7 +104,3 @@ def _with_numbers(joined: nn.Module, parts: Sequence[nn.Module]) -> nn.Module:
 def _all_of(name: str, parts: Sequence[nn.Module]) -> Any:
     own = [getattr(part, name) for part in parts]
     return torch.cat(own) if own[0] is not None and own[0].dim() else own[0]
-
-
-def _has_hooks(part: nn.Module) -> bool:
-    return bool(part._forward_hooks or part._forward_pre_hooks)

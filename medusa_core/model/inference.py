@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from medusa_core.heads.blocks import Foldable, Pointwise
+from medusa_core.heads.blocks import Foldable, Pointwise, has_hooks
 
 _M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3
 _KEPT_BYTES = 1 << 30
@@ -289,12 +289,8 @@ def _is_plain(module: nn.Module) -> bool:
         type(module) in (nn.Conv2d, Pointwise)
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
-        and not _has_hooks(module)
+        and not has_hooks(module)
     )
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _is_pointwise(conv: Any) -> bool:
@@ -316,7 +312,7 @@ def _pack(network: nn.Module) -> None:
         if name and _is_plain(module):
             _replace(network, name, _packed(module))
     for module in network.modules():
-        if type(module) is nn.Sequential and not any(_has_hooks(child) for child in module):
+        if type(module) is nn.Sequential and not any(has_hooks(child) for child in module):
             module.__class__ = Chain
 
 
