@@ -198,7 +198,8 @@ class Runner:
         for group in groups:
             join = partial(joined, [heads[name] for name in group], self.execution)
             results = desk.run_together(list(group.values()), join)
-            done |= zip(group, (found.float() for found in results or ()), strict=False)
+            if results is not None:
+                done |= zip(group, (found.float() for found in results), strict=True)
         return done
 
     def _head(
