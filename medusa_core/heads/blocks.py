@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 _BLOCKS = 64
 """A multiple of the numbers that PyTorch's loops on any CPU take at once."""
-VECTOR = 32
+_VECTOR = 32
 """PyTorch's element-wise loops on a CPU are vectorised where so many numbers lie side by side."""
 
 
@@ -76,11 +76,6 @@ class Foldable(nn.Module):
         """Merge it, in place: in evaluation mode, those BatchNorms gone, the same function."""
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether calling a module does more than its `forward`."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
 def start_at_zero(layer: nn.Module) -> None:
     """Give a layer the parameters 0, so that it adds nothing before it has learned something."""
     for parameter in layer.parameters():
@@ -137,7 +132,7 @@ class FeatureAttention(Foldable):
         """One projection for mask and value, where reading interleaved halves is not slower."""
         pair = [step for part in (self.value, self.mask) for step in _steps(part)]
         sizes = [step.out_channels if type(step) is Pointwise else 0 for step in pair]
-        if len(sizes) == 2 and sizes[0] == sizes[1] >= VECTOR * self.parts:
+        if len(sizes) == 2 and sizes[0] == sizes[1] >= _VECTOR * self.parts:
             self.both, self.value, self.mask = _paired(pair), nn.Sequential(), None
 
 

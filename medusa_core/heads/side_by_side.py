@@ -9,10 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from medusa_core.heads.blocks import FeatureAttention, Pointwise, Refinement, has_hooks
+from medusa_core.heads.blocks import FeatureAttention, Pointwise, Refinement
 
 _MADE_OF_OTHERS = (nn.Sequential, FeatureAttention, Refinement)
 _WITHOUT_CHANNELS = (nn.ReLU, nn.Identity)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling a module does more than its `forward`."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def side_by_side(parts: Sequence[nn.Module], shared: bool = False) -> nn.Module:

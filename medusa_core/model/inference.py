@@ -19,7 +19,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from medusa_core.heads.blocks import Foldable, Pointwise, has_hooks
+from medusa_core.heads.blocks import Foldable, Pointwise
+from medusa_core.heads.side_by_side import has_hooks
 
 _M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3
 _KEPT_BYTES = 1 << 30
