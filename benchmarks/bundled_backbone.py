@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 import medusa_core
-from benchmarks.bootstrap import paired_difference
 from medusa_core.cli._progress import LineProgress
+from medusa_core.engine.bootstrap import paired_difference
 from medusa_core.engine.datasets import DataRef
 from medusa_core.engine.evaluator import HeadScores
 from medusa_core.model.medusa_model import open_model

@@ -10,8 +10,8 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from benchmarks.bootstrap import interval, resampled_figures
 from medusa_core.api import MetricRef
+from medusa_core.engine.bootstrap import interval, resampled_figures
 from medusa_core.engine.scores import Scores
 from medusa_core.metrics import relative_gain
 

@@ -94,6 +94,10 @@ def command(
         rows = [_row(head, row) for head, row in result["heads"].items()]
         columns = ("head", "primary metric", "other metrics", "images", "data")
         console.print(table(columns, rows, numeric=("images",)))
+        if result["comparisons"]:
+            compared = [_compared(row, result["heads"]) for row in result["comparisons"]]
+            titles = ("heads of one task", "difference", "95 % over resampled images", "")
+            console.print(table(titles, compared))
         if result["skipped"]:
             console.print(f"No data here for: {', '.join(result['skipped'])}")
         if result["skipped_samples"]["count"]:
@@ -116,3 +120,14 @@ def _row(head: str, row: dict[str, Any]) -> tuple[object, ...]:
     shown = {k: figure(k, v, row["units"].get(k)) for k, v in row["metrics"].items()}
     first = shown.pop(row["primary"])
     return head, first, ", ".join(shown.values()) or None, row["images"], ", ".join(row["data"])
+
+
+def _compared(row: dict[str, Any], heads: dict[str, Any]) -> tuple[object, ...]:
+    low, high = row["interval"]
+    rises = row["higher_is_better"]
+    verdict = "unclear"
+    if low > 0 or high < 0:
+        verdict = "better" if (low > 0) == rises else "worse"
+    unit = heads[row["head"]]["units"].get(row["metric"], "")
+    difference = f"{row['metric']} {row['difference']:+.4g} {unit}".rstrip()
+    return f"{row['head']} − {row['to']}", difference, f"[{low:+.4g}, {high:+.4g}]", verdict

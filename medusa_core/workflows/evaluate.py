@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from medusa_core.api import HeadEvaluated, Task
 from medusa_core.engine import evaluator
 from medusa_core.engine.binding import Binding
+from medusa_core.engine.bootstrap import paired_difference
 from medusa_core.engine.datasets import (
     DataRef,
     check_target,
@@ -65,7 +66,9 @@ def evaluate(
         progress: counts images.
 
     Returns:
-        `heads`: figures a head; `skipped`: heads without a target of theirs here;
+        `heads`: figures a head; `comparisons`: of heads of one task, how the primary metric of the
+        later ones differs from the first one's, with its 95 % interval over resamples of the
+        images; `skipped`: heads without a target of theirs here;
         `skipped_samples`: how many and the first of them, with the reason; `checks` and `ok`.
 
     Raises:
@@ -107,11 +110,36 @@ def evaluate(
         "schema_version": 1,
         "model": str(model.path),
         "heads": heads,
+        "comparisons": list(_comparisons(heads, scores, model)),
         "skipped": missing,
         "skipped_samples": preparation.shown_skipped(bad or {}),
         "checks": verdicts,
         "ok": all(verdict["ok"] for verdict in verdicts),
     }
+
+
+def _comparisons(
+    heads: Mapping[str, Mapping[str, Any]], scores: Mapping[str, HeadScores], model: MedusaModel
+) -> Iterator[dict[str, Any]]:
+    """Of heads that were judged alike, on the same images: every later one and the first."""
+    alike = ("task", "data", "images", "images_without_target", "settings")  # so, the same images
+    first: list[str] = []
+    for name, row in heads.items():
+        to = next((n for n in first if all(heads[n][key] == row[key] for key in alike)), None)
+        if to is None or row["images"] == 1:  # nothing to resample
+            first.append(name)
+            continue
+        primary = model.tasks[name].spec.primary_metric
+        mine, other = scores[name].scores, scores[to].scores
+        difference, interval = paired_difference(mine, other, primary.name)
+        yield {
+            "head": name,
+            "to": to,
+            "metric": primary.name,
+            "higher_is_better": primary.higher_is_better,
+            "difference": difference,
+            "interval": list(interval),
+        }
 
 
 def _event(model: Path, name: str, row: Mapping[str, Any]) -> HeadEvaluated:

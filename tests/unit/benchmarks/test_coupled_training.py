@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmarks.bootstrap import paired_difference
 from benchmarks.peers.blocks import PerTask
 from benchmarks.peers.configs import PeerConfig
 from benchmarks.peers.coupled import CoupledDecoder, MTINet, PADNet
@@ -21,6 +20,7 @@ from benchmarks.peers.training import CoupledModel, score_coupled, train_coupled
 from medusa_core.api import Dataset, FeatureInfo, LabelSchema
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.backbones.unfold import has_folded_norms
+from medusa_core.engine.bootstrap import paired_difference
 from medusa_core.engine.datasets import DataRef, load_dataset, shorten
 from medusa_core.engine.training import TrainSettings
 from medusa_core.errors import DataError, LabelsError, UsageError

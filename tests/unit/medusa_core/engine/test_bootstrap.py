@@ -1,4 +1,4 @@
-"""The intervals of the README's tables."""
+"""Intervals over resamples of images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.bootstrap import interval, paired_difference, resampled_figures
 from medusa_core.api import Metric
+from medusa_core.engine.bootstrap import interval, paired_difference, resampled_figures
 from medusa_core.engine.scores import Scores
 
 

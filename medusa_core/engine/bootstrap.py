@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
+from medusa_core.api import Metric
 from medusa_core.engine.scores import Scores
 
 
@@ -13,14 +15,20 @@ def resampled_figures(scores: Scores, figure: str, draws: int, seed: int) -> lis
     """A figure of each of `draws` resamples of the images; equal seeds draw equal images."""
     count = len(scores)
     generator = torch.Generator().manual_seed(seed)
-    weights = torch.zeros(draws, count, dtype=torch.float64)
-    for row in weights:
+    metric, statistics = _source(scores, figure)
+    found = []
+    for _ in range(draws):
         chosen = torch.randint(count, (count,), generator=generator)
-        row.scatter_add_(0, chosen, torch.ones(count, dtype=torch.float64))
+        total = torch.bincount(chosen, minlength=count).double() @ statistics
+        found.append(metric.compute(total)[figure])
+    return found
+
+
+def _source(scores: Scores, figure: str) -> tuple[Metric, Tensor]:
+    """The metric that gives a figure, and its statistics of the images `(images, K)`."""
     for metric, statistics in zip(scores.metrics, scores.statistics(), strict=True):
-        totals = weights @ statistics
-        if figure in metric.compute(totals[0]):
-            return [metric.compute(total)[figure] for total in totals]
+        if figure in metric.compute(statistics.sum(dim=0)):
+            return metric, statistics
     raise KeyError(figure)
 
 
@@ -37,7 +45,15 @@ def interval(values: list[float], share: float = 0.95) -> tuple[float, float]:
 def paired_difference(
     first: Scores, second: Scores, figure: str, draws: int = 2000, seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
-    """First - second, and its 95 % interval over resamples of the same images."""
+    """First - second, and its 95 % interval over resamples of the same images.
+
+    It tells how far other images of the same kind would move the difference of these two heads,
+    not what heads trained with another seed would give.
+
+    Raises:
+        ValueError: they are of different numbers of images.
+        KeyError: no metric gives the figure.
+    """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} images against {len(second)}")
     pairs = zip(
