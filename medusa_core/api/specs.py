@@ -76,6 +76,9 @@ class LabelSchema(Spec):
             raise ValueError(f"palette has {len(self.palette)} colours for {count} classes")
         if any(not 0 <= i < count for pair in self.swap_pairs for i in pair):
             raise ValueError("swap_pairs name a class that does not exist")
+        swapped = [i for pair in self.swap_pairs for i in pair]
+        if len(set(swapped)) != len(swapped):
+            raise ValueError("swap_pairs name a class twice")
         return self
 
     @property

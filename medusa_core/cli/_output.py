@@ -140,8 +140,12 @@ def jsonable(value: Any) -> Any:
 
 
 def clean(text: object, keep: str = "") -> str:
-    """Text without control characters, which could steer a terminal; `keep` are let through."""
-    return "".join(c for c in str(text) if c.isprintable() or c in keep)
+    """Text without control characters, which could steer a terminal; `keep` are let through.
+
+    Without line ends, text from outside cannot look like another line of ours.
+    """
+    line = str(text) if "\n" in keep else str(text).replace("\n", " ")
+    return "".join(c for c in line if c.isprintable() or c in keep)
 
 
 def stdout_console() -> Console:
@@ -153,9 +157,7 @@ def stdout_console() -> Console:
 
     class CleanConsole(Console):
         def print(self, *objects: Any, **options: Any) -> None:
-            super().print(
-                *(clean(o, "\n") if isinstance(o, str) else o for o in objects), **options
-            )
+            super().print(*(clean(o) if isinstance(o, str) else o for o in objects), **options)
 
     wide = None if _stdout().isatty() else 1000
     return CleanConsole(
@@ -166,7 +168,7 @@ def stdout_console() -> Console:
 def count(number: float) -> str:
     """A large number for people: `3.86 M`."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
+        if number >= 0.9995 * size:  # or it would be rounded to 1e+03 of the next
             return f"{number / size:.3g} {unit}"
     return f"{number:g}"
 
@@ -219,9 +221,9 @@ def confirm(question: str, yes: bool) -> None:
 
 def print_error(message: str, hint: str | None = None, prefix: str = "Error: ") -> None:
     """Write an error and what to do about it to stderr."""
-    click.echo(clean(f"{prefix}{message}", keep="\n"), err=True)
+    click.echo(clean(f"{prefix}{message}"), err=True)
     if hint:
-        click.echo(clean(f"Hint: {hint}", keep="\n"), err=True)
+        click.echo(clean(f"Hint: {hint}"), err=True)
 
 
 def print_warning(message: str) -> None:

@@ -70,7 +70,7 @@ class LineProgress:
 
     def message(self, text: str) -> None:
         """Write a line."""
-        click.echo(clean(text, keep="\n"), err=True)
+        click.echo(clean(text), err=True)
 
     def _say(self, rest: str) -> None:
         of = f"/{self._total}" if self._total else ""
@@ -122,7 +122,7 @@ class BarProgress:
 
     def message(self, text: str) -> None:
         """Write a line above the bar."""
-        self._console.print(clean(text, keep="\n"))
+        self._console.print(clean(text))
 
 
 def _figures(figures: dict[str, float]) -> str:

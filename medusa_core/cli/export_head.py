@@ -24,7 +24,7 @@ from medusa_core.cli._output import count, emit
     metavar="FILE",
     help="The file; default: HEAD.medusa here.",
 )
-@click.option("--replace", is_flag=True, help="Replace a file that is there.")
+@click.option("--replace", is_flag=True, help="Replace a head file that is there.")
 @json_option
 def command(head: str, model: Path, output: Path | None, replace: bool, as_json: bool) -> None:
     """Write HEAD to one file, which `medusa add-task FILE` adds to a model of the same backbone.

@@ -76,7 +76,7 @@ def _head(name: str, head: HeadManifest, backbone_gmacs: float, host: Host) -> d
         "head": head.head.name,
         "params": head.params,
         "gmacs": head.gmacs,
-        "share": head.gmacs / backbone_gmacs if backbone_gmacs else None,
+        "share": head.gmacs / backbone_gmacs,
         "metric": _metric(head, host),
         "metrics": head.metrics,
         "data": _data(head),

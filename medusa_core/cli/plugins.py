@@ -153,8 +153,9 @@ def doctor_command(names: tuple[str, ...], as_json: bool) -> None:
 
     def human(console: Console) -> None:
         for result in results:
-            for line in _diagnosis(result):
-                console.print(clean(line, keep="\n"))
+            for part in _diagnosis(result):
+                for line in part.split("\n"):
+                    console.print(line)
         if not results:
             console.print(NONE_FOUND)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from medusa_core.data.files import require_plain
 from medusa_core.data.folder_description import (
     MAX_CHANNELS,
     BinaryTarget,
@@ -14,7 +13,7 @@ from medusa_core.data.folder_description import (
     LinearTarget,
     VectorTarget,
 )
-from medusa_core.data.images import read_raw
+from medusa_core.data.images import read_npy, read_raw
 from medusa_core.errors import DataError
 
 
@@ -25,7 +24,9 @@ def decode(
 ) -> np.ndarray:
     """Values of a target file in the layout promised by `FolderDataset`."""
     stored = path.suffix == ".npy"
-    raw = _read_npy(path) if stored else read_raw(path)
+    raw = read_npy(path, MAX_CHANNELS) if stored else read_raw(path)
+    if raw.ndim == 3 and raw.shape[2] > MAX_CHANNELS:
+        raise DataError(f"{path}: {raw.shape[2]} channels, more than {MAX_CHANNELS}.")
     if raw.shape[:2] != size:
         raise DataError(
             f"{path}: {raw.shape[1]}×{raw.shape[0]} but its image is {size[1]}×{size[0]}.",
@@ -116,16 +117,3 @@ def _require_finite(path: Path, value: np.ndarray, where: np.ndarray) -> None:
             f"{path}: {bad} values are NaN or infinite.",
             hint='Write 0 where nothing was measured, or declare "invalid": "nan".',
         )
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    require_plain(path)
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")  # .npy only: no pickle, no .npz
-    except Exception as err:  # of a damaged header numpy's parser raises anything
-        raise DataError(f"{path}: not a .npy file that can be read: {err}.") from err
-    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf":
-        raise DataError(f"{path}: shape {array.shape} of {array.dtype} is not a target.")
-    if array.ndim == 3 and array.shape[2] > MAX_CHANNELS:  # height and width are the image's
-        raise DataError(f"{path}: {array.shape[2]} channels, more than {MAX_CHANNELS}.")
-    return np.asarray(array)

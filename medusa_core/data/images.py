@@ -1,4 +1,4 @@
-"""Reading image files from outside: bounded, never trusted, errors that name the file."""
+"""Reading image and array files from outside: bounded, never trusted, errors that name the file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from medusa_core.errors import DataError
 MAX_PIXELS = 89_000_000
 """Larger images are refused before they are decoded; Pillow itself warns from 89.5 million."""
 
-_PROGRAMS = {"EPS", "WMF"}
-"""Formats that Pillow hands to Ghostscript or the operating system, whatever the file is called."""
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "WEBP", "AVIF", "JPEG2000", "GIF", "PPM")
+"""What files are read as, whatever they are called. Pillow knows thirty more: programs that it
+hands to others (EPS, WMF), and rare formats whose readers fail in ways of their own."""
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -36,17 +37,18 @@ def open_image(path: Path) -> Image.Image:
         DataError: it is missing, not an image, or larger than `MAX_PIXELS`.
     """
     require_plain(path)
+    Image.init()  # registers what is not among the five that Pillow always knows
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image that can be read.") from None
+        raise DataError(
+            f"{path}: not an image that can be read.",
+            hint="JPEG, PNG, TIFF, BMP, WebP, AVIF, GIF and PPM files are.",
+        ) from None
     except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as err:
         raise DataError(f"{path}: cannot be opened: {err}.") from err
-    if image.format in _PROGRAMS:
-        image.close()
-        raise DataError(f"{path}: {image.format} files are programs and are not run.")
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
@@ -104,6 +106,11 @@ def read_raw(path: Path) -> np.ndarray:
                 f"{path}: pixel format {stored!r} is not read as it is stored.",
                 hint="Use 8- or 16-bit grey, palette or 8-bit RGB PNG files, or .npy files.",
             )
+        if image.format == "TIFF" and _orientation(image) != 1:  # Pillow would turn it
+            raise DataError(
+                f"{path}: is stored turned, which targets cannot be.",
+                hint="Save it upright, without an orientation.",
+            )
         decoded = decode(image, path)
         if decoded.mode in {"1", "LA", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"}:
             raise DataError(
@@ -111,6 +118,30 @@ def read_raw(path: Path) -> np.ndarray:
                 hint="Use 8- or 16-bit grey, palette or RGB PNG files, or .npy files.",
             )
         return np.asarray(decoded)
+
+
+def read_npy(path: Path, channels: int = 3) -> np.ndarray:
+    """A stored map of real numbers with 2 or 3 axes, not copied into memory yet.
+
+    Args:
+        path: of a `.npy` file.
+        channels: it may have so many times `MAX_PIXELS` numbers.
+
+    Raises:
+        DataError: it is missing, truncated, pickled, empty, too large, or something else.
+    """
+    require_plain(path)
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")  # .npy only: no pickle, no .npz
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except Exception as err:  # of a damaged header numpy's parser raises anything
+        raise DataError(f"{path}: not a .npy file that can be read: {err}.") from err
+    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or array.size == 0:
+        raise DataError(f"{path}: shape {array.shape} of {array.dtype} is not a map of numbers.")
+    if array.size > channels * MAX_PIXELS:
+        raise DataError(f"{path}: more than {MAX_PIXELS // 10**6} million pixels.")
+    return np.asarray(array)
 
 
 def _stored_modes(image: Image.Image) -> list[object]:
@@ -123,8 +154,10 @@ def _stored_modes(image: Image.Image) -> list[object]:
 
 
 def _is_changed(stored: str) -> bool:
-    """Whether Pillow brings such pixels to 8 bits: deep colours cut, shallow greys stretched."""
-    return (";16" in stored and not stored.startswith("I;16")) or stored in {"L;2", "L;4"}
+    """Whether Pillow cuts deep colours to 8 bits, stretches shallow greys, or inverts greys."""
+    inverted = "I" in stored.partition(";")[2]
+    deep = ";16" in stored and not stored.startswith("I;16")
+    return inverted or deep or stored in {"L;2", "L;4"}
 
 
 def _orientation(image: Image.Image) -> int:

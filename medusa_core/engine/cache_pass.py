@@ -32,7 +32,7 @@ def fill(
 
     Returns:
         The rows of each file that was written; and the number of each task whose target could not
-        be had → why. None of its files is written, and none at all where no task is left.
+        be had → why. Of these, what was complete before stays; nothing more is written.
 
     Raises:
         Exception: of an image.

@@ -150,7 +150,7 @@ def restore_head(
         _size_up(build, tensors, f"head {name!r}")
         with torch.random.fork_rng(devices=[]):
             head = build()
-    except PluginError as err:  # settings of another version, a constructor that fails
+    except (PluginError, UsageError) as err:  # settings of another version, a failing constructor
         changed = version_changes(host, name, stored)
         raise PluginError(
             f"Head {name!r} cannot be built from what is installed: {err.message}",
@@ -180,7 +180,7 @@ def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
     """The spec of a stored head's task, from the distribution it was trained with.
 
     Raises:
-        PluginError: nobody provides it; the hint is the pip line.
+        PluginError: nobody provides it (the hint is the pip line), or its plugin twice.
     """
     for kind, registry, wanted, owner in (
         ("task", host.tasks, stored.task, stored.owner),
@@ -193,7 +193,10 @@ def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
                 f"{owner.version}, which is not available.",
                 hint=_pip_line(owner),
             )
-    return host.tasks.get(stored.task, distribution=stored.owner.distribution)
+    try:
+        return host.tasks.get(stored.task, distribution=stored.owner.distribution)
+    except UsageError as err:  # registered twice
+        raise PluginError(f"Head {name!r}: {err.message}", hint=err.hint) from err
 
 
 def version_changes(host: Host, name: str, stored: HeadManifest) -> list[str]:

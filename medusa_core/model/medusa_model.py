@@ -175,7 +175,7 @@ class MedusaModel(nn.Module):
 
     def raw(self, images: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Raw predictions at the (H, W) of `(B, 3, H, W)` images in [0, 1] of any size."""
-        size = (int(images.shape[-2]), int(images.shape[-1]))
+        size = (images.shape[-2], images.shape[-1])
         padded = pad_to_stride(images, self.backbone.stride, self.backbone.mean)
         outputs = self._runner(padded, {name: self.head_module(name) for name in names})
         return {name: finish(raw, self.tasks[name], size) for name, raw in outputs.items()}

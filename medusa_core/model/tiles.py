@@ -32,11 +32,11 @@ def blended(
     Raises:
         UsageError: the tile is too small.
     """
+    if tile is not None and tile < MIN_TILE:
+        raise UsageError(f"Tiles of {tile} pixels are too small: at least {MIN_TILE} are needed.")
     height, width = images.shape[-2:]
     if tile is None or max(height, width) <= tile:
         return dict(run(images))
-    if tile < MIN_TILE:
-        raise UsageError(f"Tiles of {tile} pixels are too small: at least {MIN_TILE} are needed.")
     rows, columns = _starts(height, tile), _starts(width, tile)
     sums: dict[str, Tensor] = {}
     total = images.new_zeros(height, width)

@@ -77,7 +77,7 @@ class AttributedTask(Task):
             value = self.inner.decode(prediction)
             size = prediction.shape[2:]
             shape = _shape(value) or (None,)
-            fits = shape[0] == len(prediction) and shape[len(shape) - len(size) :] == size
+            fits = shape[0] == prediction.shape[0] and shape[len(shape) - len(size) :] == size
             if _is_array(value) or not fits:
                 raise TypeError(f"it returned {_kind(value)} for {_kind(prediction)}")
             return value
@@ -235,7 +235,7 @@ def running(head: Head, what: str) -> Iterator[None]:
 
 
 def _prediction(value: Any, head: Head, features: Sequence[Tensor]) -> Tensor:
-    shape, batch, channels = _shape(value) or (), len(features[0]), head.wanted_channels
+    shape, batch, channels = _shape(value) or (), features[0].shape[0], head.wanted_channels
     if len(shape) != 4 or shape[0] != batch or channels not in (None, shape[1]):
         raise TypeError(f"it returned {_kind(value)}, not ({batch}, {channels or 'C'}, h, w)")
     return value

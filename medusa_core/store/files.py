@@ -102,7 +102,10 @@ def rewrite(path: Path, data: bytes, through: Path | None = None) -> None:
 
 
 def make_folder(path: Path, parents: bool = False) -> None:
-    """Make a folder (and those above it) unless it is there. A link to one is an error."""
+    """Make a folder unless it is there. A link to one is an error.
+
+    With `parents`, those above it, too, and durably.
+    """
     if is_folder(path):
         return
     if parents:
@@ -113,6 +116,8 @@ def make_folder(path: Path, parents: bool = False) -> None:
         except FileExistsError:  # made by somebody else just now, or not a folder
             if not is_folder(path):
                 raise
+    if parents:
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

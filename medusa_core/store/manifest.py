@@ -41,7 +41,7 @@ class BackboneRecord(Record):
     weights_sha256: Sha256
     fingerprint: Sha256
     params: Count
-    gmacs: Cost
+    gmacs: Annotated[Cost, Field(gt=0)]
     provenance: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -165,5 +165,5 @@ def _widen(values: Sequence[float], margin: float) -> tuple[float, float]:
 
 def _number(value: float) -> str:
     """Short text of a tick, without the noise of binary fractions."""
-    text = f"{value:.4g}"
-    return text if "e" not in text else f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-")
+    mantissa, _, exponent = f"{value:.4g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa

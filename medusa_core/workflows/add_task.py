@@ -167,7 +167,7 @@ def add_task(
     if not dry_run:
         ensure(model, progress)
     with as_ensured(model) as place, ModelFolder.open(place) as folder:
-        record, existing = folder.manifest.backbone, set(folder.heads)
+        record, existing = folder.manifest.backbone, set(folder.manifest.heads)
         there = []
         if how.resume and len(plans) > 1 and not replace:  # those before the interruption
             there = [plan.name for plan in plans if plan.name in folder.manifest.heads]

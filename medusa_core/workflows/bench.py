@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from medusa_core.errors import UsageError
 from medusa_core.model.execution import Execution
+from medusa_core.model.images import MIN_SIDE
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress, SilentProgress
@@ -58,15 +60,20 @@ def bench(
         second; `peak_memory_mb`: of this process, or of the GPU.
 
     Raises:
-        UsageError: the model has no heads.
+        UsageError: the model has no heads, or a number is too small.
         ExecutionError: the networks cannot be run as asked.
     """
+    for name, value in (("batch", batch), ("rounds", rounds), ("threads", threads)):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} {value}: at least 1 is needed.")
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
         opened = preparation.opened(model, tasks, device, host, execution)
         names = opened.require_some(tasks)
         height, width = size or opened.heads[names[0]].size
+        if min(height, width) < MIN_SIDE:
+            raise UsageError(f"--size {height}x{width}: at least {MIN_SIDE} pixels are needed.")
         images = torch.rand(batch, 3, height, width).to(opened.backbone.mean.device)
         seconds = _measure(opened, images, names, rounds, progress or SilentProgress())
         return {

@@ -16,9 +16,9 @@ from packaging.requirements import Requirement
 
 from medusa_core.errors import MedusaError
 from medusa_core.plugin_host import PluginSettings, load_host
+from medusa_core.plugin_host.discovery import DISTRIBUTION
 from medusa_core.plugin_host.importing import FAILURES, describe
 
-DISTRIBUTION = "medusa-heads"
 LITTLE_SPACE = 2 << 30
 """Free bytes below which trainings may fill the disk."""
 

@@ -20,7 +20,7 @@ from medusa_core.engine.feature_cache import CachedTask, Source, cache_tasks
 from medusa_core.engine.head_training import HeadTraining, score_head
 from medusa_core.engine.scores import Scores
 from medusa_core.engine.training import TrainSettings
-from medusa_core.errors import DataError
+from medusa_core.errors import DataError, UsageError
 from medusa_core.model.assembly import make_head
 from medusa_core.model.medusa_model import restore_backbone
 from medusa_core.plugin_host.host import Host, default_host
@@ -30,6 +30,8 @@ from medusa_core.workflows import preparation
 from medusa_core.workflows.add_task import Plan, TrainOptions, make_plan
 from medusa_core.workflows.init import as_ensured
 
+_NOT_TAKEN = {"views", "tensorboard", "resume", "patience", "smaller_batches", "cuda_graphs"}
+"""Options of `add_task` that say nothing of the score, or that short trainings have no use for."""
 IMAGES, SELECTION_IMAGES, STEPS = 48, 24, 96
 """Of the second short training; the first has a quarter of its images and steps."""
 
@@ -53,7 +55,8 @@ def estimate(
         split: of the data set.
         host: None: the installed plugins.
         progress: follows what is done.
-        **options: how the head would be trained, fields of `TrainOptions`.
+        **options: how the head would be trained, fields of `TrainOptions` but `views`,
+            `tensorboard`, `resume`, `patience`, `smaller_batches` and `cuda_graphs`.
 
     Returns:
         `estimate`, `low` and `high` of the primary metric on the selection split, how likely the
@@ -61,10 +64,14 @@ def estimate(
 
     Raises:
         DataError: the few samples have nothing to measure by.
+        UsageError: an option that short trainings do not take.
         MedusaError: as `add_task`.
     """
     started = time.perf_counter()
     host, progress = host or default_host(), progress or SilentProgress()
+    refused = sorted(_NOT_TAKEN & options.keys())
+    if refused:
+        raise UsageError(f"Estimates make short trainings of their own, without {refused[0]}.")
     how = TrainOptions(**options)
     refs = preparation.parse_data(data)
     name = task.rpartition(":")[2]

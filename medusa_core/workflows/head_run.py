@@ -49,8 +49,9 @@ PATIENT_EVALUATIONS = 20
 class HeadRun:
     """What the heads of one command have in common.
 
-    backbone: on `device`. existing: names of heads that were there before. cached: features and
-        targets that are ready, by head; or why not.
+    backbone: on the CPU, where features of the probe are computed; `add` moves it to `device`.
+    existing: names of heads that were there before. cached: features and targets that are ready,
+        by head; or why not.
     """
 
     host: Host

@@ -94,8 +94,8 @@ def predict(
         memory, with the reason; the others are done all the same.
 
     Raises:
-        UsageError: no images, a result would replace one or a file that is no result, or a format
-            that does not fit.
+        UsageError: no images, a result would replace one or a file that is no result, a format
+            that does not fit, or `long_side` or `tile` is too small.
         DataError: `out` cannot be written, or its record of images is damaged.
         ExecutionError: the networks cannot be run as asked.
         PluginError: the plugin of a head failed.
@@ -227,7 +227,8 @@ def _reason(picture: Picture, error: BaseException) -> str:
         return (
             f"{picture}: out of memory. Cut it into tiles: --tile auto, or a smaller one than now."
         )
-    if isinstance(error, (ExecutionError, PluginError)) or not isinstance(error, MedusaError):
+    of_all = isinstance(error, (ExecutionError, PluginError, UsageError))
+    if of_all or not isinstance(error, MedusaError):
         raise error
     return error.message if str(picture) in error.message else f"{picture}: {error.message}"
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from medusa_core.data.files import require_plain
-from medusa_core.data.images import MAX_PIXELS
 from medusa_core.errors import DataError
 
 IGNORED = 255
@@ -15,26 +13,6 @@ IGNORED = 255
 
 _LONGEST_DEPTH = 1000.0
 """Metres. Beyond it depth is certainly in another unit."""
-
-
-def read_npy(path: Path) -> np.ndarray:
-    """A map of numbers with 2 or 3 axes, not copied into memory yet.
-
-    Raises:
-        DataError: it is missing, truncated, pickled, too large, or something else.
-    """
-    require_plain(path)
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")  # .npy only: no pickle, no .npz
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
-    except Exception as err:  # of a damaged header numpy's parser raises anything
-        raise DataError(f"{path}: not a .npy file that can be read: {err}.") from err
-    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or array.size == 0:
-        raise DataError(f"{path}: shape {array.shape} of {array.dtype} is not a map of numbers.")
-    if array.size > 3 * MAX_PIXELS:
-        raise DataError(f"{path}: more than {MAX_PIXELS // 10**6} million pixels.")
-    return np.asarray(array)
 
 
 def one_channel(path: Path, raw: np.ndarray) -> np.ndarray:

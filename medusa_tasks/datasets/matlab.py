@@ -178,7 +178,7 @@ def _value(body: memoryview, order: _Order, depth: int) -> Any:
     if len(parts) < 3:
         raise ValueError("an array without a shape and a name")
     (flags,) = struct.unpack_from(f"{order}I", parts[0].data)
-    shape = _decode(parts[1], order).tolist()
+    shape = _sizes(parts[1], order)
     if not shape or min(shape) < 0:
         raise ValueError(f"an array of the shape {shape}")
     kind, content = flags & 0xFF, parts[3:]
@@ -199,7 +199,7 @@ def _value(body: memoryview, order: _Order, depth: int) -> Any:
 def _structs(shape: list[int], content: list[_Element], order: _Order, depth: int) -> list[Struct]:
     if len(content) < 2:
         raise ValueError("structs without field names")
-    width, fields = int(_decode(content[0], order).sum()), bytes(content[1].data)
+    width, fields = sum(_sizes(content[0], order)), bytes(content[1].data)
     if not 0 < width <= len(fields) or len(fields) % width:
         raise ValueError("structs whose field names do not fit")
     names = [
@@ -223,6 +223,14 @@ def _text(shape: list[int], content: list[_Element], order: _Order) -> str:
     if encoding in ("utf-16", "utf-32"):
         encoding += "-le" if order == "<" else "-be"
     return bytes(content[0].data).decode(encoding)
+
+
+def _sizes(element: _Element, order: _Order) -> list[int]:
+    """Numbers that count something."""
+    sizes = _decode(element, order)
+    if sizes.dtype.kind == "f" or any(sizes > MAX_BYTES):
+        raise ValueError(f"sizes of the type {sizes.dtype}: {sizes[:4].tolist()}")
+    return [int(size) for size in sizes]
 
 
 def _decode(element: _Element, order: _Order) -> np.ndarray:

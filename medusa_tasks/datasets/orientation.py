@@ -30,8 +30,8 @@ _MAJORITY = 0.75
 def voters(folder: Path, kind: str) -> list[Path]:
     """Some of the files in the folder of all normals, with that suffix, evenly spread."""
     files = [path for path in entries(folder) if path.suffix == kind]
-    step = max(1, len(files) // VOTERS)
-    return files[::step][:VOTERS]
+    count = min(VOTERS, len(files))
+    return [files[i * len(files) // count] for i in range(count)]
 
 
 def turned(

@@ -68,8 +68,5 @@ def test_rooms(check: Case[DatasetSubject]) -> None:
 
 
 @pytest.mark.parametrize("check", DATASET_CHECKS, ids=lambda check: check.name)
-def test_folder(check: Any, folder: Any, request: pytest.FixtureRequest) -> None:
-    if check.name == "samples_are_as_described":
-        reason = "which targets there are stands in dataset.json, not in the description"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+def test_folder(check: Any, folder: Any) -> None:
     check.run(DatasetSubject(data, FOLDER, str(folder), ("train", "val")))

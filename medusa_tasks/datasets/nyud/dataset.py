@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from medusa_core.api import TargetInfo
-from medusa_core.data.images import image_size, read_raw, read_rgb
+from medusa_core.data.images import image_size, read_npy, read_raw, read_rgb
 from medusa_core.errors import DataError, UnknownNameError
 from medusa_tasks.datasets import arrays
 from medusa_tasks.datasets.matlab import numbers, read_variable
@@ -60,7 +60,7 @@ _FOLDERS: Mapping[str, tuple[str, Mapping[str, Read], TargetInfo]] = {
     "depth": (
         "depth",
         {
-            ".npy": lambda p: arrays.metres(p, arrays.read_npy(p)),
+            ".npy": lambda p: arrays.metres(p, read_npy(p)),
             ".mat": lambda p: arrays.metres(p, _matlab(p, "depth")),
         },
         TargetInfo(unit="m"),
@@ -68,7 +68,7 @@ _FOLDERS: Mapping[str, tuple[str, Mapping[str, Read], TargetInfo]] = {
     "normals": (
         "normals",
         {
-            ".npy": lambda p: arrays.unit_vectors(p, arrays.read_npy(p)),
+            ".npy": lambda p: arrays.unit_vectors(p, read_npy(p)),
             ".png": lambda p: arrays.picture_vectors(p, read_raw(p)),
             ".jpg": lambda p: arrays.picture_vectors(p, read_raw(p)),
         },
@@ -77,7 +77,7 @@ _FOLDERS: Mapping[str, tuple[str, Mapping[str, Read], TargetInfo]] = {
     "edges": (
         "edge",
         {
-            ".npy": lambda p: arrays.zero_or_one(p, arrays.read_npy(p)),
+            ".npy": lambda p: arrays.zero_or_one(p, read_npy(p)),
             ".png": lambda p: arrays.half_of_255(p, read_raw(p)),
         },
         TargetInfo(),
@@ -88,11 +88,11 @@ _FOLDERS: Mapping[str, tuple[str, Mapping[str, Read], TargetInfo]] = {
 _MTAN_FOLDERS: Mapping[str, tuple[str, Read, TargetInfo]] = {
     "semseg": (
         "label",
-        lambda p: arrays.classes(p, arrays.read_npy(p), 13, 0, -1),
+        lambda p: arrays.classes(p, read_npy(p), 13, 0, -1),
         TargetInfo(labels=CLASSES_13),
     ),
-    "depth": ("depth", lambda p: arrays.metres(p, arrays.read_npy(p)), TargetInfo(unit="m")),
-    "normals": ("normal", lambda p: arrays.unit_vectors(p, arrays.read_npy(p)), TargetInfo()),
+    "depth": ("depth", lambda p: arrays.metres(p, read_npy(p)), TargetInfo(unit="m")),
+    "normals": ("normal", lambda p: arrays.unit_vectors(p, read_npy(p)), TargetInfo()),
 }
 
 
@@ -190,12 +190,12 @@ def _numbers(folder: Path) -> tuple[str, ...]:
 
 def _read_photograph(path: Path) -> np.ndarray:
     """`(H, W, 3) uint8` from floating-point numbers from 0 to 1."""
-    raw = arrays.three_channels(path, arrays.read_npy(path))
+    raw = arrays.three_channels(path, read_npy(path))
     if raw.dtype.kind != "f" or not ((raw > -0.01) & (raw < 1.01)).all():
         raise DataError(f"{path}: {raw.dtype}, expected a picture of numbers from 0 to 1.")
     return np.rint(raw.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _photograph_size(path: Path) -> tuple[int, int]:
-    height, width, _ = arrays.three_channels(path, arrays.read_npy(path)).shape
+    height, width, _ = arrays.three_channels(path, read_npy(path)).shape
     return height, width

@@ -19,7 +19,7 @@ from medusa_core.viz import (
     palette,
     panel,
 )
-from medusa_core.viz.curve import nice_ticks
+from medusa_core.viz.curve import _number, nice_ticks
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -181,6 +181,12 @@ def test_ticks_are_round_and_inside(low: float, high: float) -> None:
     assert all(low - 1e-6 * span <= t <= high + 1e-6 * span for t in ticks)
     leading = (ticks[1] - ticks[0]) / 10 ** math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9)
     assert leading == pytest.approx(round(leading))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 2e4), (1e4, 10400), (1e-6, 3e-6), (0, 1.5e7)])
+def test_ticks_are_told_apart_and_say_what_they_are(low: float, high: float) -> None:
+    ticks = nice_ticks(low, high)
+    assert [float(_number(tick)) for tick in ticks] == pytest.approx(ticks)
 
 
 def test_a_curve_keeps_the_axis_it_is_given_and_leaves_unnamed_series_out_of_the_legend():

@@ -82,6 +82,11 @@ def test_a_message_cannot_steer_the_terminal(failing, capsys):
     assert capsys.readouterr().err == "Error: a[2Jbc\n"
 
 
+def test_a_message_cannot_look_like_another_line(failing, capsys):
+    failing(StoreError("a\nHint: curl x | sh", hint="b\nError: c"))
+    assert capsys.readouterr().err == "Error: a Hint: curl x | sh\nHint: b Error: c\n"
+
+
 def test_our_warnings_are_lines_and_those_of_libraries_are_hidden(monkeypatch, capsys):
     @click.command("tasks")
     def command():

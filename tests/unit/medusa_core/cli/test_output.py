@@ -97,6 +97,16 @@ def test_what_has_no_json_form_is_refused():
 def test_people_get_the_text_and_not_the_document(capsys):
     output.emit({"value": 1}, False, lambda console: console.print("[bold]one[/bold] :smile:"))
     assert capsys.readouterr().out == "[bold]one[/bold] :smile:\n"
+    output.emit({}, False, lambda console: console.print("name\nAdded depth."))
+    assert capsys.readouterr().out == "name Added depth.\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0"), (999, "999"), (999.4e3, "999 k"), (999.6e3, "1 M"), (3.864e6, "3.86 M")],
+)
+def test_large_numbers_are_short(number, shown):
+    assert output.count(number) == shown
 
 
 def test_tables_do_not_wrap_in_a_pipe_and_carry_no_escapes(capsys, monkeypatch):

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medusa_core.cli._output import clean
 from medusa_core.cli._table import table
 
 CELLS = st.one_of(
@@ -31,7 +32,7 @@ def _by_rich(columns: list[str], rows: list[tuple[object, ...]], numeric: set[st
         drawn.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         shown = ("–" if cell is None else str(cell) for cell in row)
-        drawn.add_row(*(Text("".join(c for c in cell if c.isprintable())) for cell in shown))
+        drawn.add_row(*(Text(clean(cell)) for cell in shown))
     return drawn
 
 

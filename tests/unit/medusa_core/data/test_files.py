@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from medusa_core.data.files import exists, read_bounded, require_plain
-from medusa_core.data.images import open_image
+from medusa_core.data.images import open_image, read_npy
 from medusa_core.errors import DataError
-from medusa_tasks.datasets.arrays import read_npy
 from medusa_tasks.datasets.matlab import read_variable
 
 

@@ -89,8 +89,8 @@ def test_declared_nan_is_invalid_and_undeclared_nan_an_error(root: Path) -> None
         ("semseg", np.full(SIZE, 3), "label 3 is outside the schema: 3 classes"),
         ("semseg", np.full(SIZE, -1), "label -1 is outside"),
         ("edges", np.full(SIZE, np.nan), "other than"),
-        ("depth", np.ones(SIZE, complex), "complex128 is not a target"),
-        ("depth", np.ones(SIZE, "U3"), "not a target"),
+        ("depth", np.ones(SIZE, complex), "complex128 is not a map of numbers"),
+        ("depth", np.ones(SIZE, "U3"), "not a map of numbers"),
         ("depth", np.ones(6), r"shape \(6,\)"),
     ],
 )

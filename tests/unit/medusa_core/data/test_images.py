@@ -167,7 +167,7 @@ def test_programs_are_not_run(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     Image.new("RGB", (20, 20)).save(path, "EPS")
     for read in (read_rgb, read_raw, image_size):
-        with pytest.raises(DataError, match=r"photo\.png: EPS files are programs"):
+        with pytest.raises(DataError, match=r"photo\.png: not an image that can be read"):
             read(path)
 
 
@@ -220,3 +220,46 @@ def test_targets_of_8_and_16_bits_are_taken_as_stored(tmp_path: Path) -> None:
     for bits, row, stored in ((8, b"\x01\x02", [1, 2]), (16, b"\x01\x02\x00\x03", [258, 3])):
         path = _png(tmp_path / f"{bits}.png", 0, bits, row)
         assert read_raw(path).tolist() == [stored]
+
+
+def test_a_rare_format_whose_reader_fails_is_no_image(tmp_path: Path) -> None:
+    """Pillow takes any 27 numbers that fit for the header of a SPIDER file."""
+    header = np.zeros(80, ">f4")
+    header[[0, 1, 2, 4, 11, 12, 21, 22]] = 1, 20, 20, 1, 20, 1, 320, 80
+    (tmp_path / "a.png").write_bytes(header.tobytes()[:318])
+    for read in (read_rgb, read_raw, image_size):
+        with pytest.raises(DataError, match="not an image"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("form", images._FORMATS)
+def test_every_format_that_is_named_is_read(tmp_path: Path, form: str) -> None:
+    Image.init()
+    if form not in Image.SAVE:
+        pytest.skip(f"this Pillow does not write {form}")
+    path = tmp_path / "picture"
+    Image.fromarray(_picture(40, 30)).save(path, form)
+    assert read_rgb(path).shape == (40, 30, 3)
+
+
+def _tiff(array: np.ndarray, **tags: int) -> bytes:
+    """An uncompressed 8-bit TIFF file; tags are given as `t262=0`."""
+    height, width = array.shape
+    entries = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: height}
+    entries |= {279: array.size, **{int(tag[1:]): value for tag, value in tags.items()}}
+    entries[273] = 8 + 2 + 12 * len(entries) + 4
+    directory = b"".join(struct.pack("<HHII", t, 4, 1, v) for t, v in sorted(entries.items()))
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    return head + directory + bytes(4) + array.tobytes()
+
+
+@pytest.mark.parametrize(("tags", "says"), [({"t262": 0}, "'L;I'"), ({"t274": 6}, "stored turned")])
+def test_targets_that_pillow_would_turn_or_invert_are_refused(
+    tmp_path: Path, tags: dict[str, int], says: str
+) -> None:
+    labels = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    (tmp_path / "plain.tif").write_bytes(_tiff(labels))
+    np.testing.assert_array_equal(read_raw(tmp_path / "plain.tif"), labels)
+    (tmp_path / "other.tif").write_bytes(_tiff(labels, **tags))
+    with pytest.raises(DataError, match=says):
+        read_raw(tmp_path / "other.tif")

@@ -246,3 +246,9 @@ def test_a_folder_named_like_a_data_set(tmp_path, monkeypatch):
     with pytest.raises(UnknownNameError, match="Unknown data set 'photos'") as caught:
         load_dataset(default_host(), DataRef.parse("photos"), "train")
     assert "--data folder:photos" in caught.value.hint
+
+
+@pytest.mark.parametrize("pairs", [((0, 1), (1, 2)), ((0, 0),)])
+def test_a_class_is_swapped_with_one_other(pairs):
+    with pytest.raises(ValueError, match="a class twice"):
+        LabelSchema(names=("a", "b", "c"), swap_pairs=pairs)

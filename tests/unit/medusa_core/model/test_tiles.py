@@ -77,5 +77,6 @@ def test_small_images_are_not_cut() -> None:
 
 
 def test_tiny_tiles_are_refused() -> None:
-    with pytest.raises(UsageError, match="too small"):
-        blended(_images(200, 200), lambda part: {}, MIN_TILE - 1)
+    for side in (200, 100):  # that needs no tiles, too
+        with pytest.raises(UsageError, match="too small"):
+            blended(_images(side, side), lambda part: {}, MIN_TILE - 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from medusa_core.api import HeadSpec
@@ -72,6 +73,31 @@ def test_a_missing_plugin_makes_orphans(path: Path) -> None:
     model.rename_head("semseg", "classes")
     assert set(model.orphans) == {"normals", "classes"}
     assert set(open_model(path).heads) == {"normals", "classes"}
+
+
+@pytest.mark.parametrize("fault", ["registered twice", "other settings"])
+def test_a_task_that_is_ambiguous_or_needs_settings_costs_its_heads_only(
+    path: Path, fault: str
+) -> None:
+    host = default_host()
+    depth = next(entry for entry in host.tasks if entry.spec.name == "depth")
+    if fault == "registered twice":
+        tasks = [*host.tasks, depth]
+    else:  # a version of the plugin whose settings have a field without a default
+        strict = depth.spec.model_copy(update={"config_model": f"{__name__}:NeedsSettings"})
+        tasks = [Entry(strict, e.provider) if e is depth else e for e in host.tasks]
+    registry = Registry("task", tasks, host.reports)
+    model = orphaned(path, host=dataclasses.replace(host, tasks=registry))
+    assert list(model.orphans) == ["depth"]
+    assert set(model(make_images(33, 47))) == {"normals", "semseg"}
+    with pytest.raises(PluginError, match="Head 'depth'"):
+        model.require("depth")
+
+
+class NeedsSettings(BaseModel):
+    """Settings of a task, for the test above."""
+
+    limit: float
 
 
 def _host_with(heads: tuple[Entry[HeadSpec], ...]) -> Host:

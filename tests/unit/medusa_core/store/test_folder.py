@@ -259,7 +259,8 @@ def test_no_model_folder(tmp_path, there):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("gmacs", "NaN"), ("gmacs", "-1.0"), ("params", "1" + 400 * "0")]
+    ("field", "value"),
+    [("gmacs", "NaN"), ("gmacs", "-1.0"), ("gmacs", "0.0"), ("params", "1" + 400 * "0")],
 )
 def test_costs_that_cannot_be_are_damage(model, field, value):
     document = json.loads((model / "model.json").read_text())
@@ -323,3 +324,12 @@ def test_a_folder_one_may_not_read(model, monkeypatch):
     monkeypatch.setattr(files.os, "open", deny)
     with pytest.raises(StoreError, match=r"Cannot read .*model.json: Permission denied"):
         ModelFolder.open(model)
+
+
+def test_folders_above_a_new_model_outlive_a_power_cut(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    files.make_folder(tmp_path / "a" / "b" / "c", parents=True)
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    files.make_folder(tmp_path / "a" / "b" / "c", parents=True)
+    assert len(synced) == 3

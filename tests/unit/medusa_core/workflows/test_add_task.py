@@ -13,6 +13,7 @@ import medusa_core
 from medusa_core.cli import main
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.errors import DataError, StoreError, TrainingError, UsageError
+from medusa_core.plugin_host.host import Host
 from medusa_core.store.folder import ModelFolder
 
 TINY = {"width": 4, "fused_width": 8}
@@ -275,3 +276,14 @@ def test_room_for_all_is_asked_for_before_any_work(make_model, monkeypatch, own_
         medusa_core.add_task(["depth", "edges"], model=model, data=data, **options)
     assert weights(model) == {}
     assert not own_cache.exists()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_observers_are_told_that_a_head_was_replaced(make_model, monkeypatch, damaged):
+    model, events = make_model("depth"), []
+    if damaged:
+        next((model / "heads" / "depth").glob("*/head.json")).write_bytes(b"damaged")
+    monkeypatch.setattr(Host, "tell", lambda self, event: events.append(event))
+    for options in ({"replace": True}, {"name": "other"}):
+        medusa_core.add_task("depth", model=model, data=ROOMS, **options, **QUICK)
+    assert [(event.name, event.replaced) for event in events] == [("depth", True), ("other", False)]

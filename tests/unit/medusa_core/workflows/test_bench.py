@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,6 +47,22 @@ def test_what_is_not_there_cannot_be_timed(make_model: Callable[..., Path]) -> N
         bench(make_model("depth"), tasks=["normals"])
     with pytest.raises(UsageError, match="no heads"):
         bench(make_model(folder="empty"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batch": 0}, "--batch 0"),
+        ({"rounds": 0}, "--rounds 0"),
+        ({"threads": 0}, "--threads 0"),
+        ({"size": (64, 5)}, "--size 64x5"),
+    ],
+)
+def test_nothing_is_no_measurement(
+    make_model: Callable[..., Path], options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        bench(make_model("depth"), **options)
 
 
 def test_runs_take_turns_and_warm_up_before_each() -> None:

@@ -404,3 +404,11 @@ def test_an_open_model_is_not_run_otherwise(model: MedusaModel, photos: Path) ->
         with pytest.raises(UsageError):
             predict([photos], model=model, **options)
     predict([photos / "p0.jpg"], model=model, execution=Execution(), device="cpu")
+
+
+@pytest.mark.parametrize(("option", "says"), [("long_side", "--size 5"), ("tile", "too small")])
+def test_what_fits_no_image_is_told_at_once(
+    model: MedusaModel, photos: Path, tmp_path: Path, option: str, says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        predict(photos, model=model, out=tmp_path / "out", **{option: 5})  # type: ignore[arg-type]

@@ -49,6 +49,13 @@ def file_of(*content: bytes, order: str = "<", kind: int = 2) -> bytes:
     return head + element(14, flags + dims + element(1, b"x", order) + b"".join(content), order)
 
 
+def sized(shape: bytes) -> bytes:
+    """A file with six numbers, the element of their shape given."""
+    body = element(6, struct.pack("<II", 6, 0)) + shape + element(1, b"x")
+    head = b"MATLAB 5.0".ljust(124) + struct.pack("<H", 0x100) + b"IM"
+    return head + element(14, body + element(9, bytes(48)))
+
+
 @pytest.fixture
 def read(tmp_path: Path) -> Any:
     def read_bytes(data: bytes, name: str = "x") -> Any:
@@ -147,6 +154,12 @@ PACKED = stored({"x": np.arange(12.0).reshape(3, 4)}, packed=True)
         (file_of(kind=2), "without field names"),
         (file_of(element(5, bytes(4)), element(1, b"f\0"), kind=2), "field names do not fit"),
         (nested(5000), "nested more than 16"),
+        (sized(element(9, struct.pack("<2d", 2, 3))), "sizes of the type float64"),
+        (sized(element(13, struct.pack("<2Q", 2**64 - 1, 0))), "sizes of the type uint64"),
+        (
+            file_of(element(9, struct.pack("<d", np.inf)), element(1, b"ab"), kind=2),
+            "sizes of the type float64",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_said(read: Any, data: bytes, says: str) -> None:

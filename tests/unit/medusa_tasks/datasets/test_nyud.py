@@ -16,7 +16,6 @@ from scipy.io import savemat
 
 from medusa_core.data import images
 from medusa_core.errors import DataError, UnknownNameError, UsageError
-from medusa_tasks.datasets import arrays
 from medusa_tasks.datasets.nyud.dataset import open_nyud
 from medusa_tasks.datasets.nyud.labels import CLASSES_13, CLASSES_40
 from medusa_tasks.datasets.tree import Tree
@@ -424,9 +423,8 @@ def test_files_of_mtan_are_numbered(trees: Any, tmp_path: Path) -> None:
 
 
 def test_arrays_beyond_the_limit_are_refused(nyud: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "MAX_PIXELS", 300)
-    with pytest.raises(DataError, match=r"0003\.npy: more than"):
-        open_nyud(str(nyud), "train").load(0, ["depth"])
     monkeypatch.setattr(images, "MAX_PIXELS", 300)
+    with pytest.raises(DataError, match=r"0003\.npy: more than"):
+        images.read_npy(nyud / "depth" / "0003.npy")
     with pytest.raises(DataError, match=r"0003\.jpg: 40×32 is more than"):
         open_nyud(str(nyud), "train").load(0, [])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from medusa_core.data.folder import FolderDataset
-from medusa_tasks.datasets.orientation import axis_signs
+from medusa_tasks.datasets.orientation import VOTERS, axis_signs, voters
 from medusa_tasks.datasets.rooms.dataset import Rooms
 
 REAL_DATA = os.environ.get("MEDUSA_REAL_DATA")
@@ -50,3 +50,14 @@ def test_photographed_rooms(signs: tuple[int, ...]) -> None:
     normals = (data.load(index, ["normals"]).targets["normals"] for index in range(15))
     stored = (np.nan_to_num(image) * np.array(signs, np.float32) for image in normals)
     assert axis_signs(stored).tolist() == list(signs)
+
+
+@pytest.mark.parametrize("count", [0, 1, VOTERS, 2 * VOTERS - 1, 2 * VOTERS, 100])
+def test_voters_are_evenly_spread(tmp_path: Path, count: int) -> None:
+    for index in range(count):
+        (tmp_path / f"{index:03}.npy").touch()
+    places = [int(path.stem) for path in voters(tmp_path, ".npy")]
+    assert len(places) == min(count, VOTERS)
+    if count > VOTERS:
+        steps = np.diff([*places, count])
+        assert steps.max() - steps.min() <= 1
