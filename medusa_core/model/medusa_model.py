@@ -297,13 +297,16 @@ class MedusaModel(nn.Module):
     ) -> tuple[int, int]:
         """(H, W) at which a head looks at a picture: the scale it was trained at.
 
+        In training, pictures are fitted into one size, portraits and landscapes alike.
+
         Raises:
             UsageError: the longer side is to have less than `MIN_SIDE` pixels.
         """
         if long_side is not None and long_side < MIN_SIDE:
             raise UsageError(f"--size {long_side}: at least {MIN_SIDE} pixels are needed.")
-        target = long_side or max(self.require(name).size)
-        scale = target / max(picture)
+        size = self.require(name).size
+        fitted = min(trained / side for trained, side in zip(size, picture, strict=True))
+        scale = long_side / max(picture) if long_side else fitted
         height, width = (max(MIN_SIDE, round(side * scale)) for side in picture)
         return height, width
 

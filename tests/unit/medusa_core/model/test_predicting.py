@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from medusa_core.api import OutputSpec
+from medusa_core.data.geometry import IDENTITY, place
 from medusa_core.errors import DataError
 from medusa_core.model import MedusaModel
-from medusa_core.model.images import finish, resized, to_tensor, upsample
+from medusa_core.model.images import MIN_SIDE, finish, resized, to_tensor, upsample
 
 from .conftest import HEADS, make_images, make_photo
 
@@ -54,14 +58,26 @@ def test_a_picture_of_the_trained_size_is_seen_as_it_is(model: MedusaModel) -> N
 
 
 def test_the_scale_is_that_of_training_unless_asked(model: MedusaModel) -> None:
-    assert model.working_size("depth", (480, 640)) == (72, 96)
-    assert model.working_size("depth", (640, 480)) == (96, 72)
+    assert model.working_size("depth", (480, 640)) == (64, 85)
+    assert model.working_size("depth", (640, 480)) == (64, 48)
     assert model.working_size("depth", (480, 640), long_side=320) == (240, 320)
     assert model.working_size("depth", (20, 2000)) == (16, 96)
     photo = make_photo(128, 160)
     raw = model.raw_predictions(photo, ["depth"], long_side=80)["depth"]
     seen = model(to_tensor(resized(photo, (64, 80))))["depth"]
     assert torch.equal(raw, upsample(seen, (128, 160)))
+
+
+@given(st.integers(16, 3000), st.integers(16, 3000), st.integers(32, 640), st.integers(32, 640))
+def test_pictures_are_seen_as_those_of_the_training_were(
+    height: int, width: int, rows: int, columns: int
+) -> None:
+    """Portraits as portraits, squares as squares."""
+    manifest = SimpleNamespace(size=(rows, columns))
+    model = SimpleNamespace(require=lambda name: manifest)
+    found = MedusaModel.working_size(model, "depth", (height, width))  # type: ignore[arg-type]
+    trained = place((height, width), (rows, columns), IDENTITY).size
+    assert found == tuple(max(MIN_SIDE, side) for side in trained)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 300), (301, 18)])
