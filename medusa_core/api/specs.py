@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -12,11 +13,13 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from medusa_core.api.hooks import ApiVersionError, speaks
 
+_LARGEST = 2.0**63
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,40}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 ImportString = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
@@ -70,6 +73,8 @@ class LabelSchema(Spec):
         count = len(self.names)
         if len(set(self.names)) != count:
             raise ValueError("label names must be unique")
+        if not all(name.strip() for name in self.names):
+            raise ValueError("a label has no name")
         if 0 <= self.ignore_index < count:
             raise ValueError(f"ignore_index {self.ignore_index} is also the index of a class")
         if self.palette is not None and len(self.palette) != count:
@@ -101,6 +106,16 @@ class OutputSpec(Spec):
     activation: Literal["none", "sigmoid", "exp", "normalise", "argmax"] = "none"
     unit: str | None = None
     range: tuple[float | None, float | None] = (None, None)
+
+    @field_validator("range")
+    @classmethod
+    def _ordered(cls, ends: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+        low, high = ends
+        if any(end is not None and math.isnan(end) for end in ends):
+            raise ValueError("an end is NaN")
+        if low is not None and high is not None and low >= high:
+            raise ValueError("the lower end comes first")
+        return ends
 
 
 class TargetSpec(Spec):
@@ -172,7 +187,7 @@ class TaskSpec(Registered):
     labels: LabelSchema | None = None
     metrics: tuple[MetricRef, ...] = Field(min_length=1)
     default_head: HeadRef = HeadRef(name="medusa")
-    loss_weight: Annotated[float, Field(gt=0)] = 1.0
+    loss_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     loss_stride: Literal[1, 2, 4] = 1
     config_model: ImportString | None = None
 
@@ -182,6 +197,9 @@ class TaskSpec(Registered):
             raise ValueError("exactly one metric must be primary")
         if len({m.name for m in self.metrics}) != len(self.metrics):
             raise ValueError("metric names must be unique")
+        invalid = self.target.invalid or 0.0
+        if self.target.dtype == "int64" and not (abs(invalid) < _LARGEST and invalid % 1 == 0):
+            raise ValueError("target.invalid is no whole number that int64 targets hold")
         if self.output.channels == "labels" and self.target.dtype != "int64":
             raise ValueError('channels="labels" needs target.dtype="int64"')
         if self.target.flip == "swap_pairs" and not self.has_labels:

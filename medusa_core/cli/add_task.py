@@ -106,7 +106,7 @@ def command(
             for head, row in result["heads"].items():
                 console.print(
                     f"Would add {head}: task {row['task']}, head {row['head']['name']}, "
-                    f"{row['images']} images of {row['data']} at {row['size'][0]}×"
+                    f"up to {row['images']} images of {row['data']} at {row['size'][0]}×"
                     f"{row['size'][1]}, {row['steps']} steps."
                 )
             cache = result["cache"]

@@ -38,7 +38,8 @@ def command(model: Path, as_json: bool) -> None:
     """Show the heads of a model: size, cost beside the backbone, quality, training data.
 
     A head whose plugin is missing is an orphan: it is kept, and runs again once the plugin is
-    back. One whose files are damaged is shown as such, and is in no other head's way.
+    back. One whose record is damaged is shown as such, and is in no other head's way; weights are
+    looked at by `verify`.
     """
     from medusa_core.plugin_host import default_host
     from medusa_core.store.folder import ModelFolder

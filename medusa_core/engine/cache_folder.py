@@ -116,7 +116,9 @@ def _held(folder: Path, keep: Collection[Path]) -> tuple[dict[Path, int], list[P
 
 
 def _require(folder: Path, needed: int, free: int, removable: int, used: int, limit: int) -> None:
-    """Refuse work that would not fit."""
+    """Refuse work that would not fit; there is always room for nothing."""
+    if needed == 0:
+        return
     fewer = "use fewer --views or a smaller --size"
     if needed > free + removable:
         old = f", {shown_bytes(removable)} of old features can go" if removable else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,34 +42,48 @@ def evaluate(
         bindings: head name → its task, with the classes of this data set.
         progress: counts images.
         long_side: as in `MedusaModel.predict`.
-        unusable: takes id → why of samples that cannot be read or used, which are then left out;
-            None: such a sample is an error.
+        unusable: takes id → why of samples that cannot be read or used, which are then left out
+            for the heads that this concerns; None: such a sample is an error.
 
     Raises:
         DataError: a sample cannot be read.
     """
     results = {n: HeadScores(Scores(b.task.new_metrics())) for n, b in bindings.items()}
-    names = {b.task.spec.target_name for b in bindings.values() if not b.from_image}
     progress.start(f"Evaluating on {dataset.name} ({dataset.split})", len(dataset))
     for index in range(len(dataset)):
-        try:
-            sample = dataset.load(index, names)
-            targets = {name: binding.target(sample) for name, binding in bindings.items()}
-        except DataError as err:
-            if unusable is None:
-                raise
-            unusable[dataset.ids[index]] = err.message
-            progress.advance()
-            continue
-        wanted = [name for name in bindings if targets[name] is not None]
-        for name, raw in model.raw_predictions(sample.image, wanted, long_side).items():
-            target, binding = targets[name], bindings[name]
-            if target is not None:
-                valid = torch.from_numpy(np.asarray(binding.valid(target))[None])
-                decoded = binding.task.decode(raw).cpu()
-                results[name].scores.add(decoded, as_target(target[None]), valid)
-        for name in bindings.keys() - set(wanted):
-            results[name].missing += 1
+        for image, targets in _read(dataset, index, bindings, unusable):
+            wanted = [name for name in targets if targets[name] is not None]
+            for name, raw in model.raw_predictions(image, wanted, long_side).items():
+                target, binding = targets[name], bindings[name]
+                if target is not None:
+                    valid = torch.from_numpy(np.asarray(binding.valid(target))[None])
+                    decoded = binding.task.decode(raw).cpu()
+                    results[name].scores.add(decoded, as_target(target[None]), valid)
+            for name in targets.keys() - set(wanted):
+                results[name].missing += 1
         progress.advance()
     progress.finish()
     return results
+
+
+def _read(
+    dataset: Dataset,
+    index: int,
+    bindings: Mapping[str, Binding],
+    unusable: dict[str, str] | None,
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray | None]]]:
+    """A sample's image and targets by head; head by head where one of them cannot be used."""
+    names = {b.task.spec.target_name for b in bindings.values() if not b.from_image}
+    try:
+        sample = dataset.load(index, names)
+        targets = {name: binding.target(sample) for name, binding in bindings.items()}
+    except DataError as err:
+        if unusable is None:
+            raise
+        if len(bindings) == 1:
+            unusable[dataset.ids[index]] = err.message
+            return
+        for name, binding in bindings.items():
+            yield from _read(dataset, index, {name: binding}, unusable)
+    else:
+        yield sample.image, targets

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -45,7 +46,10 @@ def make_task(
     model, provider = host.config_model(spec), host.owner(spec)
     if model is None and settings:
         raise UsageError(f"Task {spec.name!r} has no settings.")
-    with attributed(provider, f"task {spec.name!r}"):
+    with (
+        _of_the_plugin(host, spec, bool(settings), "config_model"),
+        attributed(provider, f"task {spec.name!r}"),
+    ):
         config = None if model is None else _validated(model, settings or {}, f"task {spec.name!r}")
         task = host.implementation(spec)(spec, labels if spec.has_labels else None, config)
         if not isinstance(task, Task):
@@ -71,9 +75,28 @@ def complete_head_ref(
     default, entry = task.default_head, choose_architecture(host, task, name)
     spec = entry.spec
     chosen = {**(default.config if spec.name == default.name else {}), **settings}
-    with attributed(entry.provider, f"the settings of head {spec.name!r}"):
+    asked = name is not None or bool(settings)
+    with (
+        _of_the_plugin(host, task, asked, "default_head"),
+        attributed(entry.provider, f"the settings of head {spec.name!r}"),
+    ):
         config = _validated(host.config_model(spec), chosen, f"head {spec.name!r}", "head.")
         return HeadRef(name=spec.name, config=config.model_dump(mode="json"))
+
+
+@contextmanager
+def _of_the_plugin(host: Host, task: TaskSpec, asked: bool, field: str) -> Iterator[None]:
+    """What is wrong although the user asked for nothing is a matter of the task's plugin."""
+    try:
+        yield
+    except UsageError as err:
+        if asked:
+            raise
+        provider = host.owner(task)
+        raise PluginError(
+            f"Plugin {provider.label}: {field} of task {task.name!r}: {err.message}",
+            hint=f"This is for its authors. To do without it: {provider.without}",
+        ) from err
 
 
 def choose_architecture(host: Host, task: TaskSpec, name: str | None) -> Entry[HeadSpec]:
@@ -83,7 +106,8 @@ def choose_architecture(host: Host, task: TaskSpec, name: str | None) -> Entry[H
     """
     if name is None:
         own = host.heads.find(task.default_head.name, host.owner(task).distribution)
-        return own or host.heads.entry(task.default_head.name)
+        with _of_the_plugin(host, task, False, "default_head"):
+            return own or host.heads.entry(task.default_head.name)
     return host.heads.entry(name)
 
 

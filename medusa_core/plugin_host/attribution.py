@@ -157,6 +157,11 @@ class AttributedDataset:
             odd = next((one for one in self.ids if not isinstance(one, str)), None)
             if odd is not None:
                 raise TypeError(f"the id {odd!r} is not text")
+            odd = next(
+                (one for one in self.ids if not one.isascii() and not _is_unicode(one)), None
+            )
+            if odd is not None:
+                raise TypeError(f"the id {odd!r} is not text that can be written as UTF-8")
             if not isinstance(self.targets, Mapping):
                 raise TypeError(f"targets is {_kind(self.targets)}, not a mapping")
             for target, info in self.targets.items():
@@ -236,9 +241,19 @@ def running(head: Head, what: str) -> Iterator[None]:
 
 def _prediction(value: Any, head: Head, features: Sequence[Tensor]) -> Tensor:
     shape, batch, channels = _shape(value) or (), features[0].shape[0], head.wanted_channels
-    if len(shape) != 4 or shape[0] != batch or channels not in (None, shape[1]):
+    fits = len(shape) == 4 and shape[0] == batch and channels in (None, shape[1])
+    if not fits or 0 in shape[2:]:
         raise TypeError(f"it returned {_kind(value)}, not ({batch}, {channels or 'C'}, h, w)")
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    """Not so what the system says of names that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

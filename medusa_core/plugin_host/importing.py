@@ -84,7 +84,10 @@ def describe(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         return f"{type(error).__name__}: {error.title}: {'; '.join(problems)}"
-    text = " ".join(str(error).split()).rstrip(".")
+    try:
+        text = " ".join(str(error).split()).rstrip(".")
+    except Exception:  # noqa: BLE001 - a plugin's exception may fail to tell what it is
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

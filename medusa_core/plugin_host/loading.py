@@ -132,4 +132,12 @@ def _specs(hook: str, expected: type[Spec], result: object) -> Iterator[Spec]:
             raise PluginError(
                 f"{hook} returned a {type(spec).__name__} where a {expected.__name__} was expected"
             )
-        yield spec
+        yield _valid(hook, expected, spec)
+
+
+def _valid(hook: str, expected: type[Spec], spec: Spec) -> Spec:
+    """A spec as it was declared, checked again: pydantic lets copies and constructions pass."""
+    try:
+        return expected.model_validate(spec.model_dump(warnings=False))
+    except Exception as err:
+        raise PluginError(f"{hook} returned a spec that is not valid: {describe(err)}") from err

@@ -13,7 +13,7 @@ from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder, cache_limit
 from medusa_core.engine.datasets import DataRef, check_target, selection_split
 from medusa_core.engine.scores import require_figures
-from medusa_core.errors import UsageError
+from medusa_core.errors import PluginError, UsageError
 from medusa_core.model.assembly import choose_architecture, complete_head_ref, make_task
 from medusa_core.model.medusa_model import restore_backbone
 from medusa_core.plugin_host.host import Host, default_host
@@ -157,9 +157,14 @@ def add_task(
     wanted = _names([tasks] if isinstance(tasks, str) else list(tasks), name)
     refs = preparation.parse_data(data)
     preparation.require_bindings_used(refs, (*wanted, *wanted.values()))
-    plans = [
-        make_plan(host, head, task, refs, split, how, progress) for head, task in wanted.items()
-    ]
+    plans, failed = [], dict[str, Any]()
+    for head, task in wanted.items():
+        try:
+            plans.append(make_plan(host, head, task, refs, split, how, progress))
+        except PluginError as err:  # it is in no other's way
+            failed[head] = {"error": err.message, "hint": err.hint}
+            if len(failed) == len(wanted):
+                raise
     device = preparation.training_device(
         how.device, how.precision, how.tensorboard, how.cuda_graphs
     )
@@ -195,9 +200,9 @@ def add_task(
     result["already_there"] = there
     if dry_run:
         heads = {plan.name: run.describe(plan) for plan in plans}
-        return {**result, "heads": heads, "cache": run.needed_room(plans)}
-    added, failed = run.add(plans)
-    return {**result, "heads": added, "failed": failed}
+        return {**result, "heads": heads, "failed": failed, "cache": run.needed_room(plans)}
+    added, fallen = run.add(plans)
+    return {**result, "heads": added, "failed": failed | fallen}
 
 
 def _names(tasks: list[str], name: str | None) -> dict[str, str]:

@@ -68,7 +68,8 @@ def evaluate(
     Returns:
         `heads`: figures a head; `comparisons`: of heads of one task, how the primary metric of the
         later ones differs from the first one's, with its 95 % interval over resamples of the
-        images; `skipped`: heads without a target of theirs here;
+        images; `skipped`: heads without a target of theirs here; `unusable`: those that cannot be
+        run, and why (where `tasks` names none);
         `skipped_samples`: how many and the first of them, with the reason; `checks` and `ok`.
 
     Raises:
@@ -84,6 +85,7 @@ def evaluate(
     bad: dict[str, str] | None = {} if on_bad_sample == "skip" else None
     model = preparation.opened(model, tasks, device, host, execution)
     checks = [_parse_check(text, model, model.select(tasks)) for text in as_names(minimum)]
+    unusable = {name: err.message for name, err in model.orphans.items() if tasks is None}
     judges = _judges(model, model.select(tasks), settings or {})
     scores, sources, missing = score(
         model, tasks, preparation.parse_data(data), split, long_side, limit, progress, judges, bad
@@ -112,6 +114,7 @@ def evaluate(
         "heads": heads,
         "comparisons": list(_comparisons(heads, scores, model)),
         "skipped": missing,
+        "unusable": unusable,
         "skipped_samples": preparation.shown_skipped(bad or {}),
         "checks": verdicts,
         "ok": all(verdict["ok"] for verdict in verdicts),
@@ -208,7 +211,7 @@ def score(
         found_here = evaluator.evaluate(model, dataset, bindings, progress, long_side, unusable)
         if bad is not None and unusable:
             bad |= {f"{ref}: {name}": why for name, why in unusable.items()}
-            if len(unusable) == len(dataset):
+            if not any(len(found.scores) for found in found_here.values()):
                 first, why = next(iter(unusable.items()))
                 raise DataError(f"{ref}: no sample of split {split!r} can be used: {first}: {why}")
         for name, found in found_here.items():
@@ -253,6 +256,8 @@ def _parse_check(text: str, model: MedusaModel, names: Sequence[str]) -> tuple[s
             hint="For example: --min semseg.miou=0.4",
         )
     head, metric = match[1], match[2]
+    if head in model.orphans:
+        raise model.orphans[head]
     if head not in names:
         raise UnknownNameError("head", head, names, hint=f"It is named in --min {text}.")
     known = [ref.name for ref in model.tasks[head].spec.metrics]

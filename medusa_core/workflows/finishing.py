@@ -18,7 +18,7 @@ from medusa_core.api import API_VERSION, HeadRef, Task, TaskSpec
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import Size
 from medusa_core.engine.training import Outcome
-from medusa_core.errors import StoreError
+from medusa_core.errors import StoreError, TrainingError
 from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
 from medusa_core.plugin_host.host import Host
@@ -47,6 +47,13 @@ def new_head(
     `head_owner` is the distribution that its architecture is of, None where there is but one.
     """
     head = head.cpu().eval().requires_grad_(False)
+    output = probe.probe_output(head, probe_features)
+    if not output.isfinite().all():  # what `verify` replays would equal everything
+        raise TrainingError(
+            f"The {ref.name} head of task {task.spec.name!r} says NaN or infinity of a plain image "
+            "in evaluation mode; it is not added.",
+            hint="Look at its `forward`, or lower --lr.",
+        )
     data = weights.to_bytes(head.state_dict())
     owner, builder = _owners(host, task.spec, ref, head_owner)
     manifest = HeadManifest(
@@ -63,7 +70,7 @@ def new_head(
         params=costs.parameters(head),
         gmacs=costs.head_gmacs(head, backbone.info),
         metrics={k: (v if v == v else None) for k, v in outcome.best.items()},
-        probe=probe.record(probe.probe_output(head, probe_features)),
+        probe=probe.record(output),
         provenance={
             **provenance,
             "best_step": outcome.best_step,

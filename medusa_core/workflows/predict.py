@@ -91,7 +91,8 @@ def predict(
     Returns:
         `images`: the files written for each, and for frames of videos their number and time;
         `skipped`: what was done before; `failed`: what could not be read or was too large for
-        memory, with the reason; the others are done all the same.
+        memory, with the reason; the others are done all the same; `unusable`: heads that cannot be
+        run, and why (where `tasks` names none).
 
     Raises:
         UsageError: no images, a result would replace one or a file that is no result, a format
@@ -157,6 +158,7 @@ def predict(
         "images": done,
         "skipped": skipped,
         "failed": failed,
+        "unusable": {name: err.message for name, err in model.orphans.items() if tasks is None},
         "ok": not failed,
     }
 

@@ -30,6 +30,9 @@ def test_a_damaged_head_can_be_removed_and_the_others_work_again(medusa, model, 
     assert medusa("eval", "--tasks", "depth", *ROOMS, "--limit", 1).code == FAILED
     others = medusa("eval", *ROOMS, "--limit", 1, "--json")
     assert (others.code, set(others.document["heads"])) == (0, {"semseg"})
+    assert set(others.document["unusable"]) == {"depth"}
+    asked = medusa("eval", "--min", "depth.rmse=9", *ROOMS, "--limit", 1)
+    assert (asked.code, "depth" in asked.error) == (FAILED, True)
     assert "depth" in others.err
     assert medusa("remove-task", "depth", "--yes").code == 0
     assert medusa("verify").code == 0

@@ -86,7 +86,7 @@ def test_the_human_result_names_score_cost_report_and_next_step(medusa, model):
 def test_dry_run_adds_nothing(medusa, unchanged):
     done = medusa("add-task", "edges", *ROOMS, *FAST, "--dry-run")
     assert done.code == 0
-    assert done.out.startswith("Would add edges: task edges, head medusa, 6 images of rooms")
+    assert done.out.startswith("Would add edges: task edges, head medusa, up to 6 images of rooms")
 
 
 def test_replacing_a_head_changes_no_other(medusa, model):

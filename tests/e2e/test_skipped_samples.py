@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medusa_core.errors import FAILED
 
@@ -95,3 +96,16 @@ def test_a_data_set_without_a_usable_sample_is_not_skipped_over(medusa, unchange
     done = medusa(*add("depth", folder), "--on-bad-sample", "skip")
     assert done.code == FAILED
     assert "6 of 6 samples" in done.error
+
+
+def test_a_target_that_cannot_be_used_costs_the_scores_of_no_other_head(medusa, model, folder):
+    line = ["eval", "-m", model, "--data", f"folder:{folder}", "--split", "train", "--json"]
+    line += ["--engine", "plain", "--on-bad-sample", "skip"]
+    assert medusa(*add("semseg", folder)).code == 0
+    Image.fromarray(np.full((64, 64), 77, np.uint8)).save(folder / "semseg" / "im3.png")
+    alone = {name: medusa(*line, "--tasks", name).document for name in ("depth", "own")}
+    together = medusa(*line).document
+    for name, document in alone.items():
+        assert together["heads"][name] == document["heads"][name]
+    assert together["heads"]["depth"]["images"] == together["heads"]["own"]["images"] + 1
+    assert set(together["skipped_samples"]["samples"]) == {f"folder:{folder}: im3"}

@@ -24,12 +24,17 @@ WHY = {
     "api_older_major": "incompatible: 'from_the_past' speaks plugin API 0.9, medusa-heads 0.1.0 "
     "speaks 1.0",
     "cancelled": "broken: CancelledError: no Exception, as panics of compiled modules are not",
+    "half_built": "broken: medusa_register_tasks returned a spec that is not valid: "
+    "ValidationError: TaskSpec: title: Field required; implementation: Field required; output: "
+    "Field required; target: Field required; metrics: Field required",
     "hook_typo": "broken: unknown hook 'medusa_register_task', did you mean "
     "'medusa_register_tasks'?",
     "import_error": "broken: ModuleNotFoundError: No module named 'a_package_nobody_has'",
     "no_marker": "broken: 'medusa_register_tasks' lacks the @hookimpl marker",
     "raises_in_hook": "broken: RuntimeError: the licence server does not answer",
     "raises_midway": "broken: OSError: the other half is missing",
+    "renamed_copy": "broken: medusa_register_datasets returned a spec that is not valid: "
+    "ValidationError: DatasetSpec: name: String should match pattern '^[a-z][a-z0-9_]{0,40}$'",
     "returns_nothing": "broken: medusa_register_tasks returned NoneType, not a list of TaskSpec",
     "returns_one": "broken: medusa_register_tasks returned TaskSpec, not a list of TaskSpec",
     "same_name_twice": "broken: medusa_register_datasets returned two specs named 'twice'",
@@ -38,6 +43,7 @@ WHY = {
     "system_exit": "broken: SystemExit: a script, not a plugin",
     "unknown_field": "broken: ValidationError: DatasetSpec: title: Field required; titel: Extra "
     "inputs are not permitted",
+    "unprintable": "broken: Unprintable",
     "wrong_argument": "broken: a hook has a wrong signature: Argument(s) {'registry'} are declared "
     "in the hookimpl but can not be found in the hookspec",
     "wrong_type": "broken: medusa_register_tasks returned a str where a TaskSpec was expected",

@@ -19,6 +19,8 @@ IN_TRAINING = {
     "(2, 1, h, w)",
     "forward:flat": "training_outputs of Fragile: TypeError: it returned a Tensor of shape (2, 1) "
     "and type torch.float32, not (2, 1, h, w)",
+    "forward:empty": "training_outputs of Fragile: TypeError: it returned a Tensor of shape "
+    "(2, 1, 2, 0) and type torch.float32, not (2, 1, h, w)",
     "forward:wide": "training_outputs of Fragile: TypeError: it returned a Tensor of shape "
     "(2, 2, 2, 2) and type torch.float32, not (2, 1, h, w)",
     "data": "data set 'noise': ZeroDivisionError: division by zero",
@@ -112,6 +114,46 @@ def test_metrics_that_do_not_fit_the_task_are_refused_before_any_work(
 ) -> None:
     monkeypatch.setenv("FAIL", fail)
     assert medusa.error(*add(fragile), "--dry-run") == (3, said)
+
+
+def test_one_task_that_is_refused_is_in_no_others_way(
+    medusa: Medusa, fragile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIL", "statistics")
+    line = ("add-task", "brightness,edges", "-m", fragile, *ROOMS, *SHORT)
+    assert medusa("remove-task", "normals", "-m", fragile, "--yes")[0] == 0
+    code, _, told = medusa(*line)
+    assert code != 0
+    assert "brightness: Plugin medusa-fails-in-use 1.0 failed in metric MeanError" in told
+    names = {head["name"] for head in medusa.json("list", "-m", fragile)[0]["heads"]}
+    assert names == {"depth", "edges"}
+
+
+def test_a_head_that_says_nothing_but_nan_is_not_added(
+    medusa: Medusa, fragile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does whose evaluation mode divides by zero."""
+    monkeypatch.setenv("FAIL", "probe")
+    code, error = medusa.error(*add(fragile))
+    assert code == 1
+    assert "fragile head of task 'brightness' says NaN or infinity" in error
+    assert "brightness" not in {h["name"] for h in medusa.json("list", "-m", fragile)[0]["heads"]}
+
+
+def test_defaults_of_a_task_that_do_not_fit_are_its_plugins_fault(
+    install_plugin: Callable[..., str],
+    medusa: Medusa,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FAIL", "default")
+    install_plugin("fails_in_use")
+    line = ("add-task", "brightness", "-m", model, *ROOMS, *SHORT, "--dry-run")
+    code, error = medusa.error(*line)
+    assert code == 3
+    assert error.startswith("Plugin medusa-fails-in-use 1.0: default_head of task 'brightness': ")
+    asked = medusa.error(*line, "--set", "head.depth=3")
+    assert asked[0] == 2, "what the user asks for is the user's"
 
 
 def test_what_fails_in_use_names_its_plugin_and_costs_its_own_head_only(

@@ -93,7 +93,11 @@ def test_the_digest_of_a_data_set_is_of_its_code(
 
 @pytest.mark.parametrize(
     ("ids", "wrong"),
-    [(("a",), "2 samples and 1 ids"), (("a", 7), "id 7 is not text")],
+    [
+        (("a",), "2 samples and 1 ids"),
+        (("a", 7), "id 7 is not text"),
+        (("a", "\udcfc.jpg"), "UTF-8"),
+    ],
 )
 def test_ids_that_cannot_be(ids: Any, wrong: str) -> None:
     with pytest.raises(PluginError, match=wrong) as error:
