@@ -43,10 +43,7 @@ def open_image(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except UnidentifiedImageError:
-        raise DataError(
-            f"{path}: not an image that can be read.",
-            hint="JPEG, PNG, TIFF, BMP, WebP, AVIF, GIF and PPM files are.",
-        ) from None
+        raise DataError(f"{path}: not an image that can be read.") from None
     except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as err:
         raise DataError(f"{path}: cannot be opened: {err}.") from err
     width, height = image.size

@@ -106,8 +106,7 @@ def choose_architecture(host: Host, task: TaskSpec, name: str | None) -> Entry[H
     """
     if name is None:
         own = host.heads.find(task.default_head.name, host.owner(task).distribution)
-        with _of_the_plugin(host, task, False, "default_head"):
-            return own or host.heads.entry(task.default_head.name)
+        return own or host.heads.entry(task.default_head.name)
     return host.heads.entry(name)
 
 
