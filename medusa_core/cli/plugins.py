@@ -145,6 +145,8 @@ def doctor_command(names: tuple[str, ...], as_json: bool) -> None:
         looked_into = report.state is PluginState.ENABLED or (
             names and report.state is PluginState.DISABLED
         )
+        if looked_into and report.state is PluginState.DISABLED:
+            print_warning(f"{report.name} is disabled, and loaded for this look only.")
         results.append(
             examine(found.points[index], implementations=bool(names))
             if looked_into
@@ -160,9 +162,6 @@ def doctor_command(names: tuple[str, ...], as_json: bool) -> None:
             console.print(NONE_FOUND)
 
     emit({"plugins": [_finding(result) for result in results]}, as_json, human)
-    off = [r.name for r in found.reports if names and r.state is PluginState.DISABLED]
-    for name in [result.report.name for result in results if result.report.name in off]:
-        print_warning(f"{name} is disabled, and loaded for this look only.")
     failed = [result.report.name for result in results if result.report.failed]
     if failed:
         raise PluginError(f"{', '.join(failed)} cannot be loaded.")

@@ -125,10 +125,15 @@ def _comparisons(
     heads: Mapping[str, Mapping[str, Any]], scores: Mapping[str, HeadScores], model: MedusaModel
 ) -> Iterator[dict[str, Any]]:
     """Of heads that were judged alike, on the same images: every later one and the first."""
-    alike = ("task", "data", "images", "images_without_target", "settings")  # so, the same images
     first: list[str] = []
+
+    def alike(one: str, other: str) -> bool:
+        keys = ("data", "images", "images_without_target", "settings")  # so, the same images
+        same = all(heads[one][key] == heads[other][key] for key in keys)
+        return same and model.tasks[one].spec == model.tasks[other].spec
+
     for name, row in heads.items():
-        to = next((n for n in first if all(heads[n][key] == row[key] for key in alike)), None)
+        to = next((known for known in first if alike(known, name)), None)
         if to is None or row["images"] == 1:  # nothing to resample
             first.append(name)
             continue
@@ -211,7 +216,8 @@ def score(
         found_here = evaluator.evaluate(model, dataset, bindings, progress, long_side, unusable)
         if bad is not None and unusable:
             bad |= {f"{ref}: {name}": why for name, why in unusable.items()}
-            if not any(len(found.scores) for found in found_here.values()):
+            measured = any(len(found.scores) for found in found_here.values())
+            if len(unusable) == len(dataset) and not measured:
                 first, why = next(iter(unusable.items()))
                 raise DataError(f"{ref}: no sample of split {split!r} can be used: {first}: {why}")
         for name, found in found_here.items():

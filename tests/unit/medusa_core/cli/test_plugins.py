@@ -171,6 +171,14 @@ def test_the_environment_goes_before_the_settings_and_that_is_said(medusa, monke
     assert states(medusa)["medusa-tasks"] == "enabled"
 
 
+def test_a_look_into_a_disabled_plugin_says_that_it_is(medusa, install_plugin):
+    install_plugin(GOOD, "medusa-good")
+    line = "Warning: medusa-good is disabled, and loaded for this look only."
+    assert line not in medusa("plugins", "doctor", "medusa-good")[2]
+    medusa.json("plugins", "disable", "medusa-good")
+    assert line in medusa("plugins", "doctor", "medusa-good")[2]
+
+
 def test_heads_obey_the_lists_like_everything_else(medusa, monkeypatch):
     monkeypatch.setenv("MEDUSA_PLUGINS", "medusa-tasks")
     code, _, err = medusa("add-task", "depth", "--dry-run")
