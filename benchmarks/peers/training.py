@@ -28,7 +28,7 @@ from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.heads.base import Head
 from medusa_core.model.assembly import make_task
 from medusa_core.model.costs import head_gmacs, parameters
-from medusa_core.model.images import MIN_SIDE, finish, resized, upsample
+from medusa_core.model.images import finish, resized, upsample, working_size
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
@@ -73,13 +73,12 @@ class CoupledModel:
     ) -> dict[str, Tensor]:
         """As `MedusaModel.raw_predictions`, at the scale the network was trained at."""
         picture = (int(image.shape[0]), int(image.shape[1]))
-        scale = (long_side or max(self.size)) / max(picture)
-        height, width = (max(MIN_SIDE, round(side * scale)) for side in picture)
-        batch = as_input(self.backbone, [resized(image, (height, width))])
+        size = working_size(self.size, picture, long_side)
+        batch = as_input(self.backbone, [resized(image, size)])
         outputs = self.decoder(self.backbone(batch))
         result = {}
         for name in names:
-            raw = finish(outputs[name], self.tasks[name], (height, width))
+            raw = finish(outputs[name], self.tasks[name], size)
             dense = self.tasks[name].spec.output.kind == "dense"
             result[name] = upsample(raw, picture) if dense else raw
         return result

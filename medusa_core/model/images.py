@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from medusa_core.api import Task
 from medusa_core.backbones.timm_backbone import LEVEL_STRIDES
 from medusa_core.data.images import read_rgb
-from medusa_core.errors import DataError
+from medusa_core.errors import DataError, UsageError
 
 STRIDE = max(LEVEL_STRIDES)
 """Images are padded to multiples of this."""
@@ -27,6 +27,27 @@ MIN_SIDE = 16
 
 FEW_CHANNELS = 8
 """Fewer lie side by side than a processor computes at once: each channel becomes a map then."""
+
+
+def working_size(
+    trained: Sequence[int], picture: Sequence[int], long_side: int | None = None
+) -> tuple[int, int]:
+    """(H, W) at which networks look at a picture: the scale they were trained at.
+
+    Args:
+        trained: (H, W) that pictures were fitted into in training, portraits and landscapes alike.
+        picture: (H, W).
+        long_side: length of the longer side instead.
+
+    Raises:
+        UsageError: the longer side is to have less than `MIN_SIDE` pixels.
+    """
+    if long_side is not None and long_side < MIN_SIDE:
+        raise UsageError(f"--size {long_side}: at least {MIN_SIDE} pixels are needed.")
+    fitted = min(size / side for size, side in zip(trained, picture, strict=True))
+    scale = long_side / max(picture) if long_side else fitted
+    height, width = (max(MIN_SIDE, round(side * scale)) for side in picture)
+    return height, width
 
 
 def own_levels(features: Sequence[Tensor]) -> list[Tensor]:

@@ -42,6 +42,7 @@ from medusa_core.model.images import (
     resized,
     to_tensor,
     upsample,
+    working_size,
 )
 from medusa_core.model.tiles import blended
 from medusa_core.names import as_names
@@ -295,20 +296,8 @@ class MedusaModel(nn.Module):
     def working_size(
         self, name: str, picture: Sequence[int], long_side: int | None = None
     ) -> tuple[int, int]:
-        """(H, W) at which a head looks at a picture: the scale it was trained at.
-
-        In training, pictures are fitted into one size, portraits and landscapes alike.
-
-        Raises:
-            UsageError: the longer side is to have less than `MIN_SIDE` pixels.
-        """
-        if long_side is not None and long_side < MIN_SIDE:
-            raise UsageError(f"--size {long_side}: at least {MIN_SIDE} pixels are needed.")
-        size = self.require(name).size
-        fitted = min(trained / side for trained, side in zip(size, picture, strict=True))
-        scale = long_side / max(picture) if long_side else fitted
-        height, width = (max(MIN_SIDE, round(side * scale)) for side in picture)
-        return height, width
+        """(H, W) at which a head looks at a picture; see `working_size` of `model/images.py`."""
+        return working_size(self.require(name).size, picture, long_side)
 
     def _result(self, name: str, raw: Tensor) -> Result:
         task = self.tasks[name]

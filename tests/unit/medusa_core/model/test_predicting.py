@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,14 @@ from medusa_core.api import OutputSpec
 from medusa_core.data.geometry import IDENTITY, place
 from medusa_core.errors import DataError
 from medusa_core.model import MedusaModel
-from medusa_core.model.images import MIN_SIDE, finish, resized, to_tensor, upsample
+from medusa_core.model.images import (
+    MIN_SIDE,
+    finish,
+    resized,
+    to_tensor,
+    upsample,
+    working_size,
+)
 
 from .conftest import HEADS, make_images, make_photo
 
@@ -73,9 +79,7 @@ def test_pictures_are_seen_as_those_of_the_training_were(
     height: int, width: int, rows: int, columns: int
 ) -> None:
     """Portraits as portraits, squares as squares."""
-    manifest = SimpleNamespace(size=(rows, columns))
-    model = SimpleNamespace(require=lambda name: manifest)
-    found = MedusaModel.working_size(model, "depth", (height, width))  # type: ignore[arg-type]
+    found = working_size((rows, columns), (height, width))
     trained = place((height, width), (rows, columns), IDENTITY).size
     assert found == tuple(max(MIN_SIDE, side) for side in trained)
 
