@@ -20,6 +20,7 @@ from pydantic import (
 from medusa_core.api.hooks import ApiVersionError, speaks
 
 _LARGEST = 2.0**63
+"""The first number that int64 does not hold."""
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,40}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 ImportString = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]

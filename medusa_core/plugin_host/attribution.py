@@ -157,9 +157,7 @@ class AttributedDataset:
             odd = next((one for one in self.ids if not isinstance(one, str)), None)
             if odd is not None:
                 raise TypeError(f"the id {odd!r} is not text")
-            odd = next(
-                (one for one in self.ids if not one.isascii() and not _is_unicode(one)), None
-            )
+            odd = next((one for one in self.ids if not _is_unicode(one)), None)
             if odd is not None:
                 raise TypeError(f"the id {odd!r} is not text that can be written as UTF-8")
             if not isinstance(self.targets, Mapping):

@@ -85,7 +85,6 @@ def evaluate(
     bad: dict[str, str] | None = {} if on_bad_sample == "skip" else None
     model = preparation.opened(model, tasks, device, host, execution)
     checks = [_parse_check(text, model, model.select(tasks)) for text in as_names(minimum)]
-    unusable = {name: err.message for name, err in model.orphans.items() if tasks is None}
     judges = _judges(model, model.select(tasks), settings or {})
     scores, sources, missing = score(
         model, tasks, preparation.parse_data(data), split, long_side, limit, progress, judges, bad
@@ -114,7 +113,7 @@ def evaluate(
         "heads": heads,
         "comparisons": list(_comparisons(heads, scores, model)),
         "skipped": missing,
-        "unusable": unusable,
+        "unusable": preparation.unusable(model, tasks),
         "skipped_samples": preparation.shown_skipped(bad or {}),
         "checks": verdicts,
         "ok": all(verdict["ok"] for verdict in verdicts),

@@ -158,7 +158,7 @@ def predict(
         "images": done,
         "skipped": skipped,
         "failed": failed,
-        "unusable": {name: err.message for name, err in model.orphans.items() if tasks is None},
+        "unusable": preparation.unusable(model, tasks),
         "ok": not failed,
     }
 

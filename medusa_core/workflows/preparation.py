@@ -129,6 +129,11 @@ def screened(
     return Subset(dataset, good), bad
 
 
+def unusable(model: MedusaModel, tasks: Sequence[str] | None) -> dict[str, str]:
+    """Heads that cannot be run, and why, where all were asked for: they are left out."""
+    return {name: err.message for name, err in model.orphans.items() if tasks is None}
+
+
 def shown_skipped(skipped: Mapping[str, str]) -> dict[str, Any]:
     """For reports: how many samples were skipped, and the first of them with the reason."""
     return {"count": len(skipped), "samples": dict(islice(skipped.items(), SHOWN_SKIPPED))}
