@@ -125,11 +125,15 @@ def main(rounds: int, quick: bool, measured: tuple[str, str] | None) -> None:
 
 def compare(what: str, models: dict[int, Path], rounds: int) -> dict[str, Any]:
     """Medians over rounds of both folders, and of their ratio."""
+    from benchmarks.report import users_environment
+
     runs: dict[int, list[dict[str, float]]] = {count: [] for count in COUNTS}
     for _ in range(rounds):
         for count, model in models.items():
             command = [sys.executable, "-m", "benchmarks.many_heads", "--measure", what, str(model)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                command, env=users_environment(), capture_output=True, text=True, check=True
+            )
             runs[count].append(json.loads(done.stderr.splitlines()[-1]))
     found: dict[str, Any] = {}
     for key in ("seconds", "mb"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import statistics
 from collections.abc import Iterable, Mapping
@@ -29,10 +30,25 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def device_name(device: str) -> str:
-    """What computes: the graphics card and its software, or the kind of processor."""
+    """What computes: the graphics card and its software, or the processor."""
     if torch.device(device).type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    kind = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    return ", ".join(filter(None, (processor_name(), kind)))
+
+
+def processor_name() -> str:
+    """What Linux calls the processor; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def users_environment() -> dict[str, str]:
+    """That of a process which is timed from its start: users have modules that are compiled."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def save(name: str, record: Mapping[str, Any], table: str | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from benchmarks.report import document, machine, save
+from benchmarks.report import document, machine, save, users_environment
 
 LINES = ("--help", "plugins list", "tasks", "tasks --json", "add-task --help")
 COMMANDS = tuple(tuple(line.split()) for line in LINES)
@@ -73,7 +73,7 @@ def cpu_seconds(command: tuple[str, ...], folder: Path) -> tuple[float, list[str
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", CODE, json.dumps(command), json.dumps(HEAVY)],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**users_environment(), "PYTHONPATH": path},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
