@@ -36,11 +36,17 @@ from medusa_core.api import Dataset, Sample, TargetInfo
 from medusa_core.backbones.timm_backbone import Backbone, build, describe
 from medusa_core.data.geometry import IDENTITY, Size, fixed_views
 from medusa_core.engine.binding import Binding
+from medusa_core.engine.cache_files import Source
 from medusa_core.engine.datasets import DataRef, check_target, load_dataset
-from medusa_core.engine.feature_cache import CachedTask, Source, cache_images, cache_tasks
+from medusa_core.engine.feature_cache import (
+    CachedTask,
+    cache_images,
+    cache_tasks,
+)
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.joint_training import JointTask, JointTraining, as_input
-from medusa_core.engine.training import Training, TrainSettings
+from medusa_core.engine.outcome import TrainSettings
+from medusa_core.engine.training import Training
 from medusa_core.heads.base import Head
 from medusa_core.model.assembly import complete_head_ref, make_head, make_task
 from medusa_core.model.inference import keep_memory

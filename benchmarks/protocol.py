@@ -37,10 +37,11 @@ from medusa_core.api import Dataset, MetricRef, Task
 from medusa_core.cli._progress import LineProgress
 from medusa_core.data.geometry import fixed_views
 from medusa_core.engine.binding import Binding
+from medusa_core.engine.cache_files import Source
 from medusa_core.engine.datasets import DataRef, check_target, load_dataset, shorten
-from medusa_core.engine.feature_cache import Source, cache_tasks
+from medusa_core.engine.feature_cache import cache_tasks
+from medusa_core.engine.outcome import TrainSettings
 from medusa_core.engine.scores import Scores
-from medusa_core.engine.training import TrainSettings
 from medusa_core.model.assembly import complete_head_ref, make_task
 from medusa_core.model.medusa_model import open_model, restore_backbone
 from medusa_core.plugin_host.host import Host

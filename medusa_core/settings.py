@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from medusa_core.errors import UsageError
+from medusa_core.problems import problems
 
 VARIABLE = "MEDUSA_CONFIG"
 
@@ -83,11 +84,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
             hint=f"{VARIABLE} names the file.",
         ) from err
     except ValidationError as err:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in err.errors()
-        )
         raise UsageError(
-            f"The settings {path} cannot be used: {problems}.", hint="Correct or delete the file."
+            f"The settings {path} cannot be used: {problems(err, whole='the file')}.",
+            hint="Correct or delete the file.",
         ) from err
 
 

@@ -218,7 +218,7 @@ def _untrained_head(
 ) -> NewHead:
     import torch
 
-    from medusa_core.engine.training import Outcome
+    from medusa_core.engine.outcome import Outcome
     from medusa_core.model import probe
     from medusa_core.model.assembly import complete_head_ref, make_head, make_task
     from medusa_core.model.medusa_model import restore_backbone

@@ -19,15 +19,17 @@ from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import IDENTITY, Size
 from medusa_core.engine import checkpoint
 from medusa_core.engine.binding import Binding
+from medusa_core.engine.cache_files import Source
 from medusa_core.engine.datasets import check_target, require_same_labels, selection_split
 from medusa_core.engine.evaluator import evaluate
-from medusa_core.engine.feature_cache import Source, cache_images
+from medusa_core.engine.feature_cache import cache_images
 from medusa_core.engine.joint_training import JointTask, JointTraining, as_input, unfold
+from medusa_core.engine.outcome import Outcome, TrainSettings
 from medusa_core.engine.scores import Scores
-from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.heads.base import Head
 from medusa_core.model.assembly import make_task
 from medusa_core.model.costs import head_gmacs, parameters
+from medusa_core.model.devices import own_chance
 from medusa_core.model.images import finish, resized, upsample, working_size
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.plugin_host.host import Host
@@ -146,8 +148,7 @@ def train_coupled(
     parts = selection_split(dataset)
     if not frozen:
         unfold(backbone.to(device), images, parts[0], settings.batch)
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
+    with own_chance(device, settings.seed):
         module = decoder(backbone.info, {n: b.task.out_channels for n, b in bindings.items()})
         training = CoupledTraining(
             backbone,

@@ -45,7 +45,7 @@ def unfold_norms(backbone: Backbone, batches: Iterable[Tensor]) -> int:
     Args:
         backbone: changed in place; its mode is left as it was.
         batches: `(B, 3, H, W) float32` images in [0, 1], H and W multiples of the stride; typical
-            of the training. None: nothing is changed.
+            of the training. Where there are none, nothing is changed.
 
     Returns:
         Number of layers that were given statistics; layers no image passes through are left alone.

@@ -145,7 +145,7 @@ size_option = click.option(
 long_side_option = click.option(
     "--size",
     "long_side",
-    type=click.IntRange(min=32, max=8192),
+    type=click.IntRange(min=16, max=8192),
     metavar="PIXELS",
     help="Longer side the network sees; default: as each head was trained.",
 )

@@ -156,7 +156,7 @@ def _print(console: Console, result: dict[str, Any]) -> None:
     console.print(table(COLUMNS, map(_cells, heads), numeric=COLUMNS[3:6]))
     for head in heads:
         for note in head["notes"]:
-            console.print(clean(f"{head['name']} ({head['state']}): {note}"))
+            console.print(f"{head['name']} ({head['state']}): {note}")
 
 
 def _cells(head: dict[str, Any]) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medusa_core.cli._options import examples, json_option
-from medusa_core.cli._output import clean, emit, print_warning
+from medusa_core.cli._output import emit, print_warning
 from medusa_core.cli._table import table
 from medusa_core.cli.plugins_new import command as new_command
 from medusa_core.errors import PluginError
@@ -58,7 +58,7 @@ def list_command(requirements: bool, as_json: bool) -> None:
     def human(console: Console) -> None:
         if requirements:
             for line in lines:
-                console.print(clean(line))
+                console.print(line)
         elif not found.reports:
             console.print(NONE_FOUND)
         else:
@@ -111,13 +111,13 @@ def show_command(names: tuple[str, ...], as_json: bool) -> None:
 
     def human(console: Console) -> None:
         for row in rows:
-            console.print(clean(f"{row['name']} of {row['distribution']} {row['version']}"))
+            console.print(f"{row['name']} of {row['distribution']} {row['version']}")
             for key in ("summary", "home", "licence", "module", "state", "why"):
                 if row[key]:
-                    console.print(clean(f"  {key}: {row[key]}"))
+                    console.print(f"  {key}: {row[key]}")
             for kind, titles in row["provides"].items():
                 for name, title in titles.items():
-                    console.print(clean(f"  {kind} {name}: {title}"))
+                    console.print(f"  {kind} {name}: {title}")
 
     emit({"plugins": rows}, as_json, human)
 
@@ -200,7 +200,7 @@ def _tell(result: dict[str, Any], as_json: bool) -> None:
         print_warning(f"{result['overridden_by']} is set, and goes before {result['settings']}.")
 
     def human(console: Console) -> None:
-        console.print(clean(f"Disabled now: {', '.join(result['disabled']) or 'none'}"))
+        console.print(f"Disabled now: {', '.join(result['disabled']) or 'none'}")
 
     emit(result, as_json, human)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import examples, json_option
-from medusa_core.cli._output import clean, emit
+from medusa_core.cli._output import emit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,13 +65,13 @@ def command(
 
     def human(console: Console) -> None:
         folder, verb = result["folder"], "Would write" if dry_run else "Wrote"
-        console.print(clean(f"{verb} {folder}:"))
+        console.print(f"{verb} {folder}:")
         for file in result["files"]:
-            console.print(clean(f"  {file}"))
+            console.print(f"  {file}")
         if not dry_run:
             place = shlex.quote(folder if Path(folder).is_absolute() else f"./{folder}")
             data = f" --data {result['task']}_data" if dataset else ""
-            console.print(clean(f"Next: pip install -e {place} && pytest {place}"))
-            console.print(clean(f"Then: medusa add-task {result['task']}{data}"))
+            console.print(f"Next: pip install -e {place} && pytest {place}")
+            console.print(f"Then: medusa add-task {result['task']}{data}")
 
     emit(result, as_json, human)

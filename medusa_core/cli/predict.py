@@ -18,7 +18,7 @@ from medusa_core.cli._options import (
     model_option,
     tasks_option,
 )
-from medusa_core.cli._output import clean, emit, print_error
+from medusa_core.cli._output import emit, print_error
 from medusa_core.cli._progress import make_progress
 from medusa_core.errors import DataError
 
@@ -113,7 +113,7 @@ def command(
             for entry in image["results"]:
                 for kind in ("rendering", "values", "values16", "summary"):
                     if kind in entry:
-                        console.print(clean(f"{entry[kind]}{_value(entry)}"))
+                        console.print(f"{entry[kind]}{_value(entry)}")
 
     emit(result, as_json, human)
     for entry in result["failed"]:

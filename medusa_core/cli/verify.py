@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import examples, json_option, model_option
-from medusa_core.cli._output import clean, emit
+from medusa_core.cli._output import emit
 from medusa_core.errors import CheckError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def command(model: Path, repair: bool, as_json: bool) -> None:
         for name, verdict in result["probes"].items():
             console.print(f"{name}: {verdict}")
         for note in result["notes"]:
-            console.print(clean(note))
+            console.print(note)
         for problem in result["problems"]:
             path, message = problem["path"], problem["message"]
             where = "" if path in message else f"{path}: "

@@ -14,6 +14,7 @@ from medusa_core.api.specs import RGB, Name
 from medusa_core.data.files import read_bounded
 from medusa_core.data.tables import ClassTarget, NumbersTarget, Part
 from medusa_core.errors import DataError
+from medusa_core.problems import problems
 
 FILE = "dataset.json"
 MAX_DESCRIPTION = 4_000_000
@@ -125,10 +126,7 @@ def read_description(root: Path) -> Description:
     except OSError as err:
         raise DataError(f"{path}: cannot be read: {err.strerror}.") from err
     except ValidationError as err:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()[:8]
-        )
-        raise DataError(f"{path}: {problems}.", hint="See docs/reference/folder.md.") from err
+        raise DataError(f"{path}: {problems(err)}.", hint="See docs/reference/folder.md.") from err
     except (ValueError, RecursionError) as err:
         raise DataError(f"{path}: not valid JSON: {err}.") from err
 

@@ -77,12 +77,21 @@ def _write_all(
             return failed
         for number, images in waiting.items():
             if images and (len(images) >= BATCH or index == len(dataset) - 1):
-                for row in inputs.compute(images):
+                for sample_index, row in enumerate(inputs.compute(images), index + 1 - len(images)):
+                    if not np.isfinite(row).all():
+                        raise _not_finite(dataset, sample_index)
                     writers[number, "input", None].write(row)
                 images.clear()
         progress.advance()
     progress.finish()
     return failed
+
+
+def _not_finite(dataset: Dataset, index: int) -> DataError:
+    return DataError(
+        f"{dataset.name}: the backbone gives no finite numbers for {dataset.ids[index]!r}.",
+        hint="Its weights are the reason, as a rule: medusa verify",
+    )
 
 
 def _load(

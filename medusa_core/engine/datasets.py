@@ -164,6 +164,12 @@ def load_dataset(host: Host, ref: DataRef, split: str) -> Dataset:
     return dataset
 
 
+def spread(items: Sequence[int], count: int) -> list[int]:
+    """At most `count` of them, evenly spread."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
+
+
 def shorten(dataset: Dataset, limit: int | None) -> Dataset:
     """At most `limit` samples, evenly spread.
 
@@ -174,7 +180,7 @@ def shorten(dataset: Dataset, limit: int | None) -> Dataset:
         raise UsageError(f"--limit {limit}: a positive number is needed.")
     if limit is None or limit >= len(dataset):
         return dataset
-    return Subset(dataset, [i * len(dataset) // limit for i in range(limit)])
+    return Subset(dataset, spread(range(len(dataset)), limit))
 
 
 def selection_split(dataset: Dataset) -> tuple[list[int], list[int]]:

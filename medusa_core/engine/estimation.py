@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from medusa_core.api import MetricRef
+from medusa_core.engine.bootstrap import resampled_figures
 from medusa_core.engine.scores import Scores
 
 STEP = 4
@@ -86,11 +87,9 @@ def standard_error(scores: Scores, metric: MetricRef, whole: int, seed: int = 0)
         whole: images of the set that they were drawn from; all of them are no sample any more.
         seed: of the resampling.
     """
-    count = len(scores)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(count, (REPEATS, count), generator=generator)
-    found = [to_scale(metric, scores.figures(images)[metric.name]) for images in drawn]
+    figures = resampled_figures(scores, metric.name, REPEATS, seed)
+    found = [to_scale(metric, value) for value in figures]
     known = torch.tensor([value for value in found if value == value])
     if len(known) < 2:
         return 0.0
-    return float(known.std()) * math.sqrt(max(0.0, 1 - count / whole))
+    return float(known.std()) * math.sqrt(max(0.0, 1 - len(scores) / whole))

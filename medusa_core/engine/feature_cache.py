@@ -19,10 +19,8 @@ from medusa_core.api import FeatureInfo
 from medusa_core.backbones.timm_backbone import Backbone, pad_to_stride
 from medusa_core.data.geometry import Size
 from medusa_core.engine.binding import Binding
-from medusa_core.engine.cache_files import File, Inputs, Rows, files_of
-from medusa_core.engine.cache_files import Source as Source
+from medusa_core.engine.cache_files import File, Inputs, Rows, Source, files_of
 from medusa_core.engine.cache_folder import cache_folder, make_room, shown_bytes, touch
-from medusa_core.engine.cache_pass import PADDING as PADDING
 from medusa_core.engine.cache_pass import fill
 from medusa_core.errors import DataError, StoreError
 from medusa_core.model.execution import prepared

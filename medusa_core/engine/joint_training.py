@@ -18,13 +18,15 @@ from medusa_core.backbones.unfold import has_folded_norms, unfold_norms
 from medusa_core.data.geometry import Size, View, view_image, view_target
 from medusa_core.engine.balancing import make_balance
 from medusa_core.engine.binding import Binding
-from medusa_core.engine.feature_cache import PADDING, as_target
+from medusa_core.engine.cache_pass import PADDING
+from medusa_core.engine.datasets import spread
+from medusa_core.engine.feature_cache import as_target
+from medusa_core.engine.outcome import TrainSettings
 from medusa_core.engine.recorded_steps import Outputs
 from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, selection_metrics
 from medusa_core.engine.training import (
     Training,
-    TrainSettings,
     as_judged,
     has_loss,
     outputs_loss,
@@ -273,9 +275,8 @@ def unfold(backbone: Backbone, images: np.ndarray, rows: Sequence[int], batch: i
     """
     if not has_folded_norms(backbone):
         return 0
-    count = min(len(rows), UNFOLD_IMAGES)
-    chosen = [rows[i * len(rows) // count] for i in range(count)]
-    groups = (chosen[i : i + batch] for i in range(0, count, batch))
+    chosen = spread(rows, UNFOLD_IMAGES)
+    groups = (chosen[i : i + batch] for i in range(0, len(chosen), batch))
     return unfold_norms(backbone, (as_input(backbone, [images[r] for r in g]) for g in groups))
 
 

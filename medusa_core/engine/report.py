@@ -13,8 +13,11 @@ from torch import Tensor
 
 from medusa_core.api import Sample, Task
 from medusa_core.data.geometry import IDENTITY, view_image
-from medusa_core.engine.feature_cache import PADDING, CachedTask
-from medusa_core.engine.training import Outcome, as_judged
+from medusa_core.engine.cache_pass import PADDING
+from medusa_core.engine.datasets import spread
+from medusa_core.engine.feature_cache import CachedTask
+from medusa_core.engine.outcome import Outcome
+from medusa_core.engine.training import as_judged
 from medusa_core.heads.base import Head
 from medusa_core.plugin_host.attribution import head_output
 from medusa_core.viz import curve, panel
@@ -33,8 +36,7 @@ def training_report(
         (_plot(outcome, "loss", f"{name}: training loss"), ""),
         (_plot(outcome, metric.name, f"{name}: {metric.name}{unit} on the selection split"), ""),
     ]
-    chosen = [selection[i * len(selection) // MAX_PICTURES] for i in range(MAX_PICTURES)]
-    shown = [_row(task, head, data, i) for i in dict.fromkeys(chosen)]
+    shown = [_row(task, head, data, i) for i in spread(selection, MAX_PICTURES)]
     pictures = [list(chain(*shown[i : i + 2])) for i in range(0, len(shown), 2)]
     return _png(_stack(panel([plots]), panel(pictures, cell=CELL)))
 

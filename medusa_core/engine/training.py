@@ -21,9 +21,7 @@ from medusa_core.engine import checkpoint
 from medusa_core.engine.balancing import Balance
 from medusa_core.engine.interrupts import interrupted_afterwards
 from medusa_core.engine.means import Means
-from medusa_core.engine.outcome import Clock
-from medusa_core.engine.outcome import Outcome as Outcome
-from medusa_core.engine.outcome import TrainSettings as TrainSettings
+from medusa_core.engine.outcome import Clock, Outcome, TrainSettings
 from medusa_core.engine.precision import Precision
 from medusa_core.engine.recorded_steps import Outputs, record
 from medusa_core.engine.schedule import one_cycle

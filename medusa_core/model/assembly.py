@@ -16,12 +16,17 @@ from torch import Tensor
 
 from medusa_core.api import FeatureInfo, HeadAdded, HeadRef, HeadSpec, LabelSchema, Task, TaskSpec
 from medusa_core.backbones.timm_backbone import BackboneDescription
-from medusa_core.errors import PluginError, UsageError, WeightsError
+from medusa_core.errors import (
+    PluginError,
+    UsageError,
+    WeightsError,
+)
 from medusa_core.heads.base import Head
 from medusa_core.plugin_host.attribution import AttributedTask
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES, attributed
 from medusa_core.plugin_host.registry import Entry
+from medusa_core.problems import problems
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner
 
 
@@ -116,12 +121,9 @@ def _validated(
     try:
         config = model.model_validate(settings)
     except ValidationError as err:
-        problems = "; ".join(
-            f"{prefix}{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors()
-        )
         known = ", ".join(model.model_fields) or "none"
         raise UsageError(
-            f"Settings of {what}: {problems}.", hint=f"Its settings: {known}."
+            f"Settings of {what}: {problems(err, prefix)}.", hint=f"Its settings: {known}."
         ) from err
     for name, value in settings.items():
         if isinstance(value, bool) and not isinstance(getattr(config, name, value), bool):

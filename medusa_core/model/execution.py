@@ -32,6 +32,8 @@ SIDE_BY_SIDE = 8
 """Heads that are run as one network."""
 LIMITS = {"fp32": 1e-3, "bf16": 0.05}
 """Precision → how far predictions may move: RMS of the difference / RMS of the plain prediction."""
+TF32_LIMIT = 5e-3
+"""The same for fp32 on graphics cards, whose convolutions round to 11 bits unless told not to."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,10 @@ class Runner:
         self._refused: set[str] = set()  # those that are run as they were trained
         self._desk = Desk()
         keep_memory()
+
+    def __reduce__(self) -> tuple[type[Runner], tuple[Backbone, Execution]]:
+        """Copies begin anew: what was made ready belongs to these networks."""
+        return Runner, (self.backbone, self.execution)
 
     def forget(self, names: Iterable[str] | None = None) -> None:
         """Drop what was made from heads, or from everything: they changed, or moved.
@@ -229,8 +235,9 @@ class Runner:
             if any(not torch.equal(a, b) for a, b in zip(own, features, strict=True)):
                 self._spoilers.add(name)
             moved = movement(found, expected)
-            if not moved <= LIMITS[self.execution.precision]:
-                network = self._refuse(name, head, moved)
+            limit = allowed_movement(self.execution.precision, image.device)
+            if not moved <= limit:
+                network = self._refuse(name, head, moved, limit)
             networks[name] = network
 
     def _make(self, what: str, module: Backbone | Head, example: list[Tensor]) -> Network:
@@ -250,8 +257,7 @@ class Runner:
             ) from err
         return network
 
-    def _refuse(self, name: str, head: Head, moved: float) -> Network:
-        limit = LIMITS[self.execution.precision]
+    def _refuse(self, name: str, head: Head, moved: float, limit: float) -> Network:
         message = f"Predictions of head {name!r} move by {moved:.2%}; {limit:.1%} are allowed"
         if self.execution != Execution():
             raise ExecutionError(
@@ -277,7 +283,13 @@ def prepared(backbone: Backbone, example: Tensor) -> Callable[[Tensor], list[Ten
         moved = [movement(found, expected) for found, expected in pairs]
     except Exception:  # noqa: BLE001 - anybody's network; the plain one tells what is wrong
         return backbone
-    return fast if all(level <= LIMITS["fp32"] for level in moved) else backbone
+    limit = allowed_movement("fp32", example.device)
+    return fast if all(level <= limit for level in moved) else backbone
+
+
+def allowed_movement(precision: str, device: torch.device) -> float:
+    """How far predictions, or features, may move."""
+    return TF32_LIMIT if precision == "fp32" and device.type == "cuda" else LIMITS[precision]
 
 
 def movement(found: Tensor, expected: Tensor) -> float:

@@ -21,7 +21,6 @@ from medusa_core.errors import (
     MedusaWarning,
     PluginError,
     StoreError,
-    UnknownNameError,
     UsageError,
     WeightsError,
 )
@@ -34,6 +33,7 @@ from medusa_core.model.assembly import (
     restore_head,
     version_changes,
 )
+from medusa_core.model.devices import choose_device
 from medusa_core.model.execution import Execution, Runner
 from medusa_core.model.images import (
     MIN_SIDE,
@@ -49,6 +49,7 @@ from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
+from medusa_core.store.layout import unknown_head
 from medusa_core.store.manifest import BackboneRecord, HeadManifest
 
 if TYPE_CHECKING:
@@ -132,6 +133,11 @@ class MedusaModel(nn.Module):
         self._runner.forget()
         return super()._apply(fn, recurse)
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """As in `nn.Module`: the weights change, whoever loads them."""
+        self._runner.forget()
+        super()._load_from_state_dict(*args, **kwargs)
+
     def head_module(self, name: str) -> Head:
         """The module of a head."""
         self.require(name)
@@ -148,9 +154,7 @@ class MedusaModel(nn.Module):
         if name in self._unusable:
             raise self._unusable[name]
         if name not in self.tasks:
-            raise UnknownNameError(
-                "head", name, [*self.tasks, *self._unusable], hint="Heads are shown by: medusa list"
-            )
+            raise unknown_head(name, [*self.tasks, *self._unusable])
         return self._manifests[name]
 
     def select(self, tasks: Iterable[str] | None) -> list[str]:
@@ -340,13 +344,12 @@ class MedusaModel(nn.Module):
         """
         from medusa_core.store.weights import from_bytes
 
-        before = name in self._manifests
-        commit.commit_head(
+        replaced = commit.commit_head(
             self.path, name, head, replace=replace, expect_fingerprint=self.record.fingerprint
         )
         self._forget(name)
         self.attach(name, head.manifest, from_bytes(head.weights, f"head {name!r}"))
-        self.host.tell(added(self.path, name, head.manifest, before))
+        self.host.tell(added(self.path, name, head.manifest, replaced))
 
     def remove_head(self, name: str) -> None:
         """Remove a head from the model folder, then from memory."""
@@ -402,9 +405,9 @@ def open_model(
         PluginError: a head of `tasks` needs a plugin that is missing or broken.
         WeightsError: a head of `tasks` does not fit its architecture any more.
         FingerprintError: a head belongs to another backbone.
-        UsageError: the fields of `execution` do not go together.
+        UsageError: the fields of `execution` do not go together, or torch cannot use the device.
     """
-    host = host or default_host()
+    host, device = host or default_host(), choose_device(device)
     names = None if tasks is None else as_names(tasks)
     with ModelFolder.open(Path(path)) as folder:
         record = folder.manifest.backbone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -32,15 +33,20 @@ def probe_image() -> Tensor:
     return (pattern.to(torch.float32) / 255).unsqueeze(0)
 
 
+_THREADS = threading.RLock()
+"""The number of threads is the process's: whoever changes it must be the only one."""
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """The number of threads changes the last bits of a convolution; probes use one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _THREADS:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 @torch.no_grad()

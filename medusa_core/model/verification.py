@@ -112,6 +112,6 @@ def _report(path: Path, problems: list[Problem], probes: dict[str, str]) -> dict
         "schema_version": 1,
         "model": str(path),
         "ok": all(p.kind == "stray" for p in unique),
-        "problems": [{"path": str(p.path), "kind": p.kind, "message": p.message} for p in unique],
+        "problems": [{"path": p.path, "kind": p.kind, "message": p.message} for p in unique],
         "probes": probes,
     }

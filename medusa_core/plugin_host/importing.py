@@ -11,8 +11,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medusa_core.errors import MedusaError, PluginError
+from medusa_core.errors import (
+    MedusaError,
+    PluginError,
+)
 from medusa_core.plugin_host.report import Provider
+from medusa_core.problems import problems
 
 FAILURES = (Exception, SystemExit)
 """What a plugin may raise without ending the host."""
@@ -21,11 +25,36 @@ SLOW_SECONDS = 5.0
 """A plugin that takes longer to import is named while it still does."""
 
 
+class _Redirection:
+    """Of the process's stdout, from the first that wants it to the last, in whatever threads."""
+
+    def __init__(self) -> None:
+        self._lock, self._wanted, self._before = threading.Lock(), 0, sys.stdout
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._wanted:
+                self._before, sys.stdout = sys.stdout, sys.stderr
+            self._wanted += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._wanted -= 1
+            if not self._wanted:
+                sys.stdout = self._before
+
+
+_REDIRECTION = _Redirection()
+
+
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
     """Keep what a plugin prints out of the results."""
-    with contextlib.redirect_stdout(sys.stderr):
+    _REDIRECTION.begin()
+    try:
         yield
+    finally:
+        _REDIRECTION.end()
 
 
 @contextlib.contextmanager
@@ -82,8 +111,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, MedusaError):
         return error.message.rstrip(".")
     if isinstance(error, ValidationError):
-        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        return f"{type(error).__name__}: {error.title}: {'; '.join(problems)}"
+        return f"{type(error).__name__}: {error.title}: {problems(error)}"
     try:
         text = " ".join(str(error).split()).rstrip(".")
     except Exception:  # noqa: BLE001 - a plugin's exception may fail to tell what it is

@@ -9,10 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from medusa_core import __version__
-from medusa_core.errors import NameTakenError, StoreError, UnknownNameError
+from medusa_core.errors import NameTakenError, StoreError
 from medusa_core.store import container, files, records
 from medusa_core.store.folder import fingerprint_error
-from medusa_core.store.layout import Layout, checked_name
+from medusa_core.store.layout import (
+    Layout,
+    checked_name,
+    unknown_head,
+)
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, ModelManifest
 from medusa_core.store.transaction import (
     best_effort,
@@ -105,9 +109,10 @@ def commit_head(
     *,
     expect_fingerprint: str,
     replace: bool = False,
-) -> None:
-    """Add one head; as `commit_heads`."""
-    commit_heads(path, {name: head}, expect_fingerprint=expect_fingerprint, replace=replace)
+) -> bool:
+    """Add one head; as `commit_heads`. Whether it replaced one."""
+    heads = {name: head}
+    return name in commit_heads(path, heads, expect_fingerprint=expect_fingerprint, replace=replace)
 
 
 def import_head(
@@ -117,14 +122,14 @@ def import_head(
     *,
     expect_fingerprint: str,
     replace: bool = False,
-) -> None:
-    """Add one head that was not trained here; as `commit_heads`.
+) -> bool:
+    """Add one head that was not trained here; as `commit_head`.
 
     An unfinished training of that name goes on; the report of a replaced head goes.
     """
     layout = Layout(Path(path))
     old = [layout.report(name), layout.log(name)]
-    _commit_heads(path, {name: head}, expect_fingerprint, replace, old)
+    return name in _commit_heads(path, {name: head}, expect_fingerprint, replace, old)
 
 
 def commit_heads(
@@ -133,7 +138,7 @@ def commit_heads(
     *,
     expect_fingerprint: str,
     replace: bool = False,
-) -> None:
+) -> set[str]:
     """Add heads, all or none, and delete the resume state of their training.
 
     Args:
@@ -142,13 +147,16 @@ def commit_heads(
         expect_fingerprint: the backbone they were trained on; it must be the folder's still.
         replace: whether heads of the same name are replaced.
 
+    Returns:
+        Names of heads that were replaced.
+
     Raises:
         NameTakenError: a head of that name exists and `replace` is not set.
         FingerprintError: the folder has another backbone.
         StoreError: hash and weights disagree, or the folder cannot be read or written.
     """
     work = [Layout(Path(path)).work(name) for name in heads]
-    _commit_heads(path, heads, expect_fingerprint, replace, work)
+    return _commit_heads(path, heads, expect_fingerprint, replace, work)
 
 
 def _commit_heads(
@@ -157,7 +165,7 @@ def _commit_heads(
     expect_fingerprint: str,
     replace: bool,
     finished: Iterable[Path],
-) -> None:
+) -> set[str]:
     contents = _contents(Layout(Path(path)), heads)
     with writing(path) as (layout, manifest):
         for name, head in heads.items():
@@ -167,6 +175,7 @@ def _commit_heads(
             _check_fingerprint(name, head.manifest.fingerprint, manifest.backbone)
         revisions = write_revisions(layout, contents)
         commit(layout, _changed(manifest, {**manifest.heads, **revisions}), finished)
+        return heads.keys() & manifest.heads.keys()
 
 
 def remove_heads(path: PathLike, names: Iterable[str]) -> None:
@@ -345,4 +354,4 @@ def _refuse_taken(name: str, manifest: ModelManifest) -> None:
 
 def _refuse_unknown(name: str, manifest: ModelManifest) -> None:
     if name not in manifest.heads:
-        raise UnknownNameError("head", name, manifest.heads, hint="Heads are shown by: medusa list")
+        raise unknown_head(name, manifest.heads)

@@ -9,9 +9,12 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
-from medusa_core.errors import FingerprintError, StoreError, UnknownNameError
+from medusa_core.errors import FingerprintError, StoreError
 from medusa_core.store import container, files, records
-from medusa_core.store.layout import Layout
+from medusa_core.store.layout import (
+    Layout,
+    unknown_head,
+)
 from medusa_core.store.manifest import HeadManifest, ModelManifest
 
 if TYPE_CHECKING:
@@ -156,8 +159,7 @@ class ModelFolder:
         if name in self.damaged:
             raise self.damaged[name]
         if name not in self.heads:
-            known = self.manifest.heads
-            raise UnknownNameError("head", name, known, hint="Heads are shown by: medusa list")
+            raise unknown_head(name, self.manifest.heads)
 
     def close(self) -> None:
         """Close all descriptors. Reading is over then; what was read stays."""

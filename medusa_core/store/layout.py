@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from medusa_core.api.specs import NAME_PATTERN
-from medusa_core.errors import UsageError
+from medusa_core.errors import (
+    UnknownNameError,
+    UsageError,
+)
 from medusa_core.store import files
 
 _MODEL = "model.json"
@@ -154,6 +157,11 @@ def is_name(name: str) -> bool:
 def _training(name: str) -> str:
     """The name of a head, or `JOINT`."""
     return name if name == JOINT else checked_name(name)
+
+
+def unknown_head(name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that no head has."""
+    return UnknownNameError("head", name, known, hint="Heads are shown by: medusa list")
 
 
 def checked_name(name: str) -> str:

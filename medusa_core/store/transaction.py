@@ -26,6 +26,8 @@ from medusa_core.store.manifest import ModelManifest
 
 LOCK_SECONDS = 30.0
 """How long a writer waits for another one."""
+LOOK_SECONDS = 0.3
+"""How long a training waits for others that look for the same rival, too."""
 
 _log = logging.getLogger(__name__)
 
@@ -160,12 +162,13 @@ def training(path: str | os.PathLike[str], name: str) -> Iterator[None]:
 def _refuse_rivals(layout: Layout, name: str) -> None:
     """Heads and their backbone cannot be trained at once: what ends last could not be committed.
 
-    Of two that start at the same moment, both may be refused.
+    Of two that start at the same moment, both may be refused. Several that look for one rival at
+    once hold its lock for a moment, which is waited for.
     """
     locks = layout.work_locks() if name == JOINT else [layout.work_lock(JOINT)]
     for lock in locks:
         if lock != layout.work_lock(name) and files.exists(lock):
-            with _holding(lock, 0, _training_error(layout, lock.stem)):
+            with _holding(lock, LOOK_SECONDS, _training_error(layout, lock.stem)):
                 pass
 
 

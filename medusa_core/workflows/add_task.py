@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from medusa_core.api import Dataset, HeadRef, LabelSchema, Task
-from medusa_core.api.specs import NAME_PATTERN
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder, cache_limit
 from medusa_core.engine.datasets import DataRef, check_target, selection_split
@@ -20,6 +19,7 @@ from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
+from medusa_core.store.layout import checked_name
 from medusa_core.workflows import preparation
 from medusa_core.workflows.head_run import HeadRun
 from medusa_core.workflows.init import as_ensured, ensure
@@ -90,8 +90,7 @@ class TrainOptions:
             raise UsageError(f"--seed {self.seed}: a number from 0 to {MAX_SEED} is needed.")
         if self.patience is not None and self.patience < 1:
             raise UsageError("--patience must be positive.")
-        if self.on_bad_sample not in preparation.ON_BAD_SAMPLE:
-            raise UsageError(f"--on-bad-sample {self.on_bad_sample}: fail or skip is needed.")
+        preparation.check_on_bad_sample(self.on_bad_sample)
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def add_task(
     if not dry_run:
         ensure(model, progress)
     with as_ensured(model) as place, ModelFolder.open(place) as folder:
-        record, existing = folder.manifest.backbone, set(folder.manifest.heads)
+        record = folder.manifest.backbone
         there = []
         if how.resume and len(plans) > 1 and not replace:  # those before the interruption
             there = [plan.name for plan in plans if plan.name in folder.manifest.heads]
@@ -194,7 +193,6 @@ def add_task(
         progress,
         split=split,
         replace=replace,
-        existing=existing,
     )
     result: dict[str, Any] = {"schema_version": 1, "model": str(model), "dry_run": dry_run}
     result["already_there"] = there
@@ -212,15 +210,9 @@ def _names(tasks: list[str], name: str | None) -> dict[str, str]:
     if len(set(tasks)) != len(tasks):
         raise UsageError("A task is named twice.", hint="Two heads of one task need --name.")
     if name is not None:
-        import re
-
         if len(tasks) != 1:
             raise UsageError("--name goes with a single task.")
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise UsageError(
-                f"{name!r} cannot be the name of a head: lower-case letters, digits and "
-                "underscores, a letter first, at most 41."
-            )
+        checked_name(name)
     named = {(name or task.rpartition(":")[2]): task for task in tasks}
     if len(named) != len(tasks):
         raise UsageError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout
+from medusa_core.store.records import sha256
 from medusa_core.viz import panel
 from medusa_core.workflows.add_task import add_task
 from medusa_core.workflows.bundled import model_card
@@ -98,7 +98,7 @@ def digests(model: Path) -> dict[str, str]:
     with ModelFolder.open(model) as folder:
         contents = {"backbone": folder.read_backbone_bytes()}
         contents |= {name: folder.read_head_bytes(name) for name in folder.heads}
-    return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    return {name: sha256(data) for name, data in contents.items()}
 
 
 def _add(

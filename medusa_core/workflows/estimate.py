@@ -14,14 +14,23 @@ import torch
 from medusa_core.data.geometry import IDENTITY
 from medusa_core.engine import estimation
 from medusa_core.engine.binding import Binding
-from medusa_core.engine.datasets import Subset, selection_split
+from medusa_core.engine.cache_files import Source
+from medusa_core.engine.datasets import (
+    Subset,
+    selection_split,
+    spread,
+)
 from medusa_core.engine.estimation import Evidence
-from medusa_core.engine.feature_cache import CachedTask, Source, cache_tasks
+from medusa_core.engine.feature_cache import (
+    CachedTask,
+    cache_tasks,
+)
 from medusa_core.engine.head_training import HeadTraining, score_head
+from medusa_core.engine.outcome import TrainSettings
 from medusa_core.engine.scores import Scores
-from medusa_core.engine.training import TrainSettings
 from medusa_core.errors import DataError, UsageError
 from medusa_core.model.assembly import make_head
+from medusa_core.model.devices import own_chance
 from medusa_core.model.medusa_model import restore_backbone
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
@@ -113,12 +122,6 @@ def estimate(
     }
 
 
-def spread(items: Sequence[int], count: int) -> list[int]:
-    """At most `count` of them, evenly spread."""
-    count = min(count, len(items))
-    return [items[i * len(items) // count] for i in range(count)]
-
-
 def _short(
     host: Host,
     plan: Plan,
@@ -134,8 +137,7 @@ def _short(
     settings = TrainSettings(
         steps, options.batch, options.lr, options.seed, evaluations=1, precision=options.precision
     )
-    with tempfile.TemporaryDirectory() as work, torch.random.fork_rng():
-        torch.manual_seed(options.seed)
+    with tempfile.TemporaryDirectory() as work, own_chance(device, options.seed):
         head = make_head(host, plan.ref, features, plan.task.out_channels, plan.head_owner)
         run = HeadTraining(plan.task, head, cached, parts, settings, {}, Path(work), device)
         run.resumable = False

@@ -80,8 +80,7 @@ def evaluate(
         DataError: a sample cannot be read, or no data set has the target of a head in `tasks`.
     """
     progress = progress or SilentProgress()
-    if on_bad_sample not in preparation.ON_BAD_SAMPLE:
-        raise UsageError(f"--on-bad-sample {on_bad_sample}: fail or skip is needed.")
+    preparation.check_on_bad_sample(on_bad_sample)
     bad: dict[str, str] | None = {} if on_bad_sample == "skip" else None
     model = preparation.opened(model, tasks, device, host, execution)
     checks = [_parse_check(text, model, model.select(tasks)) for text in as_names(minimum)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from medusa_core import __version__
 from medusa_core.api import API_VERSION, HeadRef, Task, TaskSpec
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import Size
-from medusa_core.engine.training import Outcome
+from medusa_core.engine.outcome import Outcome
 from medusa_core.errors import StoreError, TrainingError
 from medusa_core.heads.base import Head
 from medusa_core.model import costs, probe
@@ -27,6 +26,7 @@ from medusa_core.progress import Progress
 from medusa_core.store import files, weights
 from medusa_core.store.commit import NewHead
 from medusa_core.store.manifest import HeadManifest, Owner
+from medusa_core.store.records import sha256
 
 
 def new_head(
@@ -66,7 +66,7 @@ def new_head(
         unit=task.spec.output.unit,
         size=size,
         fingerprint=fingerprint,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256(data),
         params=costs.parameters(head),
         gmacs=costs.head_gmacs(head, backbone.info),
         metrics={k: (v if v == v else None) for k, v in outcome.best.items()},

@@ -159,7 +159,7 @@ def add_head(
     from medusa_core.workflows.init import ensure
 
     ensure(model, progress)
-    commit.import_head(
+    replaced = commit.import_head(
         model,
         name,
         NewHead(found.manifest, found.weights, found.document),
@@ -168,7 +168,7 @@ def add_head(
     )
     from medusa_core.model.assembly import added
 
-    host.tell(added(model, name, found.manifest, name in taken))
+    host.tell(added(model, name, found.manifest, replaced))
     return result
 
 

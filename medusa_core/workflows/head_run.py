@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import fixed_views
 from medusa_core.engine import checkpoint
 from medusa_core.engine.binding import Binding
+from medusa_core.engine.cache_files import Source
 from medusa_core.engine.cache_folder import cache_folder, cache_limit, check_room, free_space
 from medusa_core.engine.datasets import labelled_split
-from medusa_core.engine.feature_cache import CachedTask, Source, cache_each, cache_sizes
+from medusa_core.engine.feature_cache import (
+    CachedTask,
+    cache_each,
+    cache_sizes,
+)
 from medusa_core.engine.head_training import HeadTraining
+from medusa_core.engine.outcome import Outcome, TrainSettings
 from medusa_core.engine.report import training_report
-from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
 from medusa_core.errors import MedusaError, NameTakenError, StoreError, TrainingError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import added, make_head
+from medusa_core.model.devices import own_chance
 from medusa_core.model.memory import is_out_of_memory
 from medusa_core.model.trial import try_head
 from medusa_core.plugin_host.host import Host
@@ -50,7 +55,7 @@ class HeadRun:
     """What the heads of one command have in common.
 
     backbone: on the CPU, where features of the probe are computed; `add` moves it to `device`.
-    existing: names of heads that were there before. cached: features and targets that are ready,
+    cached: features and targets that are ready,
         by head; or why not.
     """
 
@@ -63,7 +68,6 @@ class HeadRun:
     progress: Progress
     split: str = "train"
     replace: bool = False
-    existing: Collection[str] = ()
     cached: dict[str, CachedTask | BaseException] = field(default_factory=dict)
 
     def add(self, plans: Sequence[Plan]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -185,8 +189,8 @@ class HeadRun:
                 self._provenance(plan, parts, outcome, batch),
                 plan.head_owner,
             )
-            self._commit(plan.name, committed)
-        self.host.tell(added(self.model, plan.name, committed.manifest, plan.name in self.existing))
+            replaced = self._commit(plan.name, committed)
+        self.host.tell(added(self.model, plan.name, committed.manifest, replaced))
         log = json_lines(outcome.log)
         layout, manifest = Layout(self.model), committed.manifest
         return {
@@ -293,8 +297,7 @@ class HeadRun:
             "backbone": self.record.fingerprint,
         }
         work = Layout(self.model).work(plan.name)
-        with torch.random.fork_rng():
-            torch.manual_seed(options.seed)
+        with own_chance(self.device, options.seed):
             head = make_head(
                 self.host, plan.ref, self.backbone.info, plan.task.out_channels, plan.head_owner
             )
@@ -328,11 +331,14 @@ class HeadRun:
             **({"skipped": preparation.shown_skipped(plan.skipped)} if plan.skipped else {}),
         }
 
-    def _commit(self, name: str, head: NewHead) -> None:
-        """Commit a trained head. Where that fails, its training is kept, and the error says so."""
+    def _commit(self, name: str, head: NewHead) -> bool:
+        """Commit a trained head; whether it replaced one.
+
+        Where that fails, its training is kept, and the error says so.
+        """
         fingerprint = self.record.fingerprint
         try:
-            commit.commit_head(
+            return commit.commit_head(
                 self.model, name, head, replace=self.replace, expect_fingerprint=fingerprint
             )
         except NameTakenError as err:

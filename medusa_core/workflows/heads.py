@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from medusa_core.api import HeadRemoved
-from medusa_core.errors import UnknownNameError
 from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit, files, records
-from medusa_core.store.layout import Layout
+from medusa_core.store.layout import (
+    Layout,
+    unknown_head,
+)
 
 
 def remove_task(
@@ -36,7 +38,7 @@ def remove_task(
     heads = records.read_model(layout).heads  # not their files: damaged heads can be removed too
     for name in names:
         if name not in heads:
-            raise UnknownNameError("head", name, heads, hint="Heads are shown by: medusa list")
+            raise unknown_head(name, heads)
     sizes = [files.size(layout.head_weights(name, heads[name])) for name in names]
     remaining = [name for name in heads if name not in names]
     if not dry_run:

@@ -21,11 +21,13 @@ from medusa_core.backbones.fingerprint import fingerprint
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.errors import StoreError, UsageError, WeightsError
 from medusa_core.model import costs
+from medusa_core.model.devices import own_chance
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit, files, weights
 from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import BackboneRecord
+from medusa_core.store.records import sha256
 
 
 def ensure(model: Path, progress: Progress) -> None:
@@ -105,16 +107,16 @@ def init(
             hint="One of: --pretrained, --weights FILE.safetensors, --from-scratch",
         )
     description = timm_backbone.describe(backbone)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_chance("cpu", seed):
         net = timm_backbone.build(description)
     left_over: list[str] = []
     provenance: dict[str, Any] = {"source": "from scratch", "seed": seed}
     if not from_scratch:
         path, source = _locate(backbone, weights, host, progress)
         left_over = pretrained_weights.load_weights(net, _read(path), str(path))
-        provenance = {"source": source}
-        provenance["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        provenance = {"source": source, "sha256": digest}
         if left_over:
             progress.message(
                 f"{len(left_over)} keys of {path.name} are not part of the backbone: "
@@ -137,7 +139,7 @@ def record_of(net: Backbone, provenance: dict[str, Any]) -> tuple[BackboneRecord
         strides=net.info.strides,
         mean=description.mean,
         std=description.std,
-        weights_sha256=hashlib.sha256(data).hexdigest(),
+        weights_sha256=sha256(data),
         fingerprint=fingerprint(description.identity(), net.weights()),
         params=costs.parameters(net),
         gmacs=costs.backbone_gmacs(net),

@@ -27,6 +27,7 @@ from medusa_core.model.assembly import (
     make_head,
     make_task,
 )
+from medusa_core.model.devices import own_chance
 from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
@@ -138,8 +139,7 @@ def _specs(host: Host, tasks: str | Sequence[str]) -> list[TaskSpec]:
 
 
 def fresh_heads(host: Host, plan: JointPlan) -> dict[str, Head]:
-    """Heads with fresh weights from the seed; inside `fork_rng`."""
-    torch.manual_seed(plan.options.seed)
+    """Heads with fresh weights; inside `own_chance`, with the seed."""
     return {
         name: make_head(
             host,
@@ -154,7 +154,7 @@ def fresh_heads(host: Host, plan: JointPlan) -> dict[str, Head]:
 
 def describe_plan(host: Host, plan: JointPlan) -> dict[str, Any]:
     """What would be trained, and what it would cost."""
-    with torch.random.fork_rng(devices=[]):
+    with own_chance("cpu", plan.options.seed):
         heads = fresh_heads(host, plan)
     return {
         "schema_version": 1,

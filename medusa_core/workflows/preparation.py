@@ -1,4 +1,4 @@
-"""What trainings have in common: data, sizes, devices, the record of a head."""
+"""What commands have in common: data sets, sizes, the open model, how trainings begin."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from medusa_core.engine.training_log import (
     require_tensorboard,
 )
 from medusa_core.errors import DataError, UnknownNameError, UsageError
+from medusa_core.model.devices import choose_device
 from medusa_core.model.execution import Execution
 from medusa_core.model.images import STRIDE
 from medusa_core.model.inference import keep_memory
@@ -44,9 +45,9 @@ MAX_EPOCHS = 1_000_000
 
 
 def parse_data(data: str | Iterable[str]) -> tuple[DataRef, ...]:
-    """`--data` options, or one; the default data set where there are none."""
+    """`--data` options, or one, each once; the default data set where there are none."""
     texts = (data,) if isinstance(data, str) else tuple(data)
-    return tuple(DataRef.parse(text) for text in texts or DEFAULT_DATA)
+    return tuple(dict.fromkeys(DataRef.parse(text) for text in texts or DEFAULT_DATA))
 
 
 def bound_to(refs: Iterable[DataRef], head: str, task: str) -> str | None:
@@ -91,6 +92,16 @@ def data_for(
 
 ON_BAD_SAMPLE = ("fail", "skip")
 SHOWN_SKIPPED = 20
+
+
+def check_on_bad_sample(choice: str) -> None:
+    """Refuse what does not exist.
+
+    Raises:
+        UsageError: it is neither "fail" nor "skip".
+    """
+    if choice not in ON_BAD_SAMPLE:
+        raise UsageError(f"--on-bad-sample {choice}: {' or '.join(ON_BAD_SAMPLE)} is needed.")
 
 
 def screened(
@@ -188,24 +199,6 @@ def count_steps(
     if count < 1:
         raise UsageError(f"--steps {count}: at least one step is needed.")
     return count
-
-
-def choose_device(name: str | None) -> str:
-    """The device asked for, or a GPU where there is one.
-
-    Raises:
-        UsageError: torch cannot use it.
-    """
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        if torch.device(name).type not in ("cpu", "cuda"):
-            raise ValueError("networks and scores are computed on cpu and cuda devices alone.")
-        torch.zeros(1, device=name)
-    except Exception as err:
-        reason = (str(err).splitlines() or [type(err).__name__])[0]
-        raise UsageError(f"Device {name!r} cannot be used: {reason}") from err
-    return name
 
 
 def opened(

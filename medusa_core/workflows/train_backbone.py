@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from medusa_core.data.geometry import IDENTITY
-from medusa_core.engine.feature_cache import Source, cache_images
+from medusa_core.engine.cache_files import Source
+from medusa_core.engine.feature_cache import cache_images
 from medusa_core.engine.joint_training import JointTask, JointTraining
+from medusa_core.engine.outcome import Outcome, TrainSettings
 from medusa_core.engine.report import joint_report
-from medusa_core.engine.training import Outcome, TrainSettings
 from medusa_core.engine.training_log import json_lines
 from medusa_core.errors import StoreError, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import added
+from medusa_core.model.devices import own_chance
 from medusa_core.model.trial import try_head
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
@@ -143,7 +143,7 @@ def _train(
 ) -> tuple[dict[str, Head], Outcome, int]:
     """The trained heads (and, in the plan, backbone), and how many norms were unfolded."""
     options = plan.options
-    with torch.random.fork_rng():
+    with own_chance(plan.device, options.seed):
         heads = fresh_heads(host, plan)
         joint = {
             name: JointTask(binding, heads[name], *rows)

@@ -22,7 +22,7 @@ from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.backbones.unfold import has_folded_norms
 from medusa_core.engine.bootstrap import paired_difference
 from medusa_core.engine.datasets import DataRef, load_dataset, shorten
-from medusa_core.engine.training import TrainSettings
+from medusa_core.engine.outcome import TrainSettings
 from medusa_core.errors import DataError, LabelsError, UsageError
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import open_model, restore_backbone

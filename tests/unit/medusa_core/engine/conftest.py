@@ -12,10 +12,14 @@ from medusa_core.backbones import timm_backbone
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import IDENTITY, fixed_views
 from medusa_core.engine.binding import Binding
+from medusa_core.engine.cache_files import Source
 from medusa_core.engine.datasets import selection_split
-from medusa_core.engine.feature_cache import Source, cache_images, cache_tasks
+from medusa_core.engine.feature_cache import (
+    cache_images,
+    cache_tasks,
+)
 from medusa_core.engine.joint_training import JointTask, JointTraining
-from medusa_core.engine.training import TrainSettings
+from medusa_core.engine.outcome import TrainSettings
 from medusa_core.model.assembly import make_head, make_task
 from medusa_core.plugin_host import default_host
 from medusa_core.progress import SilentProgress

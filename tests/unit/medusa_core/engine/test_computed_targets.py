@@ -11,7 +11,9 @@ import pytest
 from medusa_core.api import MetricRef, OutputSpec, Sample, TargetSpec, Task, TaskSpec
 from medusa_core.data.geometry import IDENTITY, View, view_image
 from medusa_core.engine.binding import Binding
-from medusa_core.engine.feature_cache import PADDING, Source, cache_images
+from medusa_core.engine.cache_files import Source
+from medusa_core.engine.cache_pass import PADDING
+from medusa_core.engine.feature_cache import cache_images
 from medusa_core.engine.joint_training import JointTask, JointTraining
 from medusa_core.engine.outcome import TrainSettings
 from medusa_core.progress import SilentProgress

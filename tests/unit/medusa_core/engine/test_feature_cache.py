@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import shutil
 from pathlib import Path
@@ -9,10 +10,9 @@ import torch
 
 from medusa_core.data.geometry import IDENTITY, View, fixed_views, view_image
 from medusa_core.engine.binding import Binding
-from medusa_core.engine.cache_files import Rows, compact
+from medusa_core.engine.cache_files import Rows, Source, compact
+from medusa_core.engine.cache_pass import PADDING
 from medusa_core.engine.feature_cache import (
-    PADDING,
-    Source,
     cache_each,
     cache_images,
 )
@@ -237,6 +237,16 @@ def test_no_valid_pixel_in_the_whole_set(cache, backbone, memory, bind):
         with pytest.raises(DataError, match="memory: no valid pixel of 'depth' in 3 images") as err:
             fill(backbone, dataset, [bind("depth")])
         assert err.value.hint
+
+
+def test_features_that_are_no_numbers_are_refused(cache, backbone, memory, bind):
+    dataset, net = memory(10), copy.deepcopy(backbone)
+    with torch.no_grad():
+        next(iter(net.net.parameters())).fill_(torch.nan)
+    with pytest.raises(DataError, match="memory: .* no finite numbers for 'image0'") as err:
+        fill(net, dataset, [bind("depth")])
+    assert err.value.hint
+    assert list(cache.iterdir()) == []
 
 
 def test_an_interrupted_pass_leaves_nothing(cache, backbone, memory, bind, monkeypatch):

@@ -14,12 +14,14 @@ from medusa_core.data.geometry import IDENTITY, View, view_image
 from medusa_core.engine import joint_training
 from medusa_core.engine.balancing import BALANCES
 from medusa_core.engine.binding import Binding
+from medusa_core.engine.cache_files import Source
+from medusa_core.engine.cache_pass import PADDING
 from medusa_core.engine.datasets import selection_split
-from medusa_core.engine.feature_cache import PADDING, Source, cache_images
+from medusa_core.engine.feature_cache import cache_images
 from medusa_core.engine.joint_training import JointTask, JointTraining, random_views
+from medusa_core.engine.outcome import TrainSettings
 from medusa_core.engine.report import joint_report
 from medusa_core.engine.schedule import one_cycle
-from medusa_core.engine.training import TrainSettings
 from medusa_core.engine.training_log import JsonLines, TrainingLog
 from medusa_core.errors import TrainingError, UsageError
 from medusa_core.progress import SilentProgress

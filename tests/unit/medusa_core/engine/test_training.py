@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 from medusa_core.api import HeadRef, LabelSchema
 from medusa_core.data.geometry import fixed_views
 from medusa_core.engine import checkpoint, training
-from medusa_core.engine.cache_files import Rows
+from medusa_core.engine.cache_files import Rows, Source
 from medusa_core.engine.datasets import selection_split
-from medusa_core.engine.feature_cache import Source, cache_tasks
+from medusa_core.engine.feature_cache import cache_tasks
 from medusa_core.engine.head_training import HeadTraining
-from medusa_core.engine.training import TrainSettings, outputs_loss
+from medusa_core.engine.outcome import TrainSettings
+from medusa_core.engine.training import outputs_loss
 from medusa_core.errors import MedusaWarning, StoreError, TrainingError, UsageError
 from medusa_core.model.assembly import make_head
 from medusa_core.plugin_host import default_host

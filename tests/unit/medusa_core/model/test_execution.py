@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import execution as executions
 from medusa_core.model import open_model
-from medusa_core.model.execution import LIMITS, Execution, Runner, movement, prepared
+from medusa_core.model.execution import (
+    LIMITS,
+    Execution,
+    Runner,
+    allowed_movement,
+    movement,
+    prepared,
+)
 from medusa_core.model.inference import computes_bfloat16
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.store.commit import NewHead, commit_head
@@ -226,8 +234,35 @@ def test_a_used_model_can_be_copied_and_keeps_its_state(path: Path) -> None:
     keys = list(model.state_dict())
     expected = model(_images())
     assert list(model.state_dict()) == keys
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin(_images())["depth"], expected["depth"])
+
+
+def test_a_copy_of_a_used_model_runs_its_own_networks(path: Path) -> None:
+    model = open_model(path)
+    expected = model(_images())["depth"]
     twin: MedusaModel = copy.deepcopy(model)
-    assert torch.equal(twin(_images())["depth"], expected["depth"])
+    with torch.no_grad():
+        for parameter in twin.head_module("depth").parameters():
+            parameter.zero_()
+    assert not torch.equal(twin(_images())["depth"], expected)
+    assert torch.equal(model(_images())["depth"], expected)
+
+
+def test_weights_that_are_loaded_into_a_used_model_are_run(path: Path) -> None:
+    model = open_model(path)
+    before = model(_images())["depth"]
+    nn.Sequential(model).load_state_dict({f"0.{k}": v / 2 for k, v in model.state_dict().items()})
+    expected = copy.deepcopy(model)(_images())["depth"]
+    assert torch.equal(model(_images())["depth"], expected)
+    assert not torch.equal(expected, before)
+
+
+def test_cards_may_round_as_they_do() -> None:
+    """TF32 keeps 10 bits behind the first one, float32 23."""
+    on_cards = allowed_movement("fp32", torch.device("cuda"))
+    assert LIMITS["fp32"] == allowed_movement("fp32", torch.device("cpu")) < on_cards
+    assert on_cards < LIMITS["bf16"] == allowed_movement("bf16", torch.device("cuda"))
 
 
 def test_an_empty_batch_gives_empty_predictions(path: Path) -> None:

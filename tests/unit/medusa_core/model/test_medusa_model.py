@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from medusa_core.errors import (
     UsageError,
 )
 from medusa_core.model import MedusaModel, open_model
+from medusa_core.plugin_host.host import Host
 
 from .conftest import HEADS, MakeHead, MakeModel, make_images, make_photo
 
@@ -242,3 +244,21 @@ def test_only_the_asked_heads_are_loaded(path: Path) -> None:
     assert list(open_model(path, tasks=["normals"]).heads) == ["normals"]
     with pytest.raises(StoreError, match="heads/depth/.* is damaged"):
         open_model(path, tasks=["depth"])
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta"])
+def test_a_device_that_cannot_be_used_is_told_before_anything_is_loaded(
+    path: Path, device: str
+) -> None:
+    with pytest.raises(UsageError, match=f"Device '{device}' cannot be used"):
+        open_model(path / "not there", device=device)
+
+
+def test_observers_hear_that_a_head_was_replaced_that_was_not_loaded(
+    path: Path, untrained_head: MakeHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, events = open_model(path, tasks=["normals"]), list[Any]()
+    monkeypatch.setattr(Host, "tell", lambda self, event: events.append(event))
+    model.add_head("depth", untrained_head(path, "depth", seed=5), replace=True)
+    model.add_head("second", untrained_head(path, "depth", seed=5))
+    assert [event.replaced for event in events] == [True, False]

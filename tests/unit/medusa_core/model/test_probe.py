@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -53,6 +55,33 @@ def test_threads_are_restored_after_an_error() -> None:
     with pytest.raises(RuntimeError), probe.one_thread():
         raise RuntimeError
     assert torch.get_num_threads() == before
+
+
+def test_threads_are_restored_when_two_use_one_at_once() -> None:
+    before, inside, seen = torch.get_num_threads(), threading.Barrier(2, timeout=0.2), []
+
+    def use() -> None:
+        with probe.one_thread():
+            with suppress(threading.BrokenBarrierError):
+                inside.wait()  # nobody comes while this one is in there
+            seen.append(torch.get_num_threads())
+
+    try:
+        torch.set_num_threads(3)
+        users = [threading.Thread(target=use) for _ in range(2)]
+        for user in users:
+            user.start()
+        for user in users:
+            user.join()
+        assert inside.broken
+        assert seen == [1, 1]
+        last: list[int] = []
+        late = threading.Thread(target=lambda: last.append(torch.get_num_threads()))
+        late.start()
+        late.join()
+        assert [torch.get_num_threads(), *last] == [3, 3]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_record_holds_the_values(output: torch.Tensor) -> None:

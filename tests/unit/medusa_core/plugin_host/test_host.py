@@ -1,4 +1,5 @@
 import random
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from medusa_core.errors import MedusaWarning, PluginError
 from medusa_core.model.assembly import make_task
 from medusa_core.plugin_host import PluginSettings, PluginState, default_host, discovery, load_host
+from medusa_core.plugin_host.importing import stdout_to_stderr
 
 ALL = PluginSettings()
 
@@ -218,3 +220,14 @@ def test_the_default_host_is_loaded_once_and_warns_about_each_broken_plugin(plug
         first = default_host()
     assert default_host() is first
     assert points[0].loads == 1
+
+
+def test_stdout_is_what_it_was_after_redirections_that_overlap():
+    before, first, second = sys.stdout, stdout_to_stderr(), stdout_to_stderr()
+    first.__enter__()
+    second.__enter__()
+    assert sys.stdout is sys.stderr
+    first.__exit__(None, None, None)  # in another order, as threads do
+    assert sys.stdout is sys.stderr
+    second.__exit__(None, None, None)
+    assert sys.stdout is before

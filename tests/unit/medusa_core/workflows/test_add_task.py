@@ -287,3 +287,12 @@ def test_observers_are_told_that_a_head_was_replaced(make_model, monkeypatch, da
     for options in ({"replace": True}, {"name": "other"}):
         medusa_core.add_task("depth", model=model, data=ROOMS, **options, **QUICK)
     assert [(event.name, event.replaced) for event in events] == [("depth", True), ("other", False)]
+
+
+def test_data_that_are_named_twice_are_read_once(make_model):
+    model = make_model()
+    once, twice = (
+        medusa_core.add_task("depth", model=model, data=data, dry_run=True, **QUICK)
+        for data in (ROOMS, ROOMS * 2)
+    )
+    assert once["heads"] == twice["heads"]
