@@ -22,8 +22,8 @@ HEAD = """\
 prints one JSON document with a `schema_version`. An error is one line that says what and where, and
 mostly a second one that says what to do. A command that cannot begin or go on prints no document;
 one that did all it could (`predict`, `verify`, `doctor`, `plugins doctor`, `demo`, `eval --min`,
-`add-task` of several tasks or for a file that does not fit) prints it before it fails. A reader
-that leaves early (`| head`) ends no command.
+`add-task` of several tasks, its `--dry-run` of a file that does not fit) prints it before it fails.
+A reader that leaves early (`| head`) ends no command.
 
 | exit code | meaning |
 |---|---|

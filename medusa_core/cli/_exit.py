@@ -132,7 +132,14 @@ def _show(error: click.ClickException) -> None:
     error.show(text)
     if isinstance(error, click.NoSuchOption) and error.option_name in _OF_MEDUSA:
         text.write(f"Hint: It goes before the command: medusa {error.option_name} …\n")
+    if "unexpected extra argument" in text.getvalue() and _takes_names(error):
+        text.write("Hint: Several are separated by commas, without spaces.\n")
     click.echo(clean(text.getvalue(), keep="\n"), err=True, nl=False)
+
+
+def _takes_names(error: click.ClickException) -> bool:
+    command = error.ctx.command if isinstance(error, click.UsageError) and error.ctx else None
+    return command is not None and any("," in (p.metavar or "") for p in command.params)
 
 
 def _replace_closed_streams() -> None:

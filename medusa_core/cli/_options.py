@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+from medusa_core.errors import StoreError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -69,6 +72,16 @@ class NumberOrAuto(click.ParamType):  # type: ignore[type-arg]
         return number
 
 
+class LongSide(click.IntRange):
+    """One number, where other commands take HxW."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse it."""
+        if isinstance(value, str) and re.fullmatch(r"\d+x\d+", value.strip()):
+            self.fail(f"{value!r} is two numbers: the longer side alone is needed.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 SIZE = SizeType()
 NAMES = NamesType()
 
@@ -86,6 +99,21 @@ def folder_at_home(context: click.Context, option: click.Parameter, path: Path) 
     from medusa_core.settings import at_home
 
     return Path(at_home(path))
+
+
+def require_named(model: Path) -> None:
+    """Refuse a model folder that is named and not there: a typing error would make another one.
+
+    Raises:
+        StoreError: the option or the environment names it.
+    """
+    source = click.get_current_context().get_parameter_source("model")
+    if source is not ParameterSource.DEFAULT and not model.exists():
+        raise StoreError(
+            f"There is no model folder at {model}.",
+            hint=f"Make it: medusa init {shlex.quote(str(model))}. Without -m, {default_model()} "
+            "is made where there is none.",
+        )
 
 
 def given_options(*but: str) -> list[str]:
@@ -145,7 +173,7 @@ size_option = click.option(
 long_side_option = click.option(
     "--size",
     "long_side",
-    type=click.IntRange(min=16, max=8192),
+    type=LongSide(min=16, max=8192),
     metavar="PIXELS",
     help="Longer side the network sees; default: as each head was trained.",
 )

@@ -17,6 +17,7 @@ from medusa_core.cli._options import (
     json_option,
     model_option,
     on_bad_sample_option,
+    require_named,
     training_options,
 )
 from medusa_core.cli._output import count, emit, figure, next_line, skipped_line
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 @click.option("--split", default="train", show_default=True, help="Split to train on.")
 @training_options(HEAD_STEPS, HEAD_LR)
 @auto_batch_option
-@click.option("--views", type=click.IntRange(min=1, max=64), help="Cached views an image [4].")
+@click.option("--views", type=click.IntRange(min=1, max=22), help="Cached views an image [4].")
 @click.option(
     "--patience",
     type=click.IntRange(min=1),
@@ -73,11 +74,13 @@ def command(
 
     The backbone's features are computed once and cached; a tenth of the training images is kept
     aside to choose weights by. No other head changes. Several tasks share one pass over the images;
-    one that fails is not in the way of the others.
+    one that fails in training is not in the way of the others. A head that is replaced is gone:
+    medusa export-head keeps it.
 
     What contains / or ends in .medusa is a head file, written by `medusa export-head` from a model
     with the same backbone. What is in it is shown, then it is added; nothing is trained.
     """
+    require_named(model)
     if "/" in tasks or tasks.endswith(".medusa"):
         _refuse_training_options()
         _add_file(tasks, model, name, replace, dry_run, as_json)

@@ -19,6 +19,7 @@ from medusa_core.cli._options import (
     learning_options,
     model_option,
     on_bad_sample_option,
+    require_named,
 )
 from medusa_core.cli._output import emit, figure, next_line
 from medusa_core.cli._progress import make_progress
@@ -62,6 +63,7 @@ def command(
     """
     from medusa_core.workflows.estimate import estimate
 
+    require_named(model)
     given = {key: value for key, value in options.items() if value is not None}
     result = estimate(
         task,

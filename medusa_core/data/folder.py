@@ -7,6 +7,7 @@ text file of ids (one a line) for each split. `docs/reference/folder.md` describ
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -17,7 +18,7 @@ from medusa_core.data.folder_decoding import decode
 from medusa_core.data.folder_description import FILE, TABLES, info, read_description
 from medusa_core.data.images import image_size, read_rgb
 from medusa_core.data.tables import read_values
-from medusa_core.errors import DataError, UnknownNameError, UsageError
+from medusa_core.errors import DataError, MedusaWarning, UnknownNameError, UsageError
 
 MAX_IDS = 100_000_000
 """Bytes of the ids of a split."""
@@ -56,6 +57,7 @@ class FolderDataset:
             for name, t in self.description.targets.items()
             if isinstance(t, TABLES)
         }
+        self._tell_missing()
         self.digest = self._digest()
 
     def __len__(self) -> int:
@@ -82,6 +84,25 @@ class FolderDataset:
                 found[target] = decode(path, description, image.shape[:2])
         return Sample(id=name, image=image, targets=found)
 
+    def _tell_missing(self) -> None:
+        """Warn of targets that no image of the split has a file of, as with a misspelt path."""
+        for name, target in self.description.targets.items():
+            if isinstance(target, TABLES):
+                continue
+            if not any(self._is_there(target.path, one) for one in self.ids):
+                warnings.warn(
+                    f"{self.root}: none of the {len(self.ids)} files {target.path} of split "
+                    f"{self.split!r} exists, so no image has {name!r}.",
+                    MedusaWarning,
+                    stacklevel=2,
+                )
+
+    def _is_there(self, pattern: str, name: str) -> bool:
+        try:
+            return exists(self._path(pattern, name))
+        except DataError:  # told when it is read
+            return True
+
     def _path(self, pattern: str, name: str) -> Path:
         path = self.root / pattern.replace("{id}", name)
         try:
@@ -89,7 +110,10 @@ class FolderDataset:
         except (OSError, RuntimeError, ValueError) as err:  # a loop of links, a zero byte
             raise DataError(f"{str(path)!r} is not a path that can be followed: {err}.") from err
         if not inside:
-            raise DataError(f"{path}: leaves the data-set folder {self.root}.")
+            raise DataError(
+                f"{path}: leaves the data-set folder {self.root}.",
+                hint="Links out of it are not followed: put the files, or mount them, there.",
+            )
         return path
 
     def _read_ids(self) -> tuple[str, ...]:
@@ -106,6 +130,14 @@ class FolderDataset:
         if len(set(ids)) != len(ids):
             double = Counter(ids).most_common(1)[0][0]
             raise DataError(f"{path}: the id {double!r} is listed twice.")
+        ending = Path(self.description.image).suffix
+        if ending and ids[0].endswith(ending):
+            image = self._path(self.description.image, ids[0])
+            if not exists(image):
+                raise DataError(
+                    f"{image}: no such file.",
+                    hint=f"Ids of {path} are names without {ending}, or image has none.",
+                )
         return ids
 
     def _digest(self) -> str:

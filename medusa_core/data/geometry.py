@@ -42,8 +42,12 @@ class Placement:
 IDENTITY = View()
 
 
+MAX_VIEWS = 22
+"""Beyond, `fixed_views` would repeat itself."""
+
+
 def fixed_views(count: int) -> tuple[View, ...]:
-    """The views a feature cache holds: as it is, flipped, then zooms of growing strength."""
+    """The views a feature cache holds, up to `MAX_VIEWS`: as it is, flipped, then zooms."""
     views = [View(), View(flip=True)]
     corners = [(0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.5, 0.5)]
     for i in range(max(0, count - 2)):

@@ -17,6 +17,9 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "WEBP", "AVIF", "JPEG2000", "GI
 """What files are read as, whatever they are called. Pillow knows thirty more: programs that it
 hands to others (EPS, WMF), and rare formats whose readers fail in ways of their own."""
 
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+"""Tags of TIFF files."""
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -98,6 +101,7 @@ def read_raw(path: Path) -> np.ndarray:
     """
     with open_image(path) as image:
         stored = next((str(mode) for mode in _stored_modes(image) if _is_changed(str(mode))), None)
+        stored = stored or _stretched(image)
         if stored is not None:
             raise DataError(
                 f"{path}: pixel format {stored!r} is not read as it is stored.",
@@ -114,7 +118,7 @@ def read_raw(path: Path) -> np.ndarray:
                 f"{path}: pixel format {decoded.mode!r} cannot hold a target.",
                 hint="Use 8- or 16-bit grey, palette or RGB PNG files, or .npy files.",
             )
-        return np.asarray(decoded)
+        return _as_stored(decoded)
 
 
 def read_npy(path: Path, channels: int = 3) -> np.ndarray:
@@ -157,6 +161,35 @@ def _is_changed(stored: str) -> bool:
     return inverted or deep or stored in {"L;2", "L;4"}
 
 
+def _stretched(image: Image.Image) -> str | None:
+    """The format of a file whose values Pillow multiplies, so that the largest is white."""
+    for codec, _, _, arguments in getattr(image, "tile", ()):
+        if codec in {"ppm", "ppm_plain"} and isinstance(arguments, tuple):
+            mode, largest = arguments
+            if largest != (65535 if mode == "I" else 255):
+                return f"{mode}, 0 to {largest}"
+    return None
+
+
+def _as_stored(image: Image.Image) -> np.ndarray:
+    """The numbers of a decoded image; Pillow does not tell signed bytes, nor unsigned words."""
+    values = np.asarray(image)
+    signed = _tiff_tag(image, _SAMPLE_FORMAT, 1) == 2
+    if image.format == "TIFF" and values.dtype == np.uint8 and signed:
+        return values.view(np.int8)
+    if image.format == "TIFF" and values.dtype == np.int32:
+        unsigned = _tiff_tag(image, _BITS, 32) == 32 and not signed
+        return values.view(np.uint32) if unsigned else values
+    return values
+
+
+def _tiff_tag(image: Image.Image, tag: int, default: int) -> int:
+    """The first number of a tag of a TIFF file."""
+    found = getattr(image, "tag_v2", {}).get(tag, default)
+    first = found[0] if isinstance(found, tuple) and found else found
+    return first if isinstance(first, int) else default
+
+
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 (upright) where there is none or the EXIF data are damaged."""
     try:
@@ -184,7 +217,11 @@ def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
                 f"{path}: 32-bit values from {low} to {high} are not a picture.",
                 hint="Use 8- or 16-bit image files.",
             )
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+        bits = _tiff_tag(image, _BITS, 16) if image.mode.startswith("I;16") else 16
+        shown = (values >> max(0, bits - 8)).astype(np.uint8)
+        if _tiff_tag(image, _PHOTOMETRIC, 1) == 0:  # white is 0
+            shown = 255 - shown
+        return Image.fromarray(shown).convert("RGB")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")

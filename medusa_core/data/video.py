@@ -56,13 +56,13 @@ def require_av() -> Any:
 
 
 def count_frames(path: Path) -> int:
-    """How many frames a video says it has; 0: it does not say, or cannot be read."""
+    """How many frames a video says it has; 0: it does not say. 1 where it cannot be read."""
     try:
         with _opened(path) as (container, stream):
             spans = (container.duration or 0) / 1e6
             return int(_length(container, stream) or spans * float(stream.average_rate or 0))
     except DataError:
-        return 0
+        return 1
 
 
 def read_frames(path: Path) -> Iterator[Frame]:
@@ -168,7 +168,21 @@ def _image(frame: Any, name: str) -> np.ndarray | DataError:
         rgb = frame.to_ndarray(format="rgb24")
     except (require_av().FFmpegError, ValueError) as err:
         return DataError(f"{name}: cannot be converted: {err}.")
-    return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90)))
+    return np.ascontiguousarray(_as_shown(rgb, frame.side_data.get("DISPLAYMATRIX")))
+
+
+def _as_shown(rgb: np.ndarray, matrix: Any) -> np.ndarray:
+    """Turned by multiples of 90°, and mirrored, as the display matrix of a frame says.
+
+    The matrix is `a b u c d v x y w` in int32, for (x, y) → (ax + cy, bx + dy). Signs count here;
+    None: as it is.
+    """
+    if matrix is None or len(numbers := np.frombuffer(matrix, np.int32)) < 9:
+        return rgb
+    a, b, _, c, d = (int(number) for number in numbers[:5])
+    if abs(b) > abs(a):  # what lies side by side is shown one above the other
+        rgb, a, d = rgb.swapaxes(0, 1), c, b
+    return rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _said(error: Exception) -> str:

@@ -38,9 +38,10 @@ class DataRef:
         """
         match = re.match(r"^(?:([a-z][a-z0-9_]*)=)?([a-z][a-z0-9_]*)(?::(.+))?$", text, re.S)
         if match is None:
+            path = text if text and Path(text).is_dir() else "photos"
             raise UsageError(
                 f"--data {text!r} is not of the form [TASK=]NAME[:PATH].",
-                hint="For example: --data folder:photos or --data depth=folder:photos",
+                hint=f"For example: --data folder:{path} or --data depth=folder:{path}",
             )
         location = at_home(match[3]) if match[3] else None  # in `a:~/b` no shell does it
         try:
@@ -261,7 +262,8 @@ def check_target(dataset: Dataset, task: TaskSpec) -> LabelSchema | None:
         raise DataError(
             f"{dataset.name}: no target {task.target_name!r} for task {task.name!r}. "
             f"Its targets: {offered}.",
-            hint="Bind tasks to data sets with --data TASK=NAME:PATH.",
+            hint=f"A target for the task must be called {task.target_name!r}; with several data "
+            "sets, --data TASK=NAME:PATH binds tasks to them.",
         )
     wanted = task.target.unit
     if wanted is not None and info.unit is not None and info.unit != wanted:

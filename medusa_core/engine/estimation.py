@@ -79,7 +79,7 @@ def extrapolate(
 
 
 def standard_error(scores: Scores, metric: MetricRef, whole: int, seed: int = 0) -> float:
-    """Of a score on the even scale, by a bootstrap over its images.
+    """Of a score on the even scale, by a bootstrap over its images; 1 where one tells of many.
 
     Args:
         scores: of the images.
@@ -92,4 +92,8 @@ def standard_error(scores: Scores, metric: MetricRef, whole: int, seed: int = 0)
     known = torch.tensor([value for value in found if value == value])
     if len(known) < 2:
         return 0.0
-    return float(known.std()) * math.sqrt(max(0.0, 1 - len(scores) / whole))
+    count = len(scores)
+    if count == 1 < whole:
+        return 1.0
+    unbiased = math.sqrt(count / max(1, count - 1))  # resamples of few vary less than images do
+    return unbiased * float(known.std()) * math.sqrt(max(0.0, 1 - count / whole))

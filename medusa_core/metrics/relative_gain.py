@@ -12,7 +12,7 @@ def relative_gain(
 ) -> float:
     """Mean over tasks of the relative improvement over a reference, in percent.
 
-    `Δ = 100 / T · Σ_t ± (M_t - M_ref,t) / M_ref,t`, the sign such that more is better (Maninis,
+    `Δ = 100 / T · Σ_t ± (M_t - M_ref,t) / |M_ref,t|`, the sign such that more is better (Maninis,
     Radosavovic and Kokkinos, CVPR 2019; Vandenhende et al., 2021). With networks of single tasks as
     the reference it is Δ_MTL for tasks that were trained jointly, and Δ_UFL for tasks that were
     added to a frozen backbone.
@@ -30,7 +30,7 @@ def relative_gain(
     if not all(reference.values()):
         raise ValueError("a reference of 0 has no relative improvement")
     gains = [
-        (figure - reference[task]) / reference[task] * (1 if higher_is_better[task] else -1)
+        (figure - reference[task]) / abs(reference[task]) * (1 if higher_is_better[task] else -1)
         for task, figure in figures.items()
     ]
     return 100 * sum(gains) / len(gains)

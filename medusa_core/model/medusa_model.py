@@ -234,7 +234,8 @@ class MedusaModel(nn.Module):
             long_side: length of the longer side, in pixels, at which the network sees the image;
                 None: the one each head was trained at.
             tile: larger images are cut into overlapping tiles of so many pixels a side, whose
-                predictions are blended, 128 at least; None: never.
+                predictions are blended, 128 at least; None: never. Not for tasks of which parts of
+            images show nothing (`zoom="invalid"`).
 
         Returns:
             Head name → result, at the size of the image.
@@ -285,8 +286,16 @@ class MedusaModel(nn.Module):
         outputs: dict[str, Tensor] = {}
         for names, images in views:
             images = images.to(self.backbone.mean.device)
-            outputs |= blended(images, partial(self.raw, names=names), tile)
+            whole = [name for name in names if tile and self._needs_all(name)]
+            cut = [name for name in names if name not in whole]
+            for some, side in ((whole, None), (cut, tile)):
+                if some:
+                    outputs |= blended(images, partial(self.raw, names=some), side)
         return outputs
+
+    def _needs_all(self, name: str) -> bool:
+        """Whether a part of a picture does not show what is to be told of all of it."""
+        return self.tasks[name].spec.target.zoom == "invalid"
 
     @torch.inference_mode()
     def results(self, raw: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Result]:

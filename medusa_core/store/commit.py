@@ -250,8 +250,9 @@ def require_free(path: PathLike) -> None:
     """
     layout = Layout(Path(path).resolve())
     if files.exists(layout.root) and not (files.is_folder(layout.root) and _is_empty(layout)):
+        what = "a model" if files.exists(layout.model) else "something"
         raise StoreError(
-            f"{path} is an output folder in use: something is there already.",
+            f"{path} is an output folder in use: {what} is there already.",
             hint="Name a folder that does not exist, or is empty.",
         )
 

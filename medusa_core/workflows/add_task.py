@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medusa_core.api import Dataset, HeadRef, LabelSchema, Task
+from medusa_core.data.geometry import MAX_VIEWS
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder, cache_limit
 from medusa_core.engine.datasets import DataRef, check_target, selection_split
@@ -82,8 +83,10 @@ class TrainOptions:
         Raises:
             UsageError: says which option.
         """
-        if self.batch < 1 or self.views < 1:
-            raise UsageError("--batch and --views must be positive.")
+        if self.batch < 1:
+            raise UsageError("--batch must be positive.")
+        if not 1 <= self.views <= MAX_VIEWS:
+            raise UsageError(f"--views {self.views}: a number from 1 to {MAX_VIEWS} is needed.")
         if not 0 < self.lr <= MAX_LR:
             raise UsageError(f"--lr {self.lr}: a positive number up to {MAX_LR:g} is needed.")
         if not 0 <= self.seed <= MAX_SEED:
@@ -128,7 +131,8 @@ def add_task(
     """Train a head for each task and commit it; nothing else in the folder changes.
 
     Several heads share one pass of the backbone over the images. They are trained one after the
-    other, each as it would be alone, bit for bit; one that fails is not in the way of the others.
+    other, each as it would be alone, bit for bit; one that fails in training, or whose plugin does,
+    is not in the way of the others.
 
     Args:
         tasks: names of installed tasks.
@@ -183,6 +187,10 @@ def add_task(
         progress.message(f"{head} is in the model already and stays as it is.")
     if not data and plans:
         progress.message("No --data given: training on `rooms`, synthetic scenes.")
+    if record.provenance.get("source") == "from scratch" and "trained_on" not in record.provenance:
+        progress.message(
+            f"The backbone of {model} has random weights; medusa train-backbone trains it."
+        )
     run = HeadRun(
         host,
         model,

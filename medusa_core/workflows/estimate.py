@@ -6,6 +6,7 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,9 @@ def estimate(
     known, judges = [i for i in labelled if i < len(few)], [i for i in labelled if i >= len(few)]
     if not known or not judges:
         raise _too_few(plan, len(few) + len(kept))
+    there = round(len(train) * len(known) / len(few))
+    if how.epochs is not None:
+        plan = replace(plan, steps=preparation.count_steps(None, how.epochs, 1, there, how.batch))
     runs: list[dict[str, Any]] = []
     for part in (estimation.STEP, 1):
         images = spread(known, max(1, len(known) // part))
@@ -114,7 +118,7 @@ def estimate(
         "head": plan.ref.model_dump(mode="json"),
         "model": str(model),
         "data": plan.dataset.name,
-        "images": round(len(train) * len(known) / len(few)),
+        "images": there,
         "steps": plan.steps,
         "size": list(plan.size),
         **result,

@@ -85,6 +85,8 @@ def evaluate(
     model = preparation.opened(model, tasks, device, host, execution)
     checks = [_parse_check(text, model, model.select(tasks)) for text in as_names(minimum)]
     judges = _judges(model, model.select(tasks), settings or {})
+    if not data:
+        _tell_default(model, tasks, progress)
     scores, sources, missing = score(
         model, tasks, preparation.parse_data(data), split, long_side, limit, progress, judges, bad
     )
@@ -117,6 +119,18 @@ def evaluate(
         "checks": verdicts,
         "ok": all(verdict["ok"] for verdict in verdicts),
     }
+
+
+def _tell_default(model: MedusaModel, tasks: Sequence[str] | None, progress: Progress) -> None:
+    """Say which heads are scored on data of another kind than they were trained on."""
+    default = list(preparation.DEFAULT_DATA)
+    trained = {name: model.require(name).provenance.get("data") for name in model.select(tasks)}
+    others = [name for name, data in trained.items() if data not in (None, default)]
+    if others:
+        progress.message(
+            f"No --data given: scoring on {', '.join(default)}, synthetic scenes. "
+            f"{', '.join(others)}: trained on other data."
+        )
 
 
 def _comparisons(

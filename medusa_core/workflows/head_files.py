@@ -248,7 +248,7 @@ def _lines(file: str | Path, head: dict[str, Any]) -> Iterator[str]:
     owners = (head["plugin"], head["head_plugin"])
     plugins = dict.fromkeys(f"{owner['distribution']} {owner['version']}" for owner in owners)
     yield f"{file}: a head for {head['task']}, to be called {head['name']}"
-    yield f"  results: {_results(head)}"
+    yield f"  results in: {_results(head)}"
     yield (
         f"  architecture: {head['architecture']['name']}, {head['params']} parameters, "
         f"{head['bytes']} bytes, {head['gmacs']:.3f} GMACs"
@@ -257,11 +257,15 @@ def _lines(file: str | Path, head: dict[str, Any]) -> Iterator[str]:
     yield f"  backbone: {head['fingerprint'][:12]}…, {'fits' if head['fits'] else 'does not fit'}"
     height, width = head["size"]
     known = {key: head["provenance"].get(key) for key in ("data", "dataset", "images", "steps")}
-    told = ", ".join(f"{key} {value}" for key, value in known.items() if value is not None)
+    told = ", ".join(f"{key} {_text(value)}" for key, value in known.items() if value is not None)
     yield f"  trained at {height}×{width}: {told or 'nothing is recorded'}"
     measured = {key: value for key, value in head["metrics"].items() if value is not None}
     scores = ", ".join(f"{key} {value:.4g}" for key, value in measured.items())
     yield f"  said to reach: {scores or 'nothing is recorded'}"
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _results(head: dict[str, Any]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from medusa_core.backbones.timm_backbone import Backbone
@@ -16,7 +18,7 @@ from medusa_core.engine import checkpoint
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import Source
 from medusa_core.engine.cache_folder import cache_folder, cache_limit, check_room, free_space
-from medusa_core.engine.datasets import labelled_split
+from medusa_core.engine.datasets import labelled_split, spread
 from medusa_core.engine.feature_cache import (
     CachedTask,
     cache_each,
@@ -38,8 +40,9 @@ from medusa_core.plugin_host.importing import FAILURES, describe
 from medusa_core.progress import Progress
 from medusa_core.store import commit
 from medusa_core.store.commit import NewHead
+from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout
-from medusa_core.store.manifest import BackboneRecord
+from medusa_core.store.manifest import BackboneRecord, HeadManifest
 from medusa_core.store.transaction import training
 from medusa_core.workflows import finishing, preparation
 
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 
 PATIENT_EVALUATIONS = 20
 """Evaluations of a training that may stop early: as often as it can."""
+RANGE_IMAGES = 20
+"""Of so many images the range of a target is told."""
 
 
 @dataclass
@@ -170,12 +175,16 @@ class HeadRun:
         channels, owner = plan.task.out_channels, plan.head_owner
         try_head(self.host, plan.ref, self.backbone.info, channels, owner)
         with training(self.model, plan.name):
+            before = self._before(plan.name)
             cached = self.cache(plan, plans)
             parts = self._parts(plan, cached)
-            plan = self._of_length(plan, len(parts[0]))
+            self._tell_range(plan, cached, parts[0])
             started = time.perf_counter()
             head, outcome, batch = self.train(plan, cached, parts)
+            plan = self._of_length(plan, len(parts[0]), batch)
             seconds = time.perf_counter() - started
+            if before is not None:
+                self._compare(plan, before, outcome.best)
             committed = finishing.new_head(
                 self.host,
                 plan.task,
@@ -198,6 +207,7 @@ class HeadRun:
             "images": sum(map(len, parts)),
             "batch": batch,
             "metrics": manifest.metrics,
+            "before": None if before is None else before.metrics,
             "primary": plan.task.spec.primary_metric.name,
             "unit": plan.task.spec.primary_metric.unit,
             "stopped_at": outcome.stopped_at,
@@ -215,6 +225,48 @@ class HeadRun:
             "log": finishing.write_report(layout.log(plan.name), log, self.progress),
         }
 
+    def _before(self, name: str) -> HeadManifest | None:
+        """The head that is to be replaced, where it is there and can be read."""
+        with ModelFolder.open(self.model) as folder:
+            return folder.heads.get(name) if self.replace else None
+
+    def _compare(self, plan: Plan, before: HeadManifest, figures: Mapping[str, float]) -> None:
+        """Tell how a head that is to be replaced scored in its own training.
+
+        Raises:
+            TrainingError: the new one has no score.
+        """
+        metric = plan.task.spec.primary_metric
+        old, new = before.metrics.get(metric.name), figures.get(metric.name, math.nan)
+        if math.isnan(new):
+            raise TrainingError(
+                f"{metric.name} of the new head {plan.name!r} cannot be measured: the one that is "
+                "there stays.",
+                hint="Mend the targets; or take the old head away before: medusa remove-task "
+                f"{plan.name}",
+            )
+        if old is not None:
+            unit = f" {metric.unit}" if metric.unit else ""
+            self.progress.message(
+                f"{plan.name}: {metric.name} {new:.4g}{unit}, {old:.4g}{unit} before, each on what "
+                "its own training chose weights by."
+            )
+
+    def _tell_range(self, plan: Plan, cached: CachedTask, samples: Sequence[int]) -> None:
+        """How large targets with a unit are: a wrong scale is seen before it is trained on."""
+        spec, views = plan.task.spec, len(cached.source.views)
+        if spec.target.unit is None or spec.output.kind != "dense":
+            return
+        rows = [sample * views for sample in spread(samples, RANGE_IMAGES)]
+        shown = [cached.targets[row][cached.valid[row] != 0] for row in rows]
+        values = np.concatenate([numbers.ravel() for numbers in shown])
+        if values.size:
+            low, middle, high = np.percentile(values.astype(np.float32), (0, 50, 100))
+            self.progress.message(
+                f"{spec.target_name} of {len(rows)} images: {low:.4g} to {high:.4g} "
+                f"{spec.target.unit}, median {middle:.4g}."
+            )
+
     def _parts(self, plan: Plan, cached: CachedTask) -> tuple[list[int], list[int]]:
         """Samples to train on and to choose weights by, of those that have the target."""
         labelled, target = cached.labelled(), plan.task.spec.target_name
@@ -225,9 +277,9 @@ class HeadRun:
             )
         return labelled_split(plan.dataset, labelled, target)
 
-    def _of_length(self, plan: Plan, images: int) -> Plan:
-        """The plan with as many steps as its epochs of the images that there really are."""
-        epochs, batch = self.options.epochs, self.options.batch
+    def _of_length(self, plan: Plan, images: int, batch: int) -> Plan:
+        """The plan with as many steps as its epochs of these images take, in such batches."""
+        epochs = self.options.epochs
         if epochs is None:
             return plan
         return replace(plan, steps=preparation.count_steps(None, epochs, 1, images, batch))
@@ -243,7 +295,8 @@ class HeadRun:
         batch, resume = self._first_batch(plan), self.options.resume
         while True:
             try:
-                return *self._train(plan, cached, parts, batch, resume), batch
+                timed = self._of_length(plan, len(parts[0]), batch)
+                return *self._train(timed, cached, parts, batch, resume), batch
             except FAILURES as err:
                 if not is_out_of_memory(err):
                     raise

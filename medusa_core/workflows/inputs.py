@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +15,12 @@ import numpy as np
 from medusa_core.data import video
 from medusa_core.errors import DataError, UsageError
 from medusa_core.model.images import as_image
+from medusa_core.progress import Progress, SilentProgress
 from medusa_core.workflows import naming
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".avif", ".tif"}
+IMAGES |= {".tiff", ".jp2", ".gif", ".ppm", ".pgm"}
+"""Endings of what `data/images.py` reads."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,19 @@ class Picture:
         return f"{self.file}" if self.frame is None else f"{self.file}, frame {self.frame}"
 
 
-def find_files(paths: Iterable[str | Path]) -> list[Path]:
+def find_files(paths: Iterable[str | Path], progress: Progress | None = None) -> list[Path]:
     """The files named, the images of the folders named, and what patterns match of both kinds.
 
     Each once, however often and in whatever spelling it is named. Of folders and patterns, hidden
-    files are left out, and results of earlier runs, as `inputs.json` beside them tells.
+    files are left out, and results of earlier runs, as `inputs.json` beside them tells. `progress`
+    is told what else is left out.
 
     Raises:
         UsageError: a path does not exist, a folder or pattern holds none, nothing is named, or
             videos cannot be read here.
     """
-    found = [file for path in paths for file in _files_of(path)]
+    progress = progress or SilentProgress()
+    found = [file for path in paths for file in _files_of(path, progress)]
     if not found:
         raise UsageError("There are no images to predict.")
     if any(map(is_video, found)):
@@ -65,7 +71,7 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
     return list(unique.values())
 
 
-def _files_of(named: str | Path) -> list[Path]:
+def _files_of(named: str | Path, progress: Progress) -> list[Path]:
     """The files that one argument stands for."""
     path = Path(named)
     if str(named).startswith("~/") and not path.exists():  # quoted: no shell has expanded it
@@ -73,20 +79,40 @@ def _files_of(named: str | Path) -> list[Path]:
     if not str(named):  # as of a variable that is not set; it would be the current folder
         raise UsageError("An image has an empty name.")
     if path.is_dir():
-        shown = (entry for entry in path.iterdir() if not entry.name.startswith("."))
-        found = _of_kind(shown, IMAGES)
+        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        found = _of_kind(entries, IMAGES)
     elif path.exists():
         return [path]
     elif glob.has_magic(str(path)):
-        found = _of_kind(_matches(path), IMAGES | video.EXTENSIONS)
+        entries = [match for match in _matches(path) if not match.is_dir()]
+        found = _of_kind(entries, IMAGES | video.EXTENSIONS)
     else:
         raise UsageError(f"{path}: no such file.")
+    left_out = _left_out(entries, found)
     if not found:
         raise UsageError(
-            f"{path}: no images to predict.",
-            hint="Name image files or folders, or videos: 'clips/*.mp4'.",
+            f"{path}: no images to predict{f', but {left_out}' if left_out else ''}.",
+            hint="Name image files or folders, or videos: 'clips/*.mp4'. Of folders inside, too: "
+            "'photos/**/*'.",
         )
+    if left_out:
+        progress.message(f"{path}: {len(found)} to predict; left out: {left_out}.")
     return found
+
+
+def _left_out(entries: Iterable[Path], found: Iterable[Path]) -> str:
+    """What is not predicted of a folder or pattern: `.heic (2), folders (3)`; empty: nothing."""
+    rest = sorted(set(entries) - set(found))
+    kinds = Counter("folders" if path.is_dir() else _kind(path) for path in rest)
+    kinds.pop(naming.RECORD, None)
+    return ", ".join(f"{kind} ({number})" for kind, number in sorted(kinds.items()))
+
+
+def _kind(path: Path) -> str:
+    if path.name == naming.RECORD:
+        return naming.RECORD
+    suffix = path.suffix.lower()
+    return "results of earlier runs" if suffix in IMAGES else suffix or "without an ending"
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
@@ -117,7 +143,7 @@ def is_video(file: Path) -> bool:
 
 
 def count(files: Iterable[Path]) -> int:
-    """How many pictures there are, as far as videos tell."""
+    """How many pictures there are, as far as videos tell; what cannot be read is one that fails."""
     return sum(video.count_frames(file) if is_video(file) else 1 for file in files)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -102,7 +103,7 @@ def predict(
         PluginError: the plugin of a head failed.
     """
     progress = progress or SilentProgress()
-    files = find_files([images] if isinstance(images, (str, Path)) else images)
+    files = find_files([images] if isinstance(images, (str, Path)) else images, progress)
     model = preparation.opened(model, tasks, device, host, execution)
     names = model.require_some(tasks)
     specs = [model.tasks[name].spec for name in names]
@@ -146,11 +147,32 @@ def predict(
             for r in model.results(outputs, image.shape[:2]).values()
         ]
 
-    compute = torch.inference_mode()(lambda views: _run(model, views, tile, progress))
+    sides, frames = [0], dict[str, int]()
+
+    @torch.inference_mode()
+    def compute(views: Views) -> dict[str, Tensor]:
+        sides[0] = max(sides[0], *(max(image.shape[-2:]) for _, image in views))
+        return _run(model, views, tile, progress)
+
+    def found() -> Iterator[Picture]:
+        for picture in pictures(todo):
+            if picture.frame is not None:
+                frames[picture.stem.partition("/")[0]] = picture.frame + 1
+            if picture.frame is None or is_missing(picture.file, picture.stem, picture):
+                yield picture
+
     progress.start("Predicting", count(file for file, _ in todo))
-    found = (p for p in pictures(todo) if p.frame is None or is_missing(p.file, p.stem, p))
-    done, failed = _overlapped(found, read, compute, write, progress)
+    done, failed = _overlapped(found(), read, compute, write, progress)
     progress.finish()
+    if not failed:
+        _remove_later_frames(folder, frames, names, formats)
+    if skipped:
+        progress.message(f"{len(skipped)} left out: their results are there.")
+    if isinstance(tile, int) and 0 < sides[0] <= tile:
+        progress.message(
+            f"--tile {tile} has cut nothing: the largest picture that heads looked at has "
+            f"{sides[0]} pixels on its longer side. More: --size PIXELS."
+        )
     return {
         "schema_version": 1,
         "model": str(model.path),
@@ -275,6 +297,24 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise DataError(f"{folder}: cannot be made: {err.strerror}.") from err
+
+
+def _remove_later_frames(
+    folder: Path, frames: Mapping[str, int], heads: Sequence[str], formats: Sequence[str]
+) -> None:
+    """Take away what an earlier, longer video of that name has left of these results.
+
+    Args:
+        folder: of the results.
+        frames: folder of frames in it → how many the video has.
+        heads: whose results were written.
+        formats: in which they were written.
+    """
+    for place, number in frames.items():
+        for head, form in itertools.product(heads, formats):
+            while (path := results.path_of(folder, f"{place}/{number:06d}", head, form)).exists():
+                path.unlink()
+                number += 1
 
 
 def _trained(model: MedusaModel, names: Iterable[str]) -> float:

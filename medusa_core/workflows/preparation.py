@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -47,7 +48,11 @@ MAX_EPOCHS = 1_000_000
 def parse_data(data: str | Iterable[str]) -> tuple[DataRef, ...]:
     """`--data` options, or one, each once; the default data set where there are none."""
     texts = (data,) if isinstance(data, str) else tuple(data)
-    return tuple(dict.fromkeys(DataRef.parse(text) for text in texts or DEFAULT_DATA))
+    unique: dict[object, DataRef] = {}
+    for ref in map(DataRef.parse, texts or DEFAULT_DATA):
+        place = ref.location and os.path.realpath(ref.location)
+        unique.setdefault((ref.name, place, ref.task), ref)
+    return tuple(unique.values())
 
 
 def bound_to(refs: Iterable[DataRef], head: str, task: str) -> str | None:

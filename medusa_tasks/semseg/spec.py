@@ -12,7 +12,7 @@ SEMSEG = TaskSpec(
     ),
     implementation="medusa_tasks.semseg.task:SemanticSegmentation",
     output=OutputSpec(channels="labels", activation="argmax"),
-    target=TargetSpec(dtype="int64"),
+    target=TargetSpec(dtype="int64", flip="swap_pairs"),
     metrics=(
         MetricRef(name="miou", higher_is_better=True, primary=True),
         MetricRef(name="pixel_accuracy", higher_is_better=True),

@@ -345,6 +345,8 @@ def test_the_same_in_python(medusa, model, photos):
         **options,
     )
     printed = medusa("add-task", "edges", "--replace", *ROOMS, *FAST, *TINY, "--json").document
+    assert added["heads"]["edges"].pop("before") is None
+    assert printed["heads"]["edges"].pop("before") == printed["heads"]["edges"]["metrics"]
     for document in (added, printed):
         document["heads"]["edges"].pop("cpu_seconds")
         document["heads"]["edges"].pop("seconds")

@@ -61,7 +61,7 @@ def test_what_is_in_a_file_is_told_before_anything_is_written(medusa, receiver, 
     assert head["provenance"]["steps"] == 4
     assert done.document["problems"] == []
     told = medusa("add-task", file, "-m", receiver, "--dry-run")
-    for word in ("depth", "results: m", "needs: medusa-heads", "fits", "steps 4", "bytes"):
+    for word in ("depth", "results in: m", "needs: medusa-heads", "fits", "steps 4", "bytes"):
         assert word in told.err
     assert "Would add depth" in told.out
 

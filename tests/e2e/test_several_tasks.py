@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -114,10 +115,11 @@ def test_no_model_is_made_where_settings_of_the_cache_are_wrong(
     medusa, monkeypatch, tmp_path, name, value
 ):
     monkeypatch.setenv(name, value)
-    done = medusa("add-task", "depth", "-m", tmp_path / "new", "--limit", 8)
+    monkeypatch.chdir(tmp_path)
+    done = medusa("add-task", "depth", "--limit", 8)
     assert done.code == USAGE
     assert value in done.error
-    assert not (tmp_path / "new").exists()
+    assert not Path("medusa-model").exists()
 
 
 def test_renaming_to_a_name_that_is_taken_says_what_can_be_done(medusa, model):

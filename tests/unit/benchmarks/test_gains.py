@@ -22,6 +22,7 @@ def test_the_reference_gains_nothing() -> None:
 
 def test_better_is_positive_whatever_the_direction() -> None:
     assert relative_gain({"a": 0.5}, {"a": 0.4}, {"a": True}) == pytest.approx(25)
+    assert relative_gain({"a": -1.0}, {"a": -2.0}, {"a": True}) == pytest.approx(50)
     assert relative_gain({"b": 15.0}, {"b": 20.0}, {"b": False}) == pytest.approx(25)
     assert relative_gain({"a": 0.5, "b": 25.0}, {"a": 0.4, "b": 20.0}, UP) == pytest.approx(0)
 

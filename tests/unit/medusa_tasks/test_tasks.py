@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from medusa_core.api import LabelSchema, Task, TaskSpec
+from medusa_core.data.geometry import View, view_target
 from medusa_tasks.edges.config import EdgesConfig
 from medusa_tasks.edges.task import Edges
 from medusa_tasks.plugin import medusa_register_datasets, medusa_register_tasks
@@ -186,3 +187,11 @@ def test_label_tasks_need_labels() -> None:
         if spec.has_labels:
             with pytest.raises(ValueError, match="needs labels"):
                 _ = type(_task(spec))(spec, None).out_channels
+
+
+@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.has_labels])
+def test_left_is_right_in_a_flipped_view(name: str) -> None:
+    """Of any task with classes: the data set says which ones change places."""
+    target = np.array([[1, 0, 3], [0, 255, 2]])
+    flipped = view_target(target, (2, 3), View(flip=True), SPECS[name].target, LABELS)
+    assert flipped.tolist() == [[3, 0, 2], [1, 255, 0]]

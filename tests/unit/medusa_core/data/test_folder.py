@@ -10,7 +10,7 @@ import pytest
 
 from medusa_core.data.folder import FolderDataset
 from medusa_core.engine.datasets import check_target
-from medusa_core.errors import DataError
+from medusa_core.errors import DataError, MedusaWarning
 from medusa_core.plugin_host import default_host
 
 from .conftest import IDS, SIZE, TARGETS, describe, load_target
@@ -79,6 +79,20 @@ def test_a_missing_target_file_is_a_missing_target(root: Path) -> None:
     data = FolderDataset(str(root), "train")
     assert "depth" in data.load(0).targets
     assert set(data.load(1).targets) == {"semseg", "edges", "normals"}
+
+
+def test_a_target_without_any_file_is_warned_of_at_once(root: Path) -> None:
+    describe(root, targets={**TARGETS, "depth": {**TARGETS["depth"], "path": "dpeth/{id}.png"}})
+    with pytest.warns(MedusaWarning, match=r"none of the 3 files dpeth/\{id\}\.png of .*'train'"):
+        data = FolderDataset(str(root), "train")
+    assert "depth" not in data.load(0).targets
+
+
+def test_ids_with_the_ending_of_the_images_are_told(root: Path) -> None:
+    (root / "train.txt").write_text("a.png\n")
+    with pytest.raises(DataError, match=r"image/a\.png\.png: no such file") as caught:
+        FolderDataset(str(root), "train")
+    assert "names without .png" in str(caught.value.hint)
 
 
 def test_nothing_is_invalid_unless_declared(root: Path) -> None:

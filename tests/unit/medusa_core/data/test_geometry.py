@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from medusa_core.api import LabelSchema, TargetSpec
 from medusa_core.data.geometry import (
     IDENTITY,
+    MAX_VIEWS,
     View,
     fixed_views,
     invalid_value,
@@ -261,3 +262,9 @@ def test_fixed_views() -> None:
 def test_the_most_common_size_wins_and_the_largest_among_equals() -> None:
     assert size_votes([(3, 4), (5, 6), (3, 4)]) == (3, 4)
     assert size_votes([(3, 4), (5, 6)]) == (5, 6)
+
+
+def test_no_view_is_another_one_again():
+    views = fixed_views(MAX_VIEWS)
+    assert len(set(views)) == len(views) == MAX_VIEWS
+    assert all(fixed_views(count) == views[:count] for count in range(1, MAX_VIEWS))

@@ -242,11 +242,61 @@ def test_every_format_that_is_named_is_read(tmp_path: Path, form: str) -> None:
     assert read_rgb(path).shape == (40, 30, 3)
 
 
+@pytest.mark.parametrize("head", ["P5 2 1 20", "P5 2 1 4095", "P6 2 1 65535", "P2 2 1 20"], ids=str)
+def test_targets_that_pillow_would_stretch_are_refused(tmp_path: Path, head: str) -> None:
+    path = tmp_path / "a.pgm"
+    data = b"1 2 " if head.startswith("P2") else bytes([15, 20] * 6)
+    path.write_bytes(f"{head}\n".encode() + data)
+    assert read_rgb(path).shape == (1, 2, 3)  # as a picture it is fine
+    with pytest.raises(DataError, match="not read as it is stored"):
+        read_raw(path)
+
+
+def test_pgm_targets_of_whole_bytes_are_taken_as_stored(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5 2 1 255\n" + bytes([7, 20]))
+    assert read_raw(path).tolist() == [[7, 20]]
+    path.write_bytes(b"P5 2 1 65535\n" + struct.pack(">2H", 7, 40_000))
+    assert read_raw(path).tolist() == [[7, 40_000]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sample_format"),
+    [("int8", 2), ("int16", 2), ("uint16", 1), ("int32", 2), ("uint32", 1)],
+)
+def test_tiff_targets_keep_their_signs(tmp_path: Path, dtype: str, sample_format: int) -> None:
+    kind = np.iinfo(dtype)
+    stored = np.array([[kind.min, kind.max, 5], [kind.max - 1, kind.min + 1, 0]], dtype)
+    path = tmp_path / "a.tif"
+    path.write_bytes(_tiff(stored, t258=kind.bits, t339=sample_format))
+    assert read_raw(path).tolist() == stored.tolist()
+
+
+@pytest.mark.parametrize(("bits", "white"), [(12, 1), (16, 1), (16, 0)])
+def test_deep_tiff_pictures_are_as_bright_as_shallow_ones(
+    tmp_path: Path, bits: int, white: int
+) -> None:
+    grey = np.array([[0, 15, 128, 255]], np.uint16)
+    stored = grey << (bits - 8) if white else ((1 << bits) - 1) - (grey << (bits - 8))
+    if bits == 12:  # two numbers share three bytes
+        numbers = [int(number) for number in stored[0]]
+        whole = b"".join(
+            bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255])
+            for a, b in zip(numbers[::2], numbers[1::2], strict=True)
+        )
+        data = np.frombuffer(whole, np.uint8)
+    else:
+        data = stored.astype("<u2")
+    path = tmp_path / "a.tif"
+    path.write_bytes(_tiff(data.reshape(1, -1), t256=4, t258=bits, t262=white))
+    np.testing.assert_array_equal(read_rgb(path)[..., 0], grey)
+
+
 def _tiff(array: np.ndarray, **tags: int) -> bytes:
-    """An uncompressed 8-bit TIFF file; tags are given as `t262=0`."""
+    """An uncompressed grey TIFF file of 8 bits a number; tags are given as `t262=0`."""
     height, width = array.shape
     entries = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: height}
-    entries |= {279: array.size, **{int(tag[1:]): value for tag, value in tags.items()}}
+    entries |= {279: array.nbytes, **{int(tag[1:]): value for tag, value in tags.items()}}
     entries[273] = 8 + 2 + 12 * len(entries) + 4
     directory = b"".join(struct.pack("<HHII", t, 4, 1, v) for t, v in sorted(entries.items()))
     head = b"II*\0" + struct.pack("<IH", 8, len(entries))

@@ -123,6 +123,7 @@ def test_a_table_has_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.filterwarnings("ignore:.*none of the 3 files")
 @pytest.mark.parametrize("name", ["known.csv", "a.png", "a_depth.npy"])
 def test_a_pipe_keeps_nobody_waiting(tmp_path: Path, name: str) -> None:
     target = {"encoding": "linear", "path": "{id}_depth.npy", "unit": "m"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,10 @@ def test_frames_are_counted_without_decoding(write_video: WriteVideo) -> None:
         assert video.count_frames(write_video(name, 12)) == 12
 
 
+MATRICES = [(a, 0, 0, d) for a in (1, -1) for d in (1, -1)]
+MATRICES += [(0, b, c, 0) for b in (1, -1) for c in (1, -1)]
+
+
 @pytest.mark.parametrize(("degrees", "corner"), [(0, 0), (90, 1), (180, 2), (270, 3)])
 def test_frames_are_turned_upright(write_video: WriteVideo, degrees: int, corner: int) -> None:
     """The display is turned counter-clockwise: the bright corner goes top left → bottom left …"""
@@ -43,6 +48,33 @@ def test_frames_are_turned_upright(write_video: WriteVideo, degrees: int, corner
     assert image.shape == ((64, 48, 3) if degrees % 180 else (48, 64, 3))
     corners = [image[0, 0], image[-1, 0], image[-1, -1], image[0, -1]]
     assert int(np.argmax([pixel[0] for pixel in corners])) == corner
+
+
+@pytest.mark.parametrize("matrix", MATRICES, ids=str)
+def test_frames_are_shown_as_the_display_matrix_says(
+    write_video: WriteVideo, matrix: tuple[int, int, int, int]
+) -> None:
+    """(x, y) → (ax + cy, bx + dy), also where that mirrors the picture."""
+    path = write_video("a.mp4", 2)
+    raw = bytearray(path.read_bytes())
+    [start] = places(raw, b"tkhd")
+    a, b, c, d = (sign * 65536 for sign in matrix)
+    raw[start + 44 : start + 80] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    plain = next(iter(video.read_frames(path))).image
+    path.write_bytes(raw)
+    shown = next(iter(video.read_frames(path))).image
+    assert isinstance(plain, np.ndarray)
+    assert isinstance(shown, np.ndarray)
+    height, width = plain.shape[:2]
+    expected = np.zeros((width, height, 3) if matrix[0] == 0 else (height, width, 3), np.uint8)
+    for y, x in itertools.product(range(height), range(width)):
+        across, down = a * x + c * y, b * x + d * y
+        expected[down // 65536, across // 65536] = plain[y, x]  # negative ones count from the end
+    if matrix[0] == 0:
+        expected = np.roll(expected, (-(b < 0), -(c < 0)), (0, 1))
+    else:
+        expected = np.roll(expected, (-(d < 0), -(a < 0)), (0, 1))
+    assert np.array_equal(shown, expected)
 
 
 def test_a_damaged_frame_is_named_and_others_are_there(write_video: WriteVideo) -> None:
@@ -166,7 +198,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.mp4"):
         list(video.read_frames(path))
-    assert video.count_frames(path) == 0
+    assert video.count_frames(path) == 1  # a picture that fails
 
 
 def test_a_file_that_is_missing_or_no_file_is_refused(tmp_path: Path) -> None:

@@ -69,3 +69,23 @@ def test_noise_of_few_images_is_that_of_the_mean():
     assert standard_error(scores, ERROR, 10**9) == pytest.approx(expected, rel=0.2)
     assert standard_error(scores, ERROR, 400) == 0
     assert standard_error(scores, ERROR, 800) == pytest.approx(expected / 2**0.5, rel=0.2)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_noise_of_very_few_images_is_not_too_small(count):
+    """On average, over draws: resamples of n images vary (n - 1) / n as much as images do."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(300):
+        values = torch.randn(count, generator=generator).mul(0.01).add(1)
+        scores = Scores([Mean()])
+        scores.add(values, values, values > 0)
+        found.append(standard_error(scores, ERROR, 10**9) ** 2)
+    assert sum(found) / len(found) == pytest.approx(0.01**2 / count, rel=0.25)
+
+
+def test_one_image_tells_little_of_many():
+    scores = Scores([Mean()])
+    scores.add(torch.ones(1), torch.ones(1), torch.ones(1) > 0)
+    assert standard_error(scores, ERROR, 2) == 1
+    assert standard_error(scores, ERROR, 1) == 0

@@ -12,7 +12,13 @@ import torch
 import medusa_core
 from medusa_core.cli import main
 from medusa_core.engine.head_training import HeadTraining
-from medusa_core.errors import DataError, StoreError, TrainingError, UsageError
+from medusa_core.errors import (
+    DataError,
+    MedusaWarning,
+    StoreError,
+    TrainingError,
+    UsageError,
+)
 from medusa_core.plugin_host.host import Host
 from medusa_core.store.folder import ModelFolder
 
@@ -226,6 +232,46 @@ def test_smaller_batches_are_tried_where_that_is_wanted(make_model, monkeypatch,
     done = medusa_core.add_task("depth", model=model, data=ROOMS, **options)
     assert done["heads"]["depth"]["batch"] == 2
     assert weights(model) == weights(small)
+
+
+def test_epochs_of_smaller_batches_are_as_long(make_model, monkeypatch):
+    short_of_memory(monkeypatch, 2, MemoryError)
+    options = {**QUICK, "batch": 8, "smaller_batches": True, "steps": None, "epochs": 4}
+    options["limit"] = 24
+    done = medusa_core.add_task("depth", model=make_model(), data=ROOMS, **options)
+    head = done["heads"]["depth"]
+    with ModelFolder.open(done["model"]) as folder:
+        provenance = folder.heads["depth"].provenance
+    assert head["batch"] == 2
+    assert head["steps"] == provenance["steps"] == round(4 * provenance["images"] / 2)
+
+
+def test_a_head_without_a_score_replaces_none(make_model, monkeypatch):
+    model = make_model("depth")
+    before = weights(model)
+    with ModelFolder.open(model) as folder:
+        old = folder.heads["depth"].metrics
+    told = medusa_core.add_task("depth", model=model, data=ROOMS, replace=True, **QUICK)
+    assert told["heads"]["depth"]["before"] == old
+    now = weights(model)
+    assert now != before
+    figures = HeadTraining.figures
+    monkeypatch.setattr(
+        HeadTraining, "figures", lambda self: dict.fromkeys(figures(self), float("nan"))
+    )
+    with pytest.warns(MedusaWarning), pytest.raises(TrainingError, match="the one that is there"):
+        medusa_core.add_task("depth", model=model, data=ROOMS, replace=True, seed=1, **QUICK)
+    assert weights(model) == now
+
+
+def test_a_folder_that_is_named_must_be_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for line in (["add-task", "depth", "--dry-run"], ["estimate", "depth"]):
+        assert main([*line, "-m", "typing-error", "--data", ROOMS[0]]) == 1
+        said = capsys.readouterr().err
+        assert "There is no model folder at typing-error." in said
+        assert "medusa init typing-error" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 LINE = ["--data", ROOMS[0], "--limit", "6", "--size", "64x64", "--steps", "3", "--views", "2"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,22 @@ def test_the_command_says_what_it_is_based_on(make_model, capsys):
 def test_what_short_trainings_do_not_take_is_refused(make_model, option):
     with pytest.raises(UsageError, match=f"without {next(iter(option))}"):
         medusa_core.estimate("depth", model=make_model("depth"), data=ROOMS, **QUICK, **option)
+
+
+def test_epochs_are_of_the_images_that_have_the_target(make_model, monkeypatch, tmp_path):
+    from medusa_tasks.datasets.rooms.dataset import Rooms
+
+    model, load = make_model(), Rooms.load
+    options = {**QUICK, "steps": None, "epochs": 5}
+    whole = medusa_core.estimate("depth", model=model, data=ROOMS, **options)
+
+    def sparse(self, index, targets=None):
+        sample = load(self, index, targets)
+        return replace(sample, targets={}) if index % 3 == 0 else sample
+
+    monkeypatch.setattr(Rooms, "load", sparse)
+    monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path / "other"))
+    found = medusa_core.estimate("depth", model=model, data=ROOMS, **options)
+    assert found["images"] < whole["images"]
+    for result in (whole, found):
+        assert result["steps"] == round(5 * result["images"] / QUICK["batch"])

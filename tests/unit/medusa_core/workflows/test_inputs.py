@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from medusa_core.data.images import _FORMATS
 from medusa_core.errors import UsageError
-from medusa_core.workflows.inputs import find_files
+from medusa_core.progress import SilentProgress
+from medusa_core.workflows.inputs import IMAGES, find_files
 
 
 def test_patterns_reach_into_folders_and_take_images_only(photos: Path) -> None:
@@ -121,3 +125,38 @@ def test_a_quoted_pattern_begins_at_home(photos: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(photos)
     (photos / "~odd.jpg").write_bytes((photos / "p0.jpg").read_bytes())
     assert find_files(["~odd.jpg"]) == [Path("~odd.jpg")]
+
+
+class Told(SilentProgress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_what_is_left_out_is_told(photos: Path) -> None:
+    told = Told()
+    assert len(find_files([photos / "p0.jpg", photos], told)) == 3
+    assert told.lines == [f"{photos}: 3 to predict; left out: folders (1)."]
+    for name in ("a.heic", "b.HEIC", "notes.txt", "no_ending", ".hidden"):
+        (photos / name).touch()
+    (photos / "p0.depth.png").touch()
+    (photos / "inputs.json").write_text(json.dumps({"p0": str(photos / "p0.jpg")}))
+    told.lines.clear()
+    assert len(find_files([photos / "*"], told)) == 3
+    assert told.lines == [
+        f"{photos / '*'}: 3 to predict; left out: .heic (2), .txt (1), "
+        "results of earlier runs (1), without an ending (1)."
+    ]
+    with pytest.raises(UsageError, match=r"no images to predict, but \.heic \(1\)"):
+        find_files([photos / "*.heic"], told)
+
+
+@pytest.mark.parametrize("ending", sorted(IMAGES))
+def test_images_of_every_ending_are_found(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"a{ending.upper()}").touch()
+    assert find_files([tmp_path]) == [tmp_path / f"a{ending.upper()}"]
+    assert Image.registered_extensions()[ending] in _FORMATS

@@ -19,11 +19,22 @@ from medusa_core.errors import DataError, UnknownNameError, UsageError
 from medusa_core.model import MedusaModel, open_model
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import Result
+from medusa_core.progress import SilentProgress
 from medusa_core.workflows import results
 from medusa_core.workflows.inputs import find_files
 from medusa_core.workflows.predict import predict
 
 HEADS = ("depth", "semseg", "normals")
+
+
+class Told(SilentProgress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
 
 
 @pytest.fixture
@@ -301,6 +312,47 @@ def test_every_frame_of_a_video_is_predicted(
         assert image["results"][0]["values"] == str(path)
         assert image["seconds"] == pytest.approx(frame.seconds)
         assert np.array_equal(np.load(path), model.predict(frame.image, ["depth"])["depth"].value)
+
+
+def test_frames_of_a_longer_video_do_not_stay(
+    model: MedusaModel, write_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip, out = write_video("clip.mp4", 6), tmp_path / "out"
+    predict([clip], model=model, tasks=["depth", "normals"], out=out)
+    shutil.copy(write_video("short.mp4", 3), clip)
+    predict([clip], model=model, tasks=["depth"], out=out)
+    for head, count in (("depth", 3), ("normals", 6)):
+        found = sorted(path.name for path in (out / "clip.frames").glob(f"*.{head}.png"))
+        assert found == [f"{number:06d}.{head}.png" for number in range(count)]
+
+
+def test_tiles_that_cut_nothing_are_told(model: MedusaModel, photos: Path, tmp_path: Path) -> None:
+    told = Told()
+    for size, said in ((None, 1), (300, 0)):
+        told.lines.clear()
+        predict(
+            photos / "p0.jpg",
+            model=model,
+            tasks=["depth"],
+            out=tmp_path / "out",
+            tile=128,
+            long_side=size,
+            progress=told,
+        )
+        assert sum("has cut nothing" in line for line in told.lines) == said
+
+
+def test_what_no_part_of_a_picture_shows_is_not_predicted_in_tiles(
+    model: MedusaModel, photos: Path
+) -> None:
+    plain, tiled = (model.predict(photos / "p0.jpg", long_side=300, tile=t) for t in (None, 128))
+    spec = model.tasks["depth"].spec
+    whole = spec.model_copy(update={"target": spec.target.model_copy(update={"zoom": "invalid"})})
+    model.tasks["depth"].spec = whole
+    found = model.predict(photos / "p0.jpg", long_side=300, tile=128)
+    assert list(found) == list(plain)
+    for name, expected in {"depth": plain, "semseg": tiled, "normals": tiled}.items():
+        assert np.array_equal(found[name].value, expected[name].value)
 
 
 def test_results_of_frames_among_images_are_no_images(
