@@ -28,7 +28,8 @@ from medusa_core.metrics import BoundaryF
 from medusa_core.model.medusa_model import open_model
 from medusa_core.plugin_host import default_host
 from medusa_core.store.folder import ModelFolder
-from medusa_core.workflows.add_task import DEFAULT_STEPS, add_task
+from medusa_core.workflows.add_task import add_task
+from medusa_core.workflows.head_plan import DEFAULT_STEPS
 from medusa_core.workflows.init import init
 
 Detector = Callable[[Sample], np.ndarray]

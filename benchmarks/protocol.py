@@ -49,8 +49,9 @@ from medusa_core.progress import Progress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.manifest import HeadManifest
 from medusa_core.workflows import preparation
-from medusa_core.workflows.add_task import DEFAULT_LR, DEFAULT_VIEWS, add_task
+from medusa_core.workflows.add_task import add_task
 from medusa_core.workflows.evaluate import score
+from medusa_core.workflows.head_plan import DEFAULT_LR, DEFAULT_VIEWS
 from medusa_core.workflows.init import init
 from medusa_core.workflows.train_backbone import train_backbone
 

@@ -233,7 +233,7 @@ def _value(text: str) -> Any:
         return text
 
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+TRAINING_PRECISIONS = ("fp32", "bf16", "fp16")
 ENGINES = ("torch", "openvino", "plain")
 INFERENCE_PRECISIONS = ("fp32", "bf16")
 BALANCES = ("fixed", "uncertainty", "dwa")
@@ -272,7 +272,7 @@ def _learning(steps: int, lr: float) -> tuple[Callable[[Any], Any], ...]:
         device_option,
         click.option(
             "--precision",
-            type=click.Choice(PRECISIONS),
+            type=click.Choice(TRAINING_PRECISIONS),
             help="Number format of the networks in training [fp32]; fp16 on CUDA only.",
         ),
     )

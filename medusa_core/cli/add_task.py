@@ -86,7 +86,8 @@ def command(
         _add_file(tasks, model, name, replace, dry_run, as_json)
         return
     from medusa_core.engine.datasets import DataRef
-    from medusa_core.workflows.add_task import DEFAULT_BATCH, add_task
+    from medusa_core.workflows.add_task import add_task
+    from medusa_core.workflows.head_plan import DEFAULT_BATCH
 
     given = {key: value for key, value in options.items() if value is not None}
     if given.get("batch") == "auto":

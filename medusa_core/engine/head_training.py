@@ -12,9 +12,9 @@ from torch import Tensor
 
 from medusa_core.api import Task
 from medusa_core.engine.balancing import Fixed
+from medusa_core.engine.cuda_graphs import Outputs
 from medusa_core.engine.feature_cache import CachedTask
 from medusa_core.engine.outcome import TrainSettings
-from medusa_core.engine.recorded_steps import Outputs
 from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, better, selection_metrics
 from medusa_core.engine.training import (

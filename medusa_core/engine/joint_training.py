@@ -19,10 +19,10 @@ from medusa_core.data.geometry import Size, View, view_image, view_target
 from medusa_core.engine.balancing import make_balance
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_pass import PADDING
+from medusa_core.engine.cuda_graphs import Outputs
 from medusa_core.engine.datasets import spread
 from medusa_core.engine.feature_cache import as_target
 from medusa_core.engine.outcome import TrainSettings
-from medusa_core.engine.recorded_steps import Outputs
 from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, selection_metrics
 from medusa_core.engine.training import (

@@ -12,7 +12,7 @@ class TrainSettings:
     """How long, how fast, how exact. One cosine cycle of AdamW; see `schedule.one_cycle`.
 
     patience: stop after so many evaluations without a better one; None: never.
-    cuda_graphs: record the networks' kernels with the first batch; see `recorded_steps`.
+    cuda_graphs: record the networks' kernels with the first batch; see `cuda_graphs`.
     """
 
     steps: int

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medusa_core.errors import UsageError
 from medusa_core.model.inference import computes_bfloat16
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+TRAINING_PRECISIONS = ("fp32", "bf16", "fp16")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_GRADIENT = 5.0
 
@@ -23,8 +23,8 @@ def check_precision(name: str, device: str) -> None:
     Raises:
         UsageError: unknown; float16 anywhere but on a CUDA device; bfloat16 where it lacks.
     """
-    if name not in PRECISIONS:
-        raise UsageError(f"--precision {name}: one of {', '.join(PRECISIONS)} is needed.")
+    if name not in TRAINING_PRECISIONS:
+        raise UsageError(f"--precision {name}: one of {', '.join(TRAINING_PRECISIONS)} is needed.")
     kind = torch.device(device).type
     if name == "fp16" and kind != "cuda":
         raise UsageError(

@@ -19,11 +19,11 @@ from medusa_core import __version__
 from medusa_core.api import Task
 from medusa_core.engine import checkpoint
 from medusa_core.engine.balancing import Balance
+from medusa_core.engine.cuda_graphs import Outputs, record
 from medusa_core.engine.interrupts import interrupted_afterwards
 from medusa_core.engine.means import Means
 from medusa_core.engine.outcome import Clock, Outcome, TrainSettings
 from medusa_core.engine.precision import Precision
-from medusa_core.engine.recorded_steps import Outputs, record
 from medusa_core.engine.schedule import one_cycle
 from medusa_core.engine.training_log import TrainingLog
 from medusa_core.errors import MedusaWarning, StoreError, TrainingError

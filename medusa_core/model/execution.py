@@ -27,7 +27,7 @@ from medusa_core.model.recording import Desk
 from medusa_core.plugin_host.attribution import head_output, running
 
 ENGINES = ("torch", "openvino", "plain")
-PRECISIONS = ("fp32", "bf16")
+INFERENCE_PRECISIONS = ("fp32", "bf16")
 SIDE_BY_SIDE = 8
 """Heads that are run as one network."""
 LIMITS = {"fp32": 1e-3, "bf16": 0.05}
@@ -58,9 +58,9 @@ class Execution:
         """
         if self.engine not in ENGINES:
             raise UsageError(f"--engine {self.engine}: one of {', '.join(ENGINES)} is needed.")
-        if self.precision not in PRECISIONS:
+        if self.precision not in INFERENCE_PRECISIONS:
             raise UsageError(
-                f"--precision {self.precision}: one of {', '.join(PRECISIONS)} is needed."
+                f"--precision {self.precision}: one of {', '.join(INFERENCE_PRECISIONS)} is needed."
             )
         if self.compiled and self.engine != "torch":
             raise UsageError(f"--compile does not go with --engine {self.engine}.")

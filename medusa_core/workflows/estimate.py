@@ -37,7 +37,7 @@ from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows import preparation
-from medusa_core.workflows.add_task import Plan, TrainOptions, make_plan
+from medusa_core.workflows.head_plan import Plan, TrainOptions, make_plan
 from medusa_core.workflows.init import as_ensured
 
 _NOT_TAKEN = {"views", "tensorboard", "resume", "patience", "smaller_batches", "cuda_graphs"}

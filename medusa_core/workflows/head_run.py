@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -45,9 +45,7 @@ from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import BackboneRecord, HeadManifest
 from medusa_core.store.transaction import training
 from medusa_core.workflows import finishing, preparation
-
-if TYPE_CHECKING:
-    from medusa_core.workflows.add_task import Plan, TrainOptions
+from medusa_core.workflows.head_plan import Plan, TrainOptions
 
 PATIENT_EVALUATIONS = 20
 """Evaluations of a training that may stop early: as often as it can."""

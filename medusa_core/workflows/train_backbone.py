@@ -29,7 +29,7 @@ from medusa_core.store.layout import JOINT, Layout
 from medusa_core.store.manifest import BackboneRecord
 from medusa_core.store.transaction import training
 from medusa_core.workflows import finishing, preparation
-from medusa_core.workflows.add_task import TrainOptions
+from medusa_core.workflows.head_plan import TrainOptions
 from medusa_core.workflows.init import record_of
 from medusa_core.workflows.joint_plan import JointPlan, describe_plan, fresh_heads, make_plan
 

@@ -10,14 +10,14 @@ from medusa_core.cli import _options as options
 
 
 def test_the_defaults_that_help_shows_are_those_of_the_workflows():
-    from medusa_core.workflows import add_task, joint_plan, train_backbone
+    from medusa_core.workflows import head_plan, joint_plan, train_backbone
 
-    heads = add_task.DEFAULT_STEPS, add_task.DEFAULT_LR, add_task.TrainOptions().batch
+    heads = head_plan.DEFAULT_STEPS, head_plan.DEFAULT_LR, head_plan.TrainOptions().batch
     joint = joint_plan.DEFAULT_STEPS, train_backbone.DEFAULT_LR, train_backbone.DEFAULT_BATCH
     assert heads == (options.HEAD_STEPS, options.HEAD_LR, options.HEAD_BATCH)
     assert joint == (options.JOINT_STEPS, options.JOINT_LR, options.JOINT_BATCH)
-    assert add_task.TrainOptions().seed == 0
-    assert add_task.TrainOptions().precision == "fp32"
+    assert head_plan.TrainOptions().seed == 0
+    assert head_plan.TrainOptions().precision == "fp32"
 
 
 @click.command(epilog=options.examples("medusa x", "medusa y --json"))

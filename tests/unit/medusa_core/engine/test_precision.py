@@ -5,7 +5,7 @@ from torch import nn
 from medusa_core.cli import _options
 from medusa_core.engine.precision import (
     MAX_GRADIENT,
-    PRECISIONS,
+    TRAINING_PRECISIONS,
     Precision,
     check_cuda_graphs,
     check_precision,
@@ -63,4 +63,4 @@ def test_a_float16_step_is_that_of_float32():
 
 
 def test_the_command_line_offers_them_all():
-    assert _options.PRECISIONS == PRECISIONS
+    assert _options.TRAINING_PRECISIONS == TRAINING_PRECISIONS

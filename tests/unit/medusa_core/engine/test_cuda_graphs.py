@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medusa_core.engine import recorded_steps
+from medusa_core.engine import cuda_graphs
+from medusa_core.engine.cuda_graphs import Outputs, record
 from medusa_core.engine.joint_training import JointTraining
-from medusa_core.engine.recorded_steps import Outputs, record
 from medusa_core.errors import MedusaWarning
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -72,9 +72,9 @@ def test_right_recordings_are_used_and_no_others(
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_no_recording(bad: float) -> None:
     one = torch.ones(3)
-    assert recorded_steps._movement([one], [one]) == 0
-    assert not recorded_steps._movement([one * bad], [one]) <= recorded_steps.LIMIT
-    assert not recorded_steps._movement([one, one], [one]) <= recorded_steps.LIMIT
+    assert cuda_graphs._movement([one], [one]) == 0
+    assert not cuda_graphs._movement([one * bad], [one]) <= cuda_graphs.LIMIT
+    assert not cuda_graphs._movement([one, one], [one]) <= cuda_graphs.LIMIT
 
 
 def test_nothing_is_recorded_unless_asked(
