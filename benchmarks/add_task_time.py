@@ -38,11 +38,7 @@ from medusa_core.data.geometry import IDENTITY, Size, fixed_views
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import Source
 from medusa_core.engine.datasets import DataRef, check_target, load_dataset
-from medusa_core.engine.feature_cache import (
-    CachedTask,
-    cache_images,
-    cache_tasks,
-)
+from medusa_core.engine.feature_cache import CachedTask, cache_images, cache_tasks
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.joint_training import JointTask, JointTraining, as_input
 from medusa_core.engine.outcome import TrainSettings

@@ -27,11 +27,7 @@ from medusa_core.backbones.timm_backbone import build, describe
 from medusa_core.data.geometry import fixed_views
 from medusa_core.engine.cache_files import Source
 from medusa_core.engine.cache_folder import cache_folder
-from medusa_core.engine.feature_cache import (
-    CachedTask,
-    cache_sizes,
-    cache_tasks,
-)
+from medusa_core.engine.feature_cache import CachedTask, cache_sizes, cache_tasks
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.outcome import TrainSettings
 from medusa_core.plugin_host.host import default_host

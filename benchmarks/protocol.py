@@ -24,15 +24,7 @@ from benchmarks.peers.coupled import CoupledDecoder, MTINet, PADNet
 from benchmarks.peers.host import peers_host
 from benchmarks.peers.training import score_coupled, train_coupled
 from benchmarks.report import device_name
-from benchmarks.trainings import (
-    Coupled,
-    Decoder,
-    Facts,
-    Features,
-    Network,
-    Training,
-    network_of,
-)
+from benchmarks.trainings import Coupled, Decoder, Facts, Features, Network, Training, network_of
 from medusa_core.api import Dataset, MetricRef, Task
 from medusa_core.cli._progress import LineProgress
 from medusa_core.data.geometry import fixed_views

@@ -17,12 +17,7 @@ from medusa_core.engine.feature_cache import CachedTask
 from medusa_core.engine.outcome import TrainSettings
 from medusa_core.engine.schedule import batches
 from medusa_core.engine.scores import Scores, better, selection_metrics
-from medusa_core.engine.training import (
-    Training,
-    as_judged,
-    has_loss,
-    outputs_loss,
-)
+from medusa_core.engine.training import Training, as_judged, has_loss, outputs_loss
 from medusa_core.heads.base import Head
 from medusa_core.plugin_host.attribution import head_output, training_outputs
 

@@ -16,11 +16,7 @@ from torch import Tensor
 
 from medusa_core.api import FeatureInfo, HeadAdded, HeadRef, HeadSpec, LabelSchema, Task, TaskSpec
 from medusa_core.backbones.timm_backbone import BackboneDescription
-from medusa_core.errors import (
-    PluginError,
-    UsageError,
-    WeightsError,
-)
+from medusa_core.errors import PluginError, UsageError, WeightsError
 from medusa_core.heads.base import Head
 from medusa_core.plugin_host.attribution import AttributedTask
 from medusa_core.plugin_host.host import Host

@@ -88,11 +88,15 @@ def upsample(raw: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
     if tuple(raw.shape[-2:]) == tuple(size):
         return raw if stride == 1 else raw[..., ::stride, ::stride]
     if stride > 1:
+        maps: Tensor = _Maps.apply(raw)
+        if tuple(raw.shape[-2:]) == tuple(side / stride for side in size):
+            lag = 0.5 - 0.5 / stride
+            lagging: Tensor = _Lagging.apply(_Lagging.apply(maps, -1, lag), -2, lag)
+            return lagging
         rows, columns = (
             _weights(old, new, raw)[:, ::stride]
             for old, new in zip(raw.shape[-2:], size, strict=True)
         )
-        maps: Tensor = _Maps.apply(raw)
         return rows.T @ (maps @ columns)
     if raw.requires_grad and raw.device.type == "cpu":
         if raw.shape[1] == 1:
@@ -123,6 +127,32 @@ class _Maps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient.contiguous(memory_format=torch.channels_last) if ctx.last else gradient
+
+
+class _Lagging(torch.autograd.Function):
+    """Bilinear samples of maps along an axis, each `lag` of a cell before one; the first one as is.
+
+    That is what upsampling by n keeps where every n-th sample is taken, with a lag of
+    `1/2 - 1/(2 n)`: an eighth of the time of matrix products for 15 channels, back and forth.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, dim: int, lag: float) -> Tensor:
+        ctx.dim, ctx.lag, ctx.rest = dim, lag, maps.shape[dim] - 1
+        found = maps * (1 - lag)
+        found.narrow(dim, 1, ctx.rest).add_(maps.narrow(dim, 0, ctx.rest), alpha=lag)
+        found.select(dim, 0).copy_(maps.select(dim, 0))
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        found = gradient * (1 - ctx.lag)
+        found.narrow(ctx.dim, 0, ctx.rest).add_(
+            gradient.narrow(ctx.dim, 1, ctx.rest), alpha=ctx.lag
+        )
+        found.select(ctx.dim, 0).add_(gradient.select(ctx.dim, 0), alpha=ctx.lag)
+        return found, None, None
 
 
 class _Upsampled(torch.autograd.Function):

@@ -234,8 +234,8 @@ class MedusaModel(nn.Module):
             long_side: length of the longer side, in pixels, at which the network sees the image;
                 None: the one each head was trained at.
             tile: larger images are cut into overlapping tiles of so many pixels a side, whose
-                predictions are blended, 128 at least; None: never. Not for tasks of which parts of
-            images show nothing (`zoom="invalid"`).
+                predictions are blended, 128 at least; None: never. Not for tasks that a
+                part of an image does not show (`zoom="invalid"`).
 
         Returns:
             Head name → result, at the size of the image.

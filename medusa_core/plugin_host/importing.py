@@ -11,10 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medusa_core.errors import (
-    MedusaError,
-    PluginError,
-)
+from medusa_core.errors import MedusaError, PluginError
 from medusa_core.plugin_host.report import Provider
 from medusa_core.problems import problems
 

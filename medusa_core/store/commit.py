@@ -12,11 +12,7 @@ from medusa_core import __version__
 from medusa_core.errors import NameTakenError, StoreError
 from medusa_core.store import container, files, records
 from medusa_core.store.folder import fingerprint_error
-from medusa_core.store.layout import (
-    Layout,
-    checked_name,
-    unknown_head,
-)
+from medusa_core.store.layout import Layout, checked_name, unknown_head
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, ModelManifest
 from medusa_core.store.transaction import (
     best_effort,

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING
 
 from medusa_core.errors import FingerprintError, StoreError
 from medusa_core.store import container, files, records
-from medusa_core.store.layout import (
-    Layout,
-    unknown_head,
-)
+from medusa_core.store.layout import Layout, unknown_head
 from medusa_core.store.manifest import HeadManifest, ModelManifest
 
 if TYPE_CHECKING:

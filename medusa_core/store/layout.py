@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medusa_core.api.specs import NAME_PATTERN
-from medusa_core.errors import (
-    UnknownNameError,
-    UsageError,
-)
+from medusa_core.errors import UnknownNameError, UsageError
 from medusa_core.store import files
 
 _MODEL = "model.json"

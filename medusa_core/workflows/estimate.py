@@ -16,16 +16,9 @@ from medusa_core.data.geometry import IDENTITY
 from medusa_core.engine import estimation
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import Source
-from medusa_core.engine.datasets import (
-    Subset,
-    selection_split,
-    spread,
-)
+from medusa_core.engine.datasets import Subset, selection_split, spread
 from medusa_core.engine.estimation import Evidence
-from medusa_core.engine.feature_cache import (
-    CachedTask,
-    cache_tasks,
-)
+from medusa_core.engine.feature_cache import CachedTask, cache_tasks
 from medusa_core.engine.head_training import HeadTraining, score_head
 from medusa_core.engine.outcome import TrainSettings
 from medusa_core.engine.scores import Scores

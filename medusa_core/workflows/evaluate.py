@@ -123,13 +123,15 @@ def evaluate(
 
 def _tell_default(model: MedusaModel, tasks: Sequence[str] | None, progress: Progress) -> None:
     """Say which heads are scored on data of another kind than they were trained on."""
-    default = list(preparation.DEFAULT_DATA)
+    default = ", ".join(preparation.DEFAULT_DATA)
     trained = {name: model.require(name).provenance.get("data") for name in model.select(tasks)}
-    others = [name for name, data in trained.items() if data not in (None, default)]
+    named = {name: map(str, data) for name, data in trained.items() if isinstance(data, list)}
+    kinds = {n: {text.rpartition("=")[2].partition(":")[0] for text in d} for n, d in named.items()}
+    others = [name for name, kind in kinds.items() if not kind <= set(preparation.DEFAULT_DATA)]
     if others:
         progress.message(
-            f"No --data given: scoring on {', '.join(default)}, synthetic scenes. "
-            f"{', '.join(others)}: trained on other data."
+            f"No --data given: scoring on {default}, synthetic scenes. {', '.join(others)}: "
+            "trained on other data."
         )
 
 

@@ -19,11 +19,7 @@ from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import Source
 from medusa_core.engine.cache_folder import cache_folder, cache_limit, check_room, free_space
 from medusa_core.engine.datasets import labelled_split, spread
-from medusa_core.engine.feature_cache import (
-    CachedTask,
-    cache_each,
-    cache_sizes,
-)
+from medusa_core.engine.feature_cache import CachedTask, cache_each, cache_sizes
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.outcome import Outcome, TrainSettings
 from medusa_core.engine.report import training_report
@@ -58,8 +54,7 @@ class HeadRun:
     """What the heads of one command have in common.
 
     backbone: on the CPU, where features of the probe are computed; `add` moves it to `device`.
-    cached: features and targets that are ready,
-        by head; or why not.
+    cached: features and targets that are ready, by head; or why not.
     """
 
     host: Host

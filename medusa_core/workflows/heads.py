@@ -10,10 +10,7 @@ from medusa_core.api import HeadRemoved
 from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.store import commit, files, records
-from medusa_core.store.layout import (
-    Layout,
-    unknown_head,
-)
+from medusa_core.store.layout import Layout, unknown_head
 
 
 def remove_task(

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,13 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medusa_core.errors import (
-    DataError,
-    ExecutionError,
-    MedusaError,
-    PluginError,
-    UsageError,
-)
+from medusa_core.errors import DataError, ExecutionError, MedusaError, PluginError, UsageError
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.model.memory import is_out_of_memory
@@ -32,13 +27,7 @@ from medusa_core.plugin_host.importing import FAILURES
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.layout import Layout
 from medusa_core.workflows import naming, preparation, results
-from medusa_core.workflows.inputs import (
-    Picture,
-    count,
-    find_files,
-    is_video,
-    pictures,
-)
+from medusa_core.workflows.inputs import Picture, count, find_files, is_video, pictures
 
 AHEAD = 4
 """So many images are read before they are needed, and so many results wait to be written."""
@@ -108,81 +97,115 @@ def predict(
     names = model.require_some(tasks)
     specs = [model.tasks[name].spec for name in names]
     formats = results.check_formats((*as_names(formats), *(["npy"] if raw else [])), specs)
-    folder = Path(out)
-    known = naming.recorded(folder)
-    stems = naming.choose(files, known)
-    named = list(zip(files, stems, strict=True))
+    places, known = _Places(Path(out), names, formats), naming.recorded(Path(out))
+    named = list(zip(files, naming.choose(files, known), strict=True))
     before = {file for file, stem in named if stem in known}
-
-    def targets(stem: str) -> list[Path]:
-        return [results.path_of(folder, stem, name, form) for name in names for form in formats]
-
-    def places(file: Path, stem: str) -> list[Path]:
-        return [folder / naming.frames_of(stem)] if is_video(file) else targets(stem)
-
-    _spare_inputs(files, [path for file, stem in named for path in places(file, stem)])
-    _spare_others(path for file, stem in named if stem not in known for path in places(file, stem))
-    folders = [path for file, stem in named if is_video(file) for path in places(file, stem)]
-    for place in (folder, *folders):
-        _make_folder(place)
-    naming.record(folder, named)
+    places.prepare(named, known)
     trained = _trained(model, names)
     skipped: list[str] = []
+    frames: dict[str, int] = {}
+    largest = 0
 
     def is_missing(file: Path, stem: str, name: object) -> bool:
-        if resume and file in before and _is_done(file, targets(stem), trained):
+        if resume and file in before and _is_done(file, places.targets(stem), trained):
             skipped.append(str(name))
             return False
         return True
 
-    todo = [(file, stem) for file, stem in named if is_video(file) or is_missing(file, stem, file)]
-
-    def read(picture: Picture) -> tuple[np.ndarray, Views]:
-        image = picture.load()
-        return image, model.scaled(image, names, long_side)
-
-    def write(stem: str, image: np.ndarray, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
-        return [
-            results.write(model.tasks[r.head], folder, stem, image, r, formats)
-            for r in model.results(outputs, image.shape[:2]).values()
-        ]
-
-    sides, frames = [0], dict[str, int]()
-
-    @torch.inference_mode()
-    def compute(views: Views) -> dict[str, Tensor]:
-        sides[0] = max(sides[0], *(max(image.shape[-2:]) for _, image in views))
-        return _run(model, views, tile, progress)
-
-    def found() -> Iterator[Picture]:
+    def missing(todo: Iterable[tuple[Path, str]]) -> Iterator[Picture]:
         for picture in pictures(todo):
             if picture.frame is not None:
                 frames[picture.stem.partition("/")[0]] = picture.frame + 1
             if picture.frame is None or is_missing(picture.file, picture.stem, picture):
                 yield picture
 
+    def read(picture: Picture) -> tuple[np.ndarray, Views]:
+        image = picture.load()
+        return image, model.scaled(image, names, long_side)
+
+    @torch.inference_mode()
+    def compute(views: Views) -> dict[str, Tensor]:
+        nonlocal largest
+        largest = max(largest, *(max(image.shape[-2:]) for _, image in views))
+        return _run(model, views, tile, progress)
+
+    def write(stem: str, image: np.ndarray, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
+        return [
+            results.write(model.tasks[r.head], places.folder, stem, image, r, formats)
+            for r in model.results(outputs, image.shape[:2]).values()
+        ]
+
+    todo = [(file, stem) for file, stem in named if is_video(file) or is_missing(file, stem, file)]
     progress.start("Predicting", count(file for file, _ in todo))
-    done, failed = _overlapped(found(), read, compute, write, progress)
+    done, failed = _overlapped(missing(todo), read, compute, write, progress)
     progress.finish()
     if not failed:
-        _remove_later_frames(folder, frames, names, formats)
+        places.remove_later_frames(frames)
     if skipped:
         progress.message(f"{len(skipped)} left out: their results are there.")
-    if isinstance(tile, int) and 0 < sides[0] <= tile:
+    if isinstance(tile, int) and 0 < largest <= tile:
         progress.message(
             f"--tile {tile} has cut nothing: the largest picture that heads looked at has "
-            f"{sides[0]} pixels on its longer side. More: --size PIXELS."
+            f"{largest} pixels on its longer side. More: --size PIXELS."
         )
     return {
         "schema_version": 1,
         "model": str(model.path),
-        "out": str(folder),
+        "out": str(places.folder),
         "images": done,
         "skipped": skipped,
         "failed": failed,
         "unusable": preparation.unusable(model, tasks),
         "ok": not failed,
     }
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where results go: of these heads, in these formats."""
+
+    folder: Path
+    heads: Sequence[str]
+    formats: Sequence[str]
+
+    def targets(self, stem: str) -> list[Path]:
+        """The files of one picture."""
+        kinds = itertools.product(self.heads, self.formats)
+        return [results.path_of(self.folder, stem, head, form) for head, form in kinds]
+
+    def of(self, file: Path, stem: str) -> list[Path]:
+        """What is written for a file: files, or the folder of its frames."""
+        return [self.folder / naming.frames_of(stem)] if is_video(file) else self.targets(stem)
+
+    def prepare(self, named: Sequence[tuple[Path, str]], known: Mapping[str, str]) -> None:
+        """Make folders, and note which name is whose.
+
+        Raises:
+            UsageError: what is there would be written over. DataError: see `predict`.
+        """
+        every = [path for file, stem in named for path in self.of(file, stem)]
+        _spare_inputs([file for file, _ in named], every)
+        new = ((file, stem) for file, stem in named if stem not in known)
+        _spare_others(path for file, stem in new for path in self.of(file, stem))
+        videos = ((file, stem) for file, stem in named if is_video(file))
+        for place in (self.folder, *(path for video in videos for path in self.of(*video))):
+            _make_folder(place)
+        naming.record(self.folder, named)
+
+    def remove_later_frames(self, frames: Mapping[str, int]) -> None:
+        """Take away what an earlier, longer video of that name has left of these results.
+
+        Args:
+            frames: folder of frames → how many the video has.
+        """
+        for place, number in frames.items():
+            for head, form in itertools.product(self.heads, self.formats):
+                later = (
+                    results.path_of(self.folder, f"{place}/{index:06d}", head, form)
+                    for index in itertools.count(number)
+                )
+                for path in itertools.takewhile(Path.exists, later):
+                    path.unlink()
 
 
 def _run(
@@ -297,24 +320,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise DataError(f"{folder}: cannot be made: {err.strerror}.") from err
-
-
-def _remove_later_frames(
-    folder: Path, frames: Mapping[str, int], heads: Sequence[str], formats: Sequence[str]
-) -> None:
-    """Take away what an earlier, longer video of that name has left of these results.
-
-    Args:
-        folder: of the results.
-        frames: folder of frames in it → how many the video has.
-        heads: whose results were written.
-        formats: in which they were written.
-    """
-    for place, number in frames.items():
-        for head, form in itertools.product(heads, formats):
-            while (path := results.path_of(folder, f"{place}/{number:06d}", head, form)).exists():
-                path.unlink()
-                number += 1
 
 
 def _trained(model: MedusaModel, names: Iterable[str]) -> float:

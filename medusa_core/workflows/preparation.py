@@ -14,14 +14,7 @@ from medusa_core.api import Dataset, TaskSpec
 from medusa_core.data.geometry import Size, size_votes
 from medusa_core.engine import checkpoint
 from medusa_core.engine.binding import Binding
-from medusa_core.engine.datasets import (
-    DataRef,
-    Joined,
-    Subset,
-    check_target,
-    load_dataset,
-    shorten,
-)
+from medusa_core.engine.datasets import DataRef, Joined, Subset, check_target, load_dataset, shorten
 from medusa_core.engine.precision import check_cuda_graphs, check_precision
 from medusa_core.engine.training import Training
 from medusa_core.engine.training_log import (

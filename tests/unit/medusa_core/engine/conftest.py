@@ -14,10 +14,7 @@ from medusa_core.data.geometry import IDENTITY, fixed_views
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import Source
 from medusa_core.engine.datasets import selection_split
-from medusa_core.engine.feature_cache import (
-    cache_images,
-    cache_tasks,
-)
+from medusa_core.engine.feature_cache import cache_images, cache_tasks
 from medusa_core.engine.joint_training import JointTask, JointTraining
 from medusa_core.engine.outcome import TrainSettings
 from medusa_core.model.assembly import make_head, make_task

@@ -10,10 +10,7 @@ import pytest
 from medusa_core.data.geometry import fixed_views
 from medusa_core.engine.cache_files import Source
 from medusa_core.engine.cache_folder import cache_limit
-from medusa_core.engine.feature_cache import (
-    cache_sizes,
-    cache_tasks,
-)
+from medusa_core.engine.feature_cache import cache_sizes, cache_tasks
 from medusa_core.errors import StoreError, UsageError
 from medusa_core.progress import SilentProgress
 

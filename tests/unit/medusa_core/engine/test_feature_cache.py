@@ -12,10 +12,7 @@ from medusa_core.data.geometry import IDENTITY, View, fixed_views, view_image
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import Rows, Source, compact
 from medusa_core.engine.cache_pass import PADDING
-from medusa_core.engine.feature_cache import (
-    cache_each,
-    cache_images,
-)
+from medusa_core.engine.feature_cache import cache_each, cache_images
 from medusa_core.engine.row_file import RowWriter, read_rows
 from medusa_core.errors import DataError, StoreError
 from medusa_core.model.images import to_tensor

@@ -16,17 +16,11 @@ from medusa_core.data.geometry import View, place, view_image, view_value
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import Source
 from medusa_core.engine.cache_pass import PADDING
-from medusa_core.engine.feature_cache import (
-    cache_images,
-    cache_tasks,
-)
+from medusa_core.engine.feature_cache import cache_images, cache_tasks
 from medusa_core.engine.head_training import score_head
 from medusa_core.engine.joint_training import JointTask, JointTraining
 from medusa_core.engine.outcome import TrainSettings
-from medusa_core.engine.training import (
-    as_judged,
-    outputs_loss,
-)
+from medusa_core.engine.training import as_judged, outputs_loss
 from medusa_core.errors import DataError
 from medusa_core.heads.base import Head
 from medusa_core.model.images import finish

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,25 @@ def test_cards_may_round_as_they_do() -> None:
     on_cards = allowed_movement("fp32", torch.device("cuda"))
     assert LIMITS["fp32"] == allowed_movement("fp32", torch.device("cpu")) < on_cards
     assert on_cards < LIMITS["bf16"] == allowed_movement("bf16", torch.device("cuda"))
+
+
+def test_threads_that_predict_at_once_get_the_bits_of_one(path: Path) -> None:
+    """Also while networks are made ready, recorded, and used at several sizes in turn."""
+    inputs = [_images(48 + 32 * index, 64, 1 + index % 2) for index in range(3)]
+    plain = open_model(path)
+    expected = [[plain(images) for images in inputs] for _ in range(4)][-1]
+    model = open_model(path)
+
+    def use(start: int) -> bool:
+        order = [(start + step) % 3 for step in range(12)]
+        return all(
+            torch.equal(found, expected[index][name])
+            for index in order
+            for name, found in model(inputs[index]).items()
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(use, range(4)))
 
 
 def test_an_empty_batch_gives_empty_predictions(path: Path) -> None:

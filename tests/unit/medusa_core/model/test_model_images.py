@@ -45,3 +45,20 @@ def test_the_gradient_at_a_stride_lies_as_the_prediction_does(layout: torch.memo
     [expected] = torch.autograd.grad((whole * weights).sum(), raw)
     torch.testing.assert_close(found, expected)
     assert found.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8])
+@pytest.mark.parametrize("channels", [1, 3, 15])
+def test_what_lags_behind_cells_is_every_stride_th_pixel(stride: int, channels: int) -> None:
+    """Values and gradients of predictions with a cell for each pixel that is kept."""
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.rand(2, channels, 32 // stride, 64 // stride, generator=generator).double()
+    raw = raw.to(memory_format=torch.channels_last)
+    found, naive = raw.clone().requires_grad_(), raw.clone().requires_grad_()
+    kept = upsample(found, (32, 64), stride)
+    whole = F.interpolate(naive, size=(32, 64), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(kept, whole[..., ::stride, ::stride])
+    weight = torch.rand(kept.shape, generator=generator).double()
+    (kept * weight).sum().backward()
+    (whole[..., ::stride, ::stride] * weight).sum().backward()
+    torch.testing.assert_close(found.grad, naive.grad)

@@ -12,13 +12,7 @@ import torch
 import medusa_core
 from medusa_core.cli import main
 from medusa_core.engine.head_training import HeadTraining
-from medusa_core.errors import (
-    DataError,
-    MedusaWarning,
-    StoreError,
-    TrainingError,
-    UsageError,
-)
+from medusa_core.errors import DataError, MedusaWarning, StoreError, TrainingError, UsageError
 from medusa_core.plugin_host.host import Host
 from medusa_core.store.folder import ModelFolder
 
