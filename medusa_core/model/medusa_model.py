@@ -286,7 +286,8 @@ class MedusaModel(nn.Module):
         outputs: dict[str, Tensor] = {}
         for names, images in views:
             images = images.to(self.backbone.mean.device)
-            whole = [name for name in names if tile and self._needs_all(name)]
+            is_cut = tile is not None and max(images.shape[-2:]) > tile
+            whole = [name for name in names if is_cut and self._needs_all(name)]
             cut = [name for name in names if name not in whole]
             for some, side in ((whole, None), (cut, tile)):
                 if some:

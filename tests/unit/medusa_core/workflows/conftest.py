@@ -9,6 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medusa_core.progress import SilentProgress
+
+
+class Told(SilentProgress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from medusa_core.data.images import _FORMATS
 from medusa_core.errors import UsageError
-from medusa_core.progress import SilentProgress
 from medusa_core.workflows.inputs import IMAGES, find_files
+
+from .conftest import Told
 
 
 def test_patterns_reach_into_folders_and_take_images_only(photos: Path) -> None:
@@ -125,16 +126,6 @@ def test_a_quoted_pattern_begins_at_home(photos: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(photos)
     (photos / "~odd.jpg").write_bytes((photos / "p0.jpg").read_bytes())
     assert find_files(["~odd.jpg"]) == [Path("~odd.jpg")]
-
-
-class Told(SilentProgress):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def test_what_is_left_out_is_told(photos: Path) -> None:
