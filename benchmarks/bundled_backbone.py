@@ -18,7 +18,7 @@ from medusa_core.cli._progress import LineProgress
 from medusa_core.engine.bootstrap import paired_difference
 from medusa_core.engine.datasets import DataRef
 from medusa_core.engine.evaluator import HeadScores
-from medusa_core.model.medusa_model import open_model
+from medusa_core.model.opening import open_model
 from medusa_core.plugin_host.host import default_host
 from medusa_core.store.commit import create
 from medusa_core.store.folder import ModelFolder

@@ -25,7 +25,7 @@ from medusa_core.cli._progress import LineProgress
 from medusa_core.engine.datasets import DataRef, load_dataset, shorten
 from medusa_core.engine.scores import Scores
 from medusa_core.metrics import BoundaryF
-from medusa_core.model.medusa_model import open_model
+from medusa_core.model.opening import open_model
 from medusa_core.plugin_host import default_host
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows.add_task import add_task

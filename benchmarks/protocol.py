@@ -35,7 +35,7 @@ from medusa_core.engine.feature_cache import cache_tasks
 from medusa_core.engine.outcome import TrainSettings
 from medusa_core.engine.scores import Scores
 from medusa_core.model.assembly import complete_head_ref, make_task
-from medusa_core.model.medusa_model import open_model, restore_backbone
+from medusa_core.model.opening import open_model, restore_backbone
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
 from medusa_core.store.folder import ModelFolder

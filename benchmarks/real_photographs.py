@@ -22,7 +22,7 @@ from medusa_core.cli._progress import LineProgress
 from medusa_core.engine.bootstrap import paired_difference
 from medusa_core.engine.datasets import DataRef
 from medusa_core.engine.evaluator import HeadScores
-from medusa_core.model.medusa_model import open_model
+from medusa_core.model.opening import open_model
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows.add_task import add_task
 from medusa_core.workflows.evaluate import score

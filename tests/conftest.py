@@ -221,7 +221,7 @@ def _untrained_head(
     from medusa_core.engine.outcome import Outcome
     from medusa_core.model import probe
     from medusa_core.model.assembly import complete_head_ref, make_head, make_task
-    from medusa_core.model.medusa_model import restore_backbone
+    from medusa_core.model.opening import restore_backbone
     from medusa_core.store.folder import ModelFolder
     from medusa_core.workflows import finishing
 

@@ -9,7 +9,7 @@ from medusa_core.backbones.fingerprint import fingerprint
 from medusa_core.errors import MedusaError, PluginError, StoreError
 from medusa_core.model import probe
 from medusa_core.model.assembly import restore_head, version_changes
-from medusa_core.model.medusa_model import restore_backbone
+from medusa_core.model.opening import restore_backbone
 from medusa_core.plugin_host.host import Host
 from medusa_core.store import check, records, weights
 from medusa_core.store.check import Problem

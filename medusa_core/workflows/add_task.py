@@ -8,7 +8,7 @@ from typing import Any
 
 from medusa_core.engine.cache_folder import cache_folder, cache_limit
 from medusa_core.errors import PluginError, UsageError
-from medusa_core.model.medusa_model import restore_backbone
+from medusa_core.model.opening import restore_backbone
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit

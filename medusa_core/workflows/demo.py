@@ -15,7 +15,7 @@ from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import DataRef, load_dataset, shorten
 from medusa_core.engine.feature_cache import as_target
 from medusa_core.engine.report import beside_target
-from medusa_core.model.medusa_model import open_model
+from medusa_core.model.opening import open_model
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.folder import ModelFolder

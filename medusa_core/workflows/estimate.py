@@ -25,7 +25,7 @@ from medusa_core.engine.scores import Scores
 from medusa_core.errors import DataError, UsageError
 from medusa_core.model.assembly import make_head
 from medusa_core.model.devices import own_chance
-from medusa_core.model.medusa_model import restore_backbone
+from medusa_core.model.opening import restore_backbone
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.folder import ModelFolder

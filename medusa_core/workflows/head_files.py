@@ -197,7 +197,7 @@ def _try(
     from medusa_core.errors import WeightsError
     from medusa_core.model import costs, probe
     from medusa_core.model.assembly import find_task, restore_head
-    from medusa_core.model.medusa_model import restore_backbone
+    from medusa_core.model.opening import restore_backbone
     from medusa_core.store.weights import from_bytes
 
     find_task(host, name, found.manifest)

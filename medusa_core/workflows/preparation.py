@@ -29,7 +29,8 @@ from medusa_core.model.devices import choose_device
 from medusa_core.model.execution import Execution
 from medusa_core.model.images import STRIDE
 from medusa_core.model.inference import keep_memory
-from medusa_core.model.medusa_model import MedusaModel, open_model
+from medusa_core.model.medusa_model import MedusaModel
+from medusa_core.model.opening import open_model
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
 

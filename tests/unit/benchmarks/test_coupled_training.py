@@ -25,7 +25,7 @@ from medusa_core.engine.datasets import DataRef, load_dataset, shorten
 from medusa_core.engine.outcome import TrainSettings
 from medusa_core.errors import DataError, LabelsError, UsageError
 from medusa_core.model.execution import Execution
-from medusa_core.model.medusa_model import open_model, restore_backbone
+from medusa_core.model.opening import open_model, restore_backbone
 from medusa_core.progress import SilentProgress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows.evaluate import evaluate
