@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+_BLOCK = 16
+"""Channels that libraries for matrices compute at once."""
+_LARGE = 8192
+"""Pixels of a batch."""
 _BLOCKS = 64
 """A multiple of the numbers that PyTorch's loops on any CPU take at once."""
 _VECTOR = 32
@@ -35,7 +39,43 @@ class Pointwise(nn.Conv2d):
         """`(B, inputs, h, w)` → `(B, outputs, h, w)`."""
         if not (self.training and 1 < len(x) < 16 and x.device.type == "cpu"):
             return super().forward(x)
+        if self.out_channels % _BLOCK and self.out_channels > 1 and _is_large(x):
+            projected: Tensor = _UnevenProjection.apply(x, self.weight, self.bias)
+            return projected
         return _channels_first(F.linear(_channels_last(x), self.weight.flatten(1), self.bias))
+
+
+class _UnevenProjection(torch.autograd.Function):
+    """A 1×1 convolution to other than whole blocks of channels, as many classes are.
+
+    Products of matrices take up to four times as long to these, but not their gradients: forwards
+    it is oneDNN's (32 → 15 channels at 64×80, eight images, 1.9 → 0.7 ms; 40 channels 2.9 → 2.1).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.mkldnn_convolution(x, weight, bias, (0, 0), (1, 1), (1, 1), 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        rows = _channels_last(gradient)
+        read = _channels_first(rows @ weight.flatten(1)) if ctx.needs_input_grad[0] else None
+        rows = rows.flatten(0, 2)
+        products = rows.T @ _channels_last(x).flatten(0, 2)
+        return read, products.view_as(weight), rows.sum(0) if ctx.needs_input_grad[2] else None
+
+
+def _is_large(maps: Tensor) -> bool:
+    """Whether there is enough to compute for a call of oneDNN to pay."""
+    return (
+        maps.dtype == torch.float32
+        and maps.numel() >= _LARGE * maps.shape[1]
+        and torch.backends.mkldnn.is_available()
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 def projection_of(weight: Tensor, bias: Tensor | None, parts: int = 1) -> Pointwise:

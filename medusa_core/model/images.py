@@ -27,6 +27,8 @@ MIN_SIDE = 16
 
 FEW_CHANNELS = 8
 """Fewer lie side by side than a processor computes at once: each channel becomes a map then."""
+MANY_CHANNELS = 16
+"""So many are left side by side for a loss that is taken at a stride."""
 
 
 def working_size(
@@ -88,8 +90,9 @@ def upsample(raw: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
     if tuple(raw.shape[-2:]) == tuple(size):
         return raw if stride == 1 else raw[..., ::stride, ::stride]
     if stride > 1:
-        maps: Tensor = _Maps.apply(raw)
-        if tuple(raw.shape[-2:]) == tuple(side / stride for side in size):
+        agrees = tuple(raw.shape[-2:]) == tuple(side / stride for side in size)
+        maps: Tensor = _Laid.apply(raw, not (agrees and raw.shape[1] >= MANY_CHANNELS))
+        if agrees:
             lag = 0.5 - 0.5 / stride
             lagging: Tensor = _Lagging.apply(_Lagging.apply(maps, -1, lag), -2, lag)
             return lagging
@@ -111,22 +114,23 @@ def _interpolated(raw: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(raw, size=size, mode="bilinear", align_corners=False)
 
 
-class _Maps(torch.autograd.Function):
-    """`contiguous`, with a gradient that lies as the input does.
+class _Laid(torch.autograd.Function):
+    """`as_maps`: `contiguous`, else itself; either way with a gradient that lies as the input does.
 
     Resampling to a smaller size takes three times as long, or for 40 classes seven times as long,
     with a gradient in the other layout.
     """
 
     @staticmethod
-    def forward(ctx: Any, raw: Tensor) -> Tensor:
+    def forward(ctx: Any, raw: Tensor, as_maps: bool) -> Tensor:
         ctx.last = raw.is_contiguous(memory_format=torch.channels_last)
-        return raw.contiguous()
+        return raw.contiguous() if as_maps else raw.view_as(raw)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous(memory_format=torch.channels_last) if ctx.last else gradient
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        found = gradient.contiguous(memory_format=torch.channels_last) if ctx.last else gradient
+        return found, None
 
 
 class _Lagging(torch.autograd.Function):

@@ -124,6 +124,32 @@ def test_cross_entropy_equals_a_loop() -> None:
     assert masked_cross_entropy(prediction, target, VALID).item() == pytest.approx(expected, 1e-5)
 
 
+@pytest.mark.parametrize("shown", [slice(None), slice(-1)], ids=["whole", "a part"])
+@pytest.mark.parametrize("classes", [2, 15, 16, 40])
+def test_cross_entropy_does_not_depend_on_how_scores_lie(classes: int, shown: slice) -> None:
+    """Value and gradient of maps, and of classes side by side; of a part of either, too."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, classes, 6, 9, generator=generator).double()
+    target = torch.randint(0, classes, (2, 6, 9), generator=generator)[..., shown]
+    valid = (torch.rand(2, 6, 9, generator=generator) > 0.3)[..., shown]
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        own = scores.clone(memory_format=layout).requires_grad_()
+        value = masked_cross_entropy(own[..., shown], target, valid)
+        found.append([value.detach(), *torch.autograd.grad(value, own)])
+    for maps, side_by_side in zip(*found, strict=True):
+        torch.testing.assert_close(maps, side_by_side)
+
+
+@pytest.mark.parametrize("classes", [3, 16])
+def test_cross_entropy_refuses_a_target_on_its_side(classes: int) -> None:
+    scores = torch.zeros(1, classes, 4, 6).to(memory_format=torch.channels_last)
+    with pytest.raises(RuntimeError, match="target"):
+        masked_cross_entropy(
+            scores, torch.zeros(1, 6, 4, dtype=torch.long), torch.ones(1, 6, 4).bool()
+        )
+
+
 @pytest.mark.parametrize("positive_weight", [None, 0.95])
 def test_bce_equals_a_loop(positive_weight: float | None) -> None:
     _, prediction, target = CASES["balanced_bce"]
