@@ -69,7 +69,7 @@ class _UnevenProjection(torch.autograd.Function):
 
 
 def _is_large(maps: Tensor) -> bool:
-    """Whether there is enough to compute for a call of oneDNN to pay."""
+    """Whether oneDNN can project them, and there is enough to compute for its call to pay."""
     return (
         maps.dtype == torch.float32
         and maps.numel() >= _LARGE * maps.shape[1]
