@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-_BLOCK = 16
-"""Channels that libraries for matrices compute at once."""
+CHANNEL_BLOCK = 16
+"""Processors, and libraries for matrices, compute so many channels at once."""
 _LARGE = 8192
-"""Pixels of a batch."""
+"""Pixels of a batch for which one more call of a Python function pays."""
 _BLOCKS = 64
 """A multiple of the numbers that PyTorch's loops on any CPU take at once."""
 _VECTOR = 32
@@ -39,7 +39,7 @@ class Pointwise(nn.Conv2d):
         """`(B, inputs, h, w)` → `(B, outputs, h, w)`."""
         if not (self.training and 1 < len(x) < 16 and x.device.type == "cpu"):
             return super().forward(x)
-        if self.out_channels % _BLOCK and self.out_channels > 1 and _is_large(x):
+        if self.out_channels > 1 and self.out_channels % CHANNEL_BLOCK and _suits_onednn(x):
             projected: Tensor = _UnevenProjection.apply(x, self.weight, self.bias)
             return projected
         return _channels_first(F.linear(_channels_last(x), self.weight.flatten(1), self.bias))
@@ -68,8 +68,8 @@ class _UnevenProjection(torch.autograd.Function):
         return read, products.view_as(weight), rows.sum(0) if ctx.needs_input_grad[2] else None
 
 
-def _is_large(maps: Tensor) -> bool:
-    """Whether oneDNN can project them, and there is enough to compute for its call to pay."""
+def _suits_onednn(maps: Tensor) -> bool:
+    """Whether oneDNN can project them as they are, and that pays."""
     return (
         maps.dtype == torch.float32
         and maps.numel() >= _LARGE * maps.shape[1]

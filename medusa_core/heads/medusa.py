@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from medusa_core.api import FeatureInfo
 from medusa_core.heads.base import Head
 from medusa_core.heads.blocks import (
+    CHANNEL_BLOCK,
     FeatureAttention,
     Foldable,
     Pointwise,
@@ -40,7 +41,7 @@ class MedusaHead(Head, Foldable):
     def __init__(self, features: FeatureInfo, out_channels: int, config: MedusaConfig) -> None:
         super().__init__()
         widths = level_widths(features, config.width)
-        if not any(width % 16 for width in widths):  # or bits of a channel depend on its place
+        if not any(width % CHANNEL_BLOCK for width in widths):  # or bits depend on the place
             self.family = (widths, config.feature_attention, config.refinement, config.top_down)
         self.attend = nn.ModuleList(
             FeatureAttention(inputs, width, config.feature_attention)
@@ -230,11 +231,11 @@ def level_widths(features: FeatureInfo, width: int) -> tuple[int, ...]:
 
     Channels are nearly free where the map is coarse, and many classes must be read off the coarse
     levels. No level gets more than 8 × `width`, or more than the backbone has there. All are
-    multiples of 16 where that many are left: processors work on channels in blocks of that size.
+    multiples of `CHANNEL_BLOCK` where that many are left.
     """
     finest = features.strides[0]
     wanted = (
         min(channels, width * min(8, stride // finest))
         for channels, stride in zip(features.channels, features.strides, strict=True)
     )
-    return tuple(count - count % 16 or count for count in wanted)
+    return tuple(count - count % CHANNEL_BLOCK or count for count in wanted)

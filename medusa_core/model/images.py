@@ -17,6 +17,7 @@ from medusa_core.api import Task
 from medusa_core.backbones.timm_backbone import LEVEL_STRIDES
 from medusa_core.data.images import read_rgb
 from medusa_core.errors import DataError, UsageError
+from medusa_core.losses.cross_entropy import SIDE_BY_SIDE
 
 STRIDE = max(LEVEL_STRIDES)
 """Images are padded to multiples of this."""
@@ -27,8 +28,6 @@ MIN_SIDE = 16
 
 FEW_CHANNELS = 8
 """Fewer lie side by side than a processor computes at once: each channel becomes a map then."""
-MANY_CHANNELS = 16
-"""So many are left side by side for a loss that is taken at a stride."""
 
 
 def working_size(
@@ -91,7 +90,9 @@ def upsample(raw: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
         return raw if stride == 1 else raw[..., ::stride, ::stride]
     if stride > 1:
         agrees = tuple(raw.shape[-2:]) == tuple(side / stride for side in size)
-        maps: Tensor = _Laid.apply(raw, not (agrees and raw.shape[1] >= MANY_CHANNELS))
+        maps: Tensor = _Laid.apply(raw)
+        if not agrees or raw.shape[1] < SIDE_BY_SIDE:
+            maps = maps.contiguous()
         if agrees:
             lag = 0.5 - 0.5 / stride
             lagging: Tensor = _Lagging.apply(_Lagging.apply(maps, -1, lag), -2, lag)
@@ -115,22 +116,21 @@ def _interpolated(raw: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class _Laid(torch.autograd.Function):
-    """`as_maps`: `contiguous`, else itself; either way with a gradient that lies as the input does.
+    """Itself, with a gradient that lies as it does.
 
     Resampling to a smaller size takes three times as long, or for 40 classes seven times as long,
     with a gradient in the other layout.
     """
 
     @staticmethod
-    def forward(ctx: Any, raw: Tensor, as_maps: bool) -> Tensor:
+    def forward(ctx: Any, raw: Tensor) -> Tensor:
         ctx.last = raw.is_contiguous(memory_format=torch.channels_last)
-        return raw.contiguous() if as_maps else raw.view_as(raw)
+        return raw.view_as(raw)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        found = gradient.contiguous(memory_format=torch.channels_last) if ctx.last else gradient
-        return found, None
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous(memory_format=torch.channels_last) if ctx.last else gradient
 
 
 class _Lagging(torch.autograd.Function):
