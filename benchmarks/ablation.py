@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -19,7 +19,7 @@ from benchmarks.jobs import Job
 from benchmarks.protocol import Setting, Workbench, photographs, rooms
 from benchmarks.report import RESULTS, document, seeds_and_devices
 from benchmarks.scatter import Point, scatter
-from benchmarks.trainings import Decoder, Features, Network, written
+from benchmarks.trainings import Decoder, Features, Network, Training, written
 from medusa_core.metrics import relative_gain
 
 DEFAULT = "medusa"
@@ -104,8 +104,8 @@ def jobs(options: Options, place: Place, seed: int) -> list[Job]:
     """All trainings of a place with one seed."""
     bench = options.bench(place.setting)
     decoders = [one for variant in VARIANTS for one in _decoders(place, variant, seed).values()]
-    features = Features(_network(place, seed), place.tasks)
-    return [Job(bench, training, scored=False) for training in (features, *decoders)]
+    every: list[Training] = [Features(_network(place, seed), place.tasks), *decoders]
+    return [Job(bench, training, scored=False) for training in every]
 
 
 def ask(options: Options, place: Place, seeds: Sequence[int]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _row(bench: Workbench, place: Place, variant: Variant, seeds: Sequence[int])
         "group": variant.group,
         "name": variant.name,
         "figures": {
-            task: fmean(fact.figures[task][primary[task]] for fact in found)
+            task: fmean(cast("float", fact.figures[task][primary[task]]) for fact in found)
             for task, found in facts.items()
         },
         "gmacs": fmean(fact.gmacs for fact in every),

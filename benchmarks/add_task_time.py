@@ -21,7 +21,7 @@ from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import click
 import torch
@@ -72,7 +72,7 @@ class InMemory:
 
     def __init__(self, whole: Dataset, number: int) -> None:
         self.name, self.split, self.digest = whole.name, whole.split, f"{whole.digest}-{number}"
-        self.ids, self.targets = whole.ids[:number], whole.targets
+        self.ids, self.targets = whole.ids[:number], dict(whole.targets)
         self.samples = [whole.load(index) for index in range(number)]
 
     targets: dict[str, TargetInfo]
@@ -207,7 +207,7 @@ def make(kind: str, name: str, size: Size, folder: Path) -> Callable[[], object]
     [rows] = cache_tasks(backbone, "0" * 64, source, [bindings[task]], SilentProgress())
     if way == "uncached":
         images, _ = cache_images(Source(data, size, (IDENTITY,)), [], SilentProgress())
-        rows = Uncached(rows, backbone, images)
+        rows = cast("CachedTask", Uncached(rows, backbone, images))
     head = new_head(host, backbone, bindings[task])
     settings = TrainSettings(10**6, BATCH, 1e-2)
     parts = list(range(len(data) - 1)), [len(data) - 1]

@@ -112,10 +112,8 @@ def _along(values: np.ndarray, weights: tuple[float, ...], axis: int) -> np.ndar
     margins = [(reach, reach) if each == axis else (0, 0) for each in range(2)]
     padded = np.pad(values, margins, mode="edge")
     length = values.shape[axis]
-    return sum(
-        weight * np.take(padded, range(start, start + length), axis)
-        for start, weight in enumerate(weights)
-    )
+    shifted = (np.take(padded, range(start, start + length), axis) for start in range(len(weights)))
+    return np.sum([w * s for w, s in zip(weights, shifted, strict=True)], axis=0)
 
 
 def head_of(path: Path) -> Detector:

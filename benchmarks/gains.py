@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from medusa_core.api import MetricRef
 from medusa_core.engine.bootstrap import interval, resampled_figures
@@ -148,5 +148,5 @@ def t_interval(values: Sequence[float], share: float = 0.95) -> tuple[float, flo
     if len(values) < 2:
         return -math.inf, math.inf
     spread = statistics.stdev(values) / math.sqrt(len(values))
-    reach = float(student.ppf((1 + share) / 2, len(values) - 1)) * spread
+    reach = float(stdtrit(len(values) - 1, (1 + share) / 2)) * spread
     return mean - reach, mean + reach

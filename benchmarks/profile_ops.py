@@ -69,10 +69,9 @@ def main(task: str, plain: bool, top: int) -> None:
     torch.set_flush_denormal(True)
     keep_memory()
     torch.manual_seed(0)
-    backbone = build(describe(BACKBONE)).freeze()
-    head = head_of(peers_host(), None, backbone.info, task).eval()
-    if not plain:
-        backbone, head = prepare(backbone), prepare(head)
+    built = build(describe(BACKBONE)).freeze()
+    networks = built, head_of(peers_host(), None, built.info, task).eval()
+    backbone, head = networks if plain else map(prepare, networks)
     images = torch.rand(1, 3, *TIMED_SIZE)
     with torch.no_grad():
         features = backbone(images)

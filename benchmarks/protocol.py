@@ -293,7 +293,8 @@ class Workbench:
             device=self.device,
         )
         facts = Facts(
-            **model.costs(),
+            gmacs=model.gmacs,
+            params=model.params,
             cpu_seconds=model.outcome.cpu_seconds,
             backbone=record.fingerprint,
             device=device_name(self.device),

@@ -25,7 +25,7 @@ from benchmarks.gains import Comparison
 from benchmarks.jobs import Job
 from benchmarks.protocol import Setting, Workbench, photographs, rooms
 from benchmarks.report import SINGLE_TASK, comparison_table, document, seeds_and_devices
-from benchmarks.trainings import Coupled, Decoder, Features, Network
+from benchmarks.trainings import Coupled, Decoder, Features, Network, Training
 from medusa_core.errors import UsageError
 
 METHODS = ("plain", "linear", "mtinet_task", "medusa")
@@ -173,7 +173,8 @@ def ask(options: Options, question: Question, seeds: Sequence[int]) -> dict[str,
         fact = bench.facts(coupled[0])
         costs[COUPLED] = {"gmacs": fact.gmacs, "params": fact.params}
     decoders = [d for one in by_seed for method in methods for d in one.decoders[method]]
-    seconds = sum(bench.facts(one).cpu_seconds for one in [*decoders, *coupled])
+    trained: list[Training] = [*decoders, *coupled]
+    seconds = sum(bench.facts(one).cpu_seconds for one in trained)
     references = [training for one in by_seed for training in one.reference]
     metrics = {task: bench.judged_by(task) for task in question.unseen}
     reference = [merged(bench, one.reference) for one in by_seed]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +134,7 @@ class MTINet(CoupledDecoder):
     def __init__(self, features: FeatureInfo, out_channels: Mapping[str, int]) -> None:
         super().__init__()
         self.names = tuple(out_channels)
-        self.levels = nn.ModuleList(
+        self.levels: Any = nn.ModuleList(
             PerTask({n: TopDownLevel(inputs, channels, out_channels[n]) for n in self.names})
             for inputs, channels in top_down_channels(features)
         )

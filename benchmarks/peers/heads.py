@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class MTINetTaskHead(Head):
 
     def __init__(self, features: FeatureInfo, out_channels: int, config: PeerConfig) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(
+        self.levels: Any = nn.ModuleList(
             TopDownLevel(inputs, channels, out_channels)
             for inputs, channels in top_down_channels(features)
         )

@@ -65,10 +65,15 @@ class CoupledModel:
     size: Size
     outcome: Outcome
 
-    def costs(self) -> dict[str, float]:
-        """Multiply-accumulates (10⁹) and parameters of the decoder."""
-        gmacs = head_gmacs(cast("Head", self.decoder), self.backbone.info)
-        return {"gmacs": gmacs, "params": parameters(self.decoder)}
+    @property
+    def gmacs(self) -> float:
+        """10⁹ multiply-accumulates of the decoder at 480×640."""
+        return head_gmacs(cast("Head", self.decoder), self.backbone.info)
+
+    @property
+    def params(self) -> int:
+        """Parameters of the decoder."""
+        return parameters(self.decoder)
 
     def raw_predictions(
         self, image: np.ndarray, names: Iterable[str], long_side: int | None = None

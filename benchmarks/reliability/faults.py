@@ -125,10 +125,10 @@ class PowerFailure(FaultyOS):
         self.live = {p: None if p.is_dir() else File(p.read_bytes()) for p in found}
         self.disk = dict(self.live)
         self.root = root
-        self.pending: list[tuple[Path, Callable[[dict[Path, File | None]], None]]] = []
+        self.pending: list[tuple[Path, Callable[[dict[Path, File | None]], object]]] = []
         self.opened: dict[int, Path] = {}
 
-    def _change(self, path: Path, apply: Callable[[dict[Path, File | None]], None]) -> None:
+    def _change(self, path: Path, apply: Callable[[dict[Path, File | None]], object]) -> None:
         apply(self.live)
         self.pending.append((path.parent, apply))
 
@@ -142,7 +142,9 @@ class PowerFailure(FaultyOS):
 
     def write(self, descriptor: int, data: memoryview) -> int:
         count = super().write(descriptor, data)
-        self.live[self.opened[descriptor]].written += bytes(data[:count])
+        file = self.live[self.opened[descriptor]]
+        assert file is not None, "a folder was written to"
+        file.written += bytes(data[:count])
         return count
 
     def fsync(self, descriptor: int) -> None:

@@ -348,7 +348,7 @@ def real_model(root: Path) -> tuple[Path, Path]:
 
     model = root / "real"
     init(model, backbone="test_efficientnet", from_scratch=True)
-    options = {"steps": 1, "limit": 2, "views": 1, "size": (32, 32)}
+    options: dict[str, Any] = {"steps": 1, "limit": 2, "views": 1, "size": (32, 32)}
     settings = {"width": 4, "fused_width": 4}
     add_task("semseg", model=model, data=["rooms:32x32"], settings=settings, **options)
     export_head("semseg", root / "semseg.medusa", model=model)

@@ -80,9 +80,11 @@ def run_and_kill(change: toy.Change, path: Path, delay: float) -> tuple[float, b
     else:
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        os.close(ready), os.close(go)
+        os.close(ready)
+        os.close(go)
         return delay, os.WIFSIGNALED(status)
-    os.close(ready), os.close(go)
+    os.close(ready)
+    os.close(go)
     return time.perf_counter() - started, False
 
 

@@ -20,8 +20,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.reliability import toy
 from medusa_core.errors import NameTakenError, UnknownNameError
@@ -29,6 +31,7 @@ from medusa_core.store import commit, records
 from medusa_core.store.check import check
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout
+from medusa_core.store.transaction import commit as real
 
 TIMEOUT = 300.0
 
@@ -42,10 +45,10 @@ def campaign(root: Path, writers: int, changes: int, readers: int, seed: int = 0
     stop, log = root / "stop", root / "log"
     log.touch()
     write = [
-        _fork(lambda n=n: _write(path, log, root / f"failed {n}", changes, seed * 1000 + n))
+        _fork(partial(_write, path, log, root / f"failed {n}", changes, seed * 1000 + n))
         for n in range(writers)
     ]
-    read = [_fork(lambda n=n: _read(path, stop, root / f"seen {n}")) for n in range(readers)]
+    read = [_fork(partial(_read, path, stop, root / f"seen {n}")) for n in range(readers)]
     try:
         _wait(write)
     finally:
@@ -88,7 +91,7 @@ def _apply(entry: dict[str, Any], heads: dict[str, str]) -> dict[str, str]:
 def _write(path: Path, log: Path, failed: Path, changes: int, seed: int) -> None:
     chance = random.Random(seed)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
-    real, change = commit.commit, toy.random_change(chance)
+    change = toy.random_change(chance)
 
     def logged(layout: Layout, manifest: Any, finished: Any = ()) -> None:
         real(layout, manifest, finished)
@@ -96,15 +99,15 @@ def _write(path: Path, log: Path, failed: Path, changes: int, seed: int) -> None
         line = json.dumps({**entry, "heads": manifest.heads}) + "\n"
         os.write(descriptor, line.encode())
 
-    commit.commit = logged
     count = 0
-    for _ in range(changes):
-        change = toy.random_change(chance)
-        try:
-            change.run(path)
-            count += change.kind == "export"
-        except (NameTakenError, UnknownNameError):
-            count += 1
+    with mock.patch.object(commit, "commit", logged):
+        for _ in range(changes):
+            change = toy.random_change(chance)
+            try:
+                change.run(path)
+                count += change.kind == "export"
+            except (NameTakenError, UnknownNameError):
+                count += 1
     failed.write_text(str(count))
 
 
