@@ -13,6 +13,7 @@ from medusa_core.engine.binding import Binding
 from medusa_core.engine.feature_cache import as_target
 from medusa_core.engine.scores import Scores
 from medusa_core.errors import DataError
+from medusa_core.model.images import magnified
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.progress import Progress
 
@@ -57,8 +58,12 @@ def evaluate(
                 target, binding = targets[name], bindings[name]
                 if target is not None:
                     valid = torch.from_numpy(np.asarray(binding.valid(target))[None])
-                    decoded = binding.task.decode(raw).cpu()
-                    results[name].scores.add(decoded, as_target(target[None]), valid)
+                    decoded = binding.task.decode(raw)
+                    if long_side is not None:
+                        trained = model.require(name).size
+                        seen = binding.task.spec, trained, image.shape[:2], long_side
+                        decoded = magnified(decoded, *seen)
+                    results[name].scores.add(decoded.cpu(), as_target(target[None]), valid)
             for name in targets.keys() - set(wanted):
                 results[name].missing += 1
         progress.advance()

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from medusa_core.api import Task
+from medusa_core.api import Task, TaskSpec
 from medusa_core.backbones.timm_backbone import LEVEL_STRIDES
 from medusa_core.data.images import read_rgb
 from medusa_core.errors import DataError, UsageError
@@ -45,10 +45,39 @@ def working_size(
     """
     if long_side is not None and long_side < MIN_SIDE:
         raise UsageError(f"--size {long_side}: at least {MIN_SIDE} pixels are needed.")
-    fitted = min(size / side for size, side in zip(trained, picture, strict=True))
-    scale = long_side / max(picture) if long_side else fitted
+    scale = long_side / max(picture) if long_side else fitted_scale(trained, picture)
     height, width = (max(MIN_SIDE, round(side * scale)) for side in picture)
     return height, width
+
+
+def fitted_scale(trained: Sequence[int], picture: Sequence[int]) -> float:
+    """How many times as large as it is networks look at a picture, at what they were trained at."""
+    return min(size / side for size, side in zip(trained, picture, strict=True))
+
+
+def magnified(
+    value: Tensor,
+    spec: TaskSpec,
+    trained: Sequence[int],
+    picture: Sequence[int],
+    long_side: int | None,
+) -> Tensor:
+    """Decoded predictions for the picture, of what was shown at another scale than trained at.
+
+    Training teaches what enlarging does to the values of a target (`zoom`): what seems k times as
+    large is k times as near. A picture that is shown k times as large has the distances of one
+    shown as it was in training, so they are multiplied by k.
+
+    Args:
+        value: `(B, …)`, as `Task.decode` returns it.
+        spec: of the task.
+        trained: see `working_size`.
+        picture: see there.
+        long_side: see there; None: the picture is shown as in training.
+    """
+    if long_side is None or spec.target.zoom != "divide":
+        return value
+    return value * (long_side / max(picture) / fitted_scale(trained, picture))
 
 
 def own_levels(features: Sequence[Tensor]) -> list[Tensor]:

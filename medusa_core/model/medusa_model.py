@@ -34,6 +34,7 @@ from medusa_core.model.images import (
     MIN_SIDE,
     as_image,
     finish,
+    magnified,
     resized,
     to_tensor,
     upsample,
@@ -227,7 +228,8 @@ class MedusaModel(nn.Module):
             source: an image file, or `(H, W, 3) uint8` RGB.
             tasks: head names; None: all usable ones.
             long_side: length of the longer side, in pixels, at which the network sees the image;
-                None: the one each head was trained at.
+                None: the one each head was trained at. Values that enlarging divides, as
+                distances, are multiplied by as much as the image is shown larger than in training.
             tile: larger images are cut into overlapping tiles of so many pixels a side, whose
                 predictions are blended, 128 at least; None: never. Not for tasks that a
                 part of an image does not show (`zoom="invalid"`).
@@ -243,7 +245,7 @@ class MedusaModel(nn.Module):
         """
         image = as_image(source)
         raw = self.run(self.scaled(image, self.select(tasks), long_side), tile)
-        return self.results(raw, image.shape[:2])
+        return self.results(raw, image.shape[:2], long_side)
 
     def raw_predictions(
         self, image: np.ndarray, names: Iterable[str], long_side: int | None = None
@@ -294,9 +296,12 @@ class MedusaModel(nn.Module):
         return self.tasks[name].spec.target.zoom == "invalid"
 
     @torch.inference_mode()
-    def results(self, raw: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Result]:
+    def results(
+        self, raw: Mapping[str, Tensor], size: Sequence[int], long_side: int | None = None
+    ) -> dict[str, Result]:
         """The last step of `predict`: decoded results at the (H, W) of the image."""
-        return {name: self._result(name, r) for name, r in self._at_size(raw, size).items()}
+        full = self._at_size(raw, size)
+        return {name: self._result(name, r, size, long_side) for name, r in full.items()}
 
     def _at_size(self, raw: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:
         height, width = size
@@ -308,11 +313,12 @@ class MedusaModel(nn.Module):
         """(H, W) at which a head looks at a picture; see `working_size` of `model/images.py`."""
         return working_size(self.require(name).size, picture, long_side)
 
-    def _result(self, name: str, raw: Tensor) -> Result:
-        task = self.tasks[name]
-        value = task.decode(raw)[0].cpu().numpy()
-        unit = self._manifests[name].unit
-        return Result(name, task.spec.name, value, unit, task.labels)
+    def _result(
+        self, name: str, raw: Tensor, picture: Sequence[int], long_side: int | None
+    ) -> Result:
+        task, stored = self.tasks[name], self._manifests[name]
+        value = magnified(task.decode(raw), task.spec, stored.size, picture, long_side)
+        return Result(name, task.spec.name, value[0].cpu().numpy(), stored.unit, task.labels)
 
     def take(self, name: str, folder: ModelFolder) -> None:
         """Load a head of a model folder. One that cannot be used is an orphan, not an error.

@@ -132,7 +132,7 @@ def predict(
     def write(stem: str, image: np.ndarray, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
         return [
             results.write(model.tasks[r.head], places.folder, stem, image, r, formats)
-            for r in model.results(outputs, image.shape[:2]).values()
+            for r in model.results(outputs, image.shape[:2], long_side).values()
         ]
 
     todo = [(file, stem) for file, stem in named if is_video(file) or is_missing(file, stem, file)]

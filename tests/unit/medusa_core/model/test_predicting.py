@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medusa_core.api import OutputSpec
+from medusa_core.api import OutputSpec, Sample
 from medusa_core.data.geometry import IDENTITY, place
+from medusa_core.engine.binding import Binding
+from medusa_core.engine.evaluator import evaluate
 from medusa_core.errors import DataError
 from medusa_core.model import MedusaModel
 from medusa_core.model.images import (
@@ -23,6 +25,8 @@ from medusa_core.model.images import (
     upsample,
     working_size,
 )
+from medusa_core.progress import SilentProgress
+from medusa_core.testing.fakes import FakeDataset
 
 from .conftest import HEADS, make_images, make_photo
 
@@ -72,6 +76,32 @@ def test_the_scale_is_that_of_training_unless_asked(model: MedusaModel) -> None:
     raw = model.raw_predictions(photo, ["depth"], long_side=80)["depth"]
     seen = model(to_tensor(resized(photo, (64, 80))))["depth"]
     assert torch.equal(raw, upsample(seen, (128, 160)))
+
+
+@pytest.mark.parametrize("long_side", [40, 80, 160, 200])
+def test_what_is_shown_larger_is_as_far_away(model: MedusaModel, long_side: int) -> None:
+    """Trained at 64×96, a head looks at 128×160 pixels at half their size, 80 long."""
+    photo = make_photo(128, 160)
+    raw = model.raw_predictions(photo, HEADS, long_side)
+    found = model.predict(photo, HEADS, long_side)
+    decoded = {name: model.tasks[name].decode(raw[name])[0].numpy() for name in HEADS}
+    np.testing.assert_allclose(found["depth"].value, decoded["depth"] * (long_side / 80), rtol=1e-6)
+    for name in ("normals", "semseg"):
+        np.testing.assert_array_equal(found[name].value, decoded[name])
+
+
+def test_scores_are_of_what_is_predicted(model: MedusaModel) -> None:
+    """At any scale: a picture whose truth is its prediction has no error."""
+    photo = make_photo(128, 160)
+    truth = {"depth": model.predict(photo, ["depth"], long_side=160)["depth"].value}
+    dataset = FakeDataset(model.tasks["depth"].spec, None, split="val")
+    dataset.load = lambda index, targets=None: Sample(str(index), photo, truth)
+    bindings = {"depth": Binding(model.tasks["depth"], None)}
+    errors = {
+        side: evaluate(model, dataset, bindings, SilentProgress(), side)["depth"].scores.figures()
+        for side in (160, 80)
+    }
+    assert errors[160]["rmse"] < 1e-3 < errors[80]["rmse"]
 
 
 @given(st.integers(16, 3000), st.integers(16, 3000), st.integers(32, 640), st.integers(32, 640))
