@@ -110,11 +110,11 @@ def measure(case: dict[str, Any], folder: Path) -> dict[str, Any]:
     height, width = SIZE
     data = f"rooms:{height}x{width}" if case["data"] == "rooms" else f"folder:{real / case['data']}"
     options = {name: case[name] for name in ("limit", "steps", "seed")}
-    options |= {"views": 2, "size": SIZE}
+    options |= {"size": SIZE}
     progress = LineProgress()
     guess = estimate(case["task"], model=model, data=[data], progress=progress, **options)
     done = add_task(
-        case["task"], model=model, data=[data], replace=True, progress=progress, **options
+        case["task"], model=model, data=[data], replace=True, views=2, progress=progress, **options
     )
     [head] = done["heads"].values()
     truth = head["metrics"][head["primary"]]

@@ -212,7 +212,7 @@ def confirm(question: str, yes: bool) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(
             f"{question} There is no terminal to ask at.", hint="Add --yes to go on unasked."
         )

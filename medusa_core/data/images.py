@@ -47,16 +47,22 @@ def open_image(path: Path) -> Image.Image:
         raise DataError(f"{path}: no such file.") from None
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image that can be read.") from None
-    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as err:
+    except Image.DecompressionBombError:
+        raise _too_large(path, "it") from None  # beyond twice what Pillow warns of
+    except (OSError, ValueError, SyntaxError, RuntimeError) as err:
         raise DataError(f"{path}: cannot be opened: {err}.") from err
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
-        raise DataError(
-            f"{path}: {width}×{height} is more than {MAX_PIXELS // 10**6} million pixels.",
-            hint="Scale it down first.",
-        )
+        raise _too_large(path, f"{width}×{height}")
     return image
+
+
+def _too_large(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path}: {what} is more than {MAX_PIXELS // 10**6} million pixels.",
+        hint="Scale it down first.",
+    )
 
 
 def decode(image: Image.Image, path: Path) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +16,11 @@ from medusa_core.api import LabelSchema
 from medusa_core.api.specs import RGB
 from medusa_core.data.files import read_bounded
 from medusa_core.errors import DataError
+from medusa_core.names import some
 
 ID = "id"
 MAX_BYTES = 1 << 25
 MAX_COLUMNS = 1000
-SHOWN = 20
-"""Of a list of names in an error."""
 
 Table = Mapping[str, Mapping[str, str]]
 """Column → id → text; empty where nothing is known."""
@@ -70,7 +69,7 @@ def read_values(path: Path, target: NumbersTarget | ClassTarget) -> dict[str, np
             if text not in numbers:
                 raise DataError(
                     f"{path}: {name}: {text!r} is not one of the labels in dataset.json.",
-                    hint=f"They are: {_some(target.labels)}.",
+                    hint=f"They are: {some(target.labels)}.",
                 )
             values[name] = np.asarray(numbers[text], np.int64)
         return values
@@ -125,7 +124,7 @@ def _check_header(path: Path, header: list[str], columns: Collection[str]) -> No
     for column in columns:
         if column not in header:
             raise DataError(
-                f"{path}: there is no column {column!r}.", hint=f"Columns: {_some(header)}."
+                f"{path}: there is no column {column!r}.", hint=f"Columns: {some(header)}."
             )
 
 
@@ -140,10 +139,6 @@ def read_column(table: Table, path: Path, column: str, number: bool = False) -> 
         for name, text in table[column].items()
         if text
     }
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" * (len(names) > SHOWN))
 
 
 def _number(path: Path, name: str, text: str) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from medusa_core.api import Dataset, LabelSchema, Sample, TargetInfo, TaskSpec
 from medusa_core.errors import DataError, LabelsError, UnknownNameError, UsageError
+from medusa_core.names import some
 from medusa_core.plugin_host.attribution import AttributedDataset
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import attributed
@@ -309,9 +310,9 @@ def require_same_labels(
     ]
     parts = [
         f"{len(head.names)} classes against {len(data.names)}",
-        *([f"only in the first: {_some(missing)}"] if missing else []),
-        *([f"only in the second: {_some(added)}"] if added else []),
-        *([f"in another place: {_some(moved)}"] if moved and not missing else []),
+        *([f"only in the first: {some(missing)}"] if missing else []),
+        *([f"only in the second: {some(added)}"] if added else []),
+        *([f"in another place: {some(moved)}"] if moved and not missing else []),
     ]
     raise LabelsError(
         f"{where}: the classes differ: {'; '.join(parts)}.",
@@ -337,10 +338,6 @@ def _joined(first: TargetInfo, second: TargetInfo, where: str) -> TargetInfo:
                     hint="Data sets that are joined must number and flip their classes alike.",
                 )
     return TargetInfo(first.labels or second.labels, first.unit or second.unit)
-
-
-def _some(texts: Sequence[str]) -> str:
-    return ", ".join(texts[:8]) + (f" and {len(texts) - 8} more" if len(texts) > 8 else "")
 
 
 def _share(name: str) -> float:

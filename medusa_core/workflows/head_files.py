@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medusa_core.errors import MedusaError, StoreError
+from medusa_core.names import some
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit, files, head_file, records
 from medusa_core.store.commit import NewHead
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from medusa_core.store.manifest import BackboneRecord, HeadManifest
 
 SUFFIX = ".medusa"
-SHOWN_LABELS = 20
 
 _ASK = "Ask where it comes from to have it exported again; there: medusa verify"
 
@@ -272,6 +272,4 @@ def _results(head: dict[str, Any]) -> str:
     if head["labels"] is None:
         return head["unit"] or "no unit"
     names = head["labels"]
-    shown = ", ".join(names[:SHOWN_LABELS])
-    more = f" and {len(names) - SHOWN_LABELS} more" if len(names) > SHOWN_LABELS else ""
-    return f"{len(names)} classes: {shown}{more}"
+    return f"{len(names)} classes: {some(names)}"

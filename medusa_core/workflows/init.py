@@ -22,6 +22,7 @@ from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.errors import StoreError, UsageError, WeightsError
 from medusa_core.model import costs
 from medusa_core.model.devices import own_chance
+from medusa_core.names import some
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit, files, weights
@@ -120,7 +121,7 @@ def init(
         if left_over:
             progress.message(
                 f"{len(left_over)} keys of {path.name} are not part of the backbone: "
-                f"{', '.join(left_over)}"
+                f"{some(left_over)}"
             )
     record, data = record_of(net, {**provenance, "timm": timm.__version__})
     commit.create(model, record, data)

@@ -110,6 +110,8 @@ def _requirement(point: EntryPoint, provider: Provider) -> str:
             return f"-e {url}"
         if "vcs_info" in origin:
             url = f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}"
+        if "subdirectory" in origin:
+            url = f"{url}#subdirectory={origin['subdirectory']}"
         return f"{provider.distribution} @ {url}"
     except Exception:  # noqa: BLE001 - metadata that is damaged or absent
         return pinned

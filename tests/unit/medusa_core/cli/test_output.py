@@ -152,9 +152,10 @@ def test_the_next_command_is_on_the_same_data_and_fit_for_a_shell():
     assert shown == "Next: medusa eval -m 'my model' --data folder:a --data 'depth=folder:b c'"
 
 
-def test_confirmation_needs_a_terminal_or_yes(monkeypatch):
+@pytest.mark.parametrize("stdin", [io.StringIO("y\n"), None], ids=["a file", "closed"])
+def test_confirmation_needs_a_terminal_or_yes(monkeypatch, stdin):
     output.confirm("Remove it?", yes=True)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    monkeypatch.setattr(sys, "stdin", stdin)
     with pytest.raises(UsageError) as caught:
         output.confirm("Remove it?", yes=False)
     assert "--yes" in caught.value.hint

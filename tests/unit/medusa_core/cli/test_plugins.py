@@ -48,6 +48,7 @@ def test_requirements_are_lines_for_pip_without_the_host(medusa, install_plugin,
         ("medusa-local", {"url": "file:///x", "dir_info": {"editable": True}}),
         ("medusa-wheel", {"url": "https://example.org/w.whl", "archive_info": {}}),
         ("medusa-git", {"url": "https://example.org/g", "vcs_info": commit}),
+        ("medusa-one", {"url": "file:///many", "vcs_info": commit, "subdirectory": "plugins/one"}),
         ("medusa-odd", ["no", "object"]),
     ):
         install_plugin(GOOD, name)
@@ -58,6 +59,7 @@ def test_requirements_are_lines_for_pip_without_the_host(medusa, install_plugin,
         "medusa-git @ git+https://example.org/g@c0ffee",
         "-e file:///x",
         "medusa-odd==1.0",
+        "medusa-one @ git+file:///many@c0ffee#subdirectory=plugins/one",
         "medusa-wheel @ https://example.org/w.whl",
     ]
     _, out, _ = medusa("plugins", "list", "--requirements")

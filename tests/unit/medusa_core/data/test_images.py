@@ -133,6 +133,16 @@ def test_huge_images_are_refused_before_they_are_decoded(
             read(path)
 
 
+def test_what_pillow_itself_refuses_is_refused_in_the_same_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _save(tmp_path / "huge.png", _picture())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # it refuses twice as many, and has 54
+    with pytest.raises(DataError, match=r"huge\.png: it is more than 89 million pixels") as caught:
+        open_image(path)
+    assert caught.value.hint is not None
+
+
 def test_the_limit_is_below_the_one_at_which_pillow_warns() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
     assert images.MAX_PIXELS < Image.MAX_IMAGE_PIXELS
