@@ -49,8 +49,8 @@ def open_image(path: Path) -> Image.Image:
         raise DataError(f"{path}: not an image that can be read.") from None
     except Image.DecompressionBombError:
         raise _too_large(path, "it") from None  # beyond twice what Pillow warns of
-    except (OSError, ValueError, SyntaxError, RuntimeError) as err:
-        raise DataError(f"{path}: cannot be opened: {err}.") from err
+    except Exception as err:  # of a damaged file Pillow's parsers raise anything
+        raise DataError(f"{path}: cannot be opened: {str(err) or repr(err)}.") from err
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
@@ -73,8 +73,8 @@ def decode(image: Image.Image, path: Path) -> Image.Image:
     """
     try:
         image.load()
-    except (OSError, ValueError, SyntaxError, RuntimeError, MemoryError, IndexError) as err:
-        raise DataError(f"{path}: truncated or damaged: {err}.") from err
+    except Exception as err:  # as above, being out of memory included: no image is that large
+        raise DataError(f"{path}: truncated or damaged: {str(err) or repr(err)}.") from err
     return image
 
 

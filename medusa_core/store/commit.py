@@ -262,6 +262,8 @@ def _create(
 ) -> None:
     in_place = files.is_folder(layout.root)
     staging = layout if in_place else Layout(layout.staging)
+    if not in_place:
+        _require_ours(staging)
     files.make_folder(staging.root)
     with locked(staging):
         if in_place:
@@ -286,6 +288,21 @@ def _create(
                 elif files.exists(staging.root):
                     files.remove(staging.root)
                 files.sync_folder(layout.root if in_place else layout.root.parent)
+
+
+def _require_ours(staging: Layout) -> None:
+    """A staging folder that is there is what a crash left of one, or another process's.
+
+    Raises:
+        StoreError: it holds what no model folder is made with.
+    """
+    foreign = [entry for entry in files.children(staging.root) if not staging.is_new(entry)]
+    if foreign:
+        raise StoreError(
+            f"{staging.root} is in the way: it holds {foreign[0].name}, which is not of a model "
+            "folder that is being made.",
+            hint="Move or rename that folder.",
+        )
 
 
 def _is_empty(layout: Layout) -> bool:

@@ -15,6 +15,11 @@ from pathlib import Path
 
 from medusa_core.errors import StoreError
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _CHUNK = 1 << 24
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -85,7 +90,7 @@ def write(path: Path, data: bytes, through: Path | None = None) -> None:
 
 
 def rewrite(path: Path, data: bytes, through: Path | None = None) -> None:
-    """`write`, where no lock is held and nobody tidies: what is left half done is cleared."""
+    """`write`, where nobody tidies: what is left half done is cleared. Two at once need `alone`."""
     through = through or temporary(path)
 
     def clear() -> None:
@@ -99,6 +104,26 @@ def rewrite(path: Path, data: bytes, through: Path | None = None) -> None:
         with suppress(StoreError):
             clear()
         raise
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No other process that asks for it writes to a folder meanwhile, where folders can be locked.
+
+    Raises:
+        StoreError: the folder cannot be opened.
+    """
+    if fcntl is None:
+        yield
+        return
+    with reported("write to", folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(path: Path, parents: bool = False) -> None:

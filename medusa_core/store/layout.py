@@ -71,7 +71,7 @@ class Layout:
     @property
     def staging(self) -> Path:
         """The sibling folder in which this one is written before it appears under its name."""
-        return self.root.parent / f".{self.root.name}.new"
+        return self.root.parent / f".{self.root.name}.medusa-new"
 
     def head(self, name: str) -> Path:
         """The folder of all revisions of a head."""
@@ -114,6 +114,10 @@ class Layout:
     def is_own(self, entry: Path) -> bool:
         """Whether an entry of the root has the name of one of a model folder's."""
         return entry.name in _ROOT_ENTRIES | _ROOT_LEFTOVERS
+
+    def is_new(self, entry: Path) -> bool:
+        """Whether an entry of the root has the name of one that it is made with."""
+        return self.is_own(entry) and entry.name not in (_WORK, _REPORTS)
 
     def strays(self, heads: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
         """Entries that `heads` (name → current revision) does not account for.

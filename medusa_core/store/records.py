@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 from pydantic import ValidationError
 from pydantic_core import from_json
 
@@ -20,6 +20,10 @@ from medusa_core.store.manifest import SCHEMA_VERSION, HeadManifest, ModelManife
 
 MAX_JSON = 16 << 20
 """Longest manifest that is read or written, in bytes."""
+
+_LONGEST_VERSION = 50
+_NO_SCHEMA_VERSION = 1_000_000
+"""From here on, numbers and texts are damage."""
 
 R = TypeVar("R", bound=Record)
 
@@ -72,7 +76,7 @@ def parse(kind: type[R], data: bytes, path: Path | str, hint: str | None = None)
     if not isinstance(document, dict):
         raise StoreError(f"{path} holds no JSON object.", hint=restore)
     version = document.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and SCHEMA_VERSION < version < _NO_SCHEMA_VERSION:
         writer = _writer(document)
         raise StoreError(
             f"{path} was written{f' by medusa {writer}' if writer else ''} in format {version}; "
@@ -96,8 +100,9 @@ def _writer(document: dict[str, Any]) -> Version | None:
     for key in ("provenance", "versions", "medusa"):  # of a head
         inner = inner.get(key) if isinstance(inner, dict) else None
     try:
-        return Version(str(document.get("medusa_version", inner)))
-    except InvalidVersion:
+        text = str(document.get("medusa_version", inner))
+        return Version(text) if len(text) < _LONGEST_VERSION else None
+    except ValueError:  # an invalid version, or a number with thousands of digits
         return None
 
 

@@ -58,7 +58,9 @@ def export_head(
     if os.path.exists(path) and not os.path.isfile(path):  # where a link leads to counts
         raise StoreError(f"{path} is there, and is not a file.", hint="Name a file with -o.")
     _check_free(path, Path(model), replace)
-    files.rewrite(path, data, through=path.with_name(f".{path.name}.medusa-part"))
+    with files.alone(path.parent):
+        _check_free(path, Path(model), replace)  # still
+        files.rewrite(path, data, through=path.with_name(f".{path.name}.medusa-part"))
     with best_effort(f"{path} was written, but a power failure may still undo it"):
         files.sync_folder(path.parent)
     return {

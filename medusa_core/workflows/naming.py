@@ -8,15 +8,19 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from medusa_core.engine.cache_folder import lock
+from medusa_core.data.files import read_bounded
 from medusa_core.errors import DataError
+from medusa_core.store import files
 from medusa_core.workflows.results import FORMATS, write_whole
 
 RECORD = "inputs.json"
 """Beside the results: which image each name belongs to."""
+
+MAX_BYTES = 1 << 30
+"""Of that record."""
 
 LONGEST_STEM = 200
 """Bytes; with the name of a head and an extension it stays below the 255 of a file's name."""
@@ -33,7 +37,7 @@ def recorded(folder: Path) -> dict[str, str]:
     """
     path = folder / RECORD
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_bounded(path, MAX_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as err:
@@ -117,7 +121,7 @@ def record(folder: Path, named: Iterable[tuple[Path, str]]) -> None:
         DataError: it cannot be written, or another run, at the same time, has taken a name.
     """
     new = {stem: whole_path(file) for file, stem in named}
-    with _alone(folder):
+    with files.alone(folder):
         known = recorded(folder)
         taken = [stem for stem, path in new.items() if known.get(stem, path) != path]
         if taken:
@@ -128,20 +132,6 @@ def record(folder: Path, named: Iterable[tuple[Path, str]]) -> None:
         if not new.keys() <= known.keys():
             text = json.dumps({**new, **known}, indent=0, sort_keys=True) + "\n"
             write_whole(folder / RECORD, lambda file: file.write(text.encode()))
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """No other run reads and writes the record meanwhile, where a folder can be locked."""
-    if os.name == "nt":  # has no descriptors of folders
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        lock(descriptor, shared=False)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _marked(file: Path) -> str:

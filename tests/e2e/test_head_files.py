@@ -1,16 +1,20 @@
 """A head leaves a model as one file and enters another one, bit by bit; nothing hostile does."""
 
+import hashlib
 import json
 import os
 import re
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import medusa_core as medusa_package
 from medusa_core.plugin_host import default_host
-from medusa_core.store import container, head_file
+from medusa_core.store import container, files, head_file
 from medusa_core.store.folder import ModelFolder
 
 from .conftest import tree
@@ -215,6 +219,37 @@ def test_export_replaces_only_when_asked(medusa, unchanged, tmp_path):
     assert (tmp_path / "depth.medusa.tmp" / "file").read_text() == "somebody's"
     assert medusa("export-head", "unknown").code == 2
     assert medusa("export-head", "depth", "-o", "no/such/folder.medusa").code == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be locked there")
+def test_two_exports_to_one_file_take_turns(medusa, unchanged, tmp_path, monkeypatch):
+    """The second one waits, be the first one as slow as it likes, and finds the file there."""
+    begun, fsync = threading.Event(), os.fsync
+
+    def slow(descriptor):
+        begun.set()
+        time.sleep(0.5)
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", slow)
+    names = {"depth": False, "semseg": True}
+    with ThreadPoolExecutor() as pool:
+        runs = []
+        for name, replace in names.items():
+            runs.append(
+                pool.submit(
+                    medusa_package.export_head,
+                    name,
+                    tmp_path / "one.medusa",
+                    model=unchanged,
+                    replace=replace,
+                )
+            )
+            assert begun.wait(60)
+        done = [run.result() for run in runs]
+    assert [each["name"] for each in done] == list(names)
+    assert hashlib.sha256((tmp_path / "one.medusa").read_bytes()).hexdigest() == done[1]["sha256"]
+    assert sorted(path.name for path in tmp_path.glob("*one.medusa*")) == ["one.medusa"]
 
 
 def test_export_never_replaces_what_is_no_head_file(medusa, model, tmp_path):

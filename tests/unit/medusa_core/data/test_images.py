@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from medusa_core.data import images
 from medusa_core.data.images import image_size, open_image, read_raw, read_rgb
@@ -170,6 +170,23 @@ def test_damage_gives_a_picture_or_a_data_error(tmp_path: Path, form: str) -> No
                     read(path)
                 except DataError as err:
                     assert str(path) in err.message  # noqa: PT017
+
+
+@pytest.mark.parametrize("error", [TypeError("tag"), OverflowError("tag"), MemoryError()])
+@pytest.mark.parametrize("step", ["open", "load"])
+def test_whatever_pillow_raises_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
+) -> None:
+    """Its reader of TIFF files does not expect tags of another type."""
+    path = _save(tmp_path / "bad.tif", _picture())
+
+    def broken(*args: object, **options: object) -> None:
+        raise error
+
+    where = Image if step == "open" else TiffImagePlugin.TiffImageFile
+    monkeypatch.setattr(where, step, broken)
+    with pytest.raises(DataError, match=r"bad\.tif: (cannot be opened|truncated or damaged)"):
+        read_rgb(path)
 
 
 def test_programs_are_not_run(tmp_path: Path) -> None:

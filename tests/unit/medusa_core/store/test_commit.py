@@ -58,6 +58,22 @@ def test_create_refuses_a_path_in_use(tmp_path, backbone, kind):
         commit.create(path, backbone(), b"backbone weights")
 
 
+def test_create_leaves_a_folder_alone_that_is_in_its_way(tmp_path, backbone, model):
+    """Where it writes first, there may be what a crash left of it, and nothing else."""
+    way = Layout(tmp_path / "new").staging
+    for foreign in ("thesis.txt", "reports"):
+        (way / foreign).mkdir(parents=True)
+        before = sorted(way.rglob("*"))
+        with pytest.raises(StoreError, match=f"in the way: it holds {foreign}"):
+            commit.create(tmp_path / "new", backbone(), b"backbone weights")
+        assert sorted(way.rglob("*")) == before
+        (way / foreign).rmdir()
+    (way / "backbone.safetensors.tmp").write_bytes(b"half")
+    commit.create(tmp_path / "new", backbone(), b"backbone weights")
+    assert check(tmp_path / "new") == []
+    assert not way.exists()
+
+
 def test_a_backbone_that_lost_its_record_is_not_replaced(tmp_path, backbone):
     model = tmp_path / "model"
     commit.create(model, backbone(), b"backbone weights")

@@ -5,6 +5,7 @@ import errno
 import gc
 import json
 import os
+import sys
 
 import pytest
 import torch
@@ -277,6 +278,25 @@ def test_a_newer_format_says_who_wrote_it(model):
     with pytest.raises(StoreError, match=r"by medusa 9\.1 in format 2.*reads format 1") as caught:
         ModelFolder.open(model)
     assert caught.value.hint == "Upgrade: pip install --upgrade 'medusa-heads>=9.1'"
+
+
+@pytest.mark.parametrize("changes", [{"medusa_version": "1" * 5000}, {"schema_version": 10**4500}])
+def test_numbers_of_thousands_of_digits_are_damage(model, changes):
+    document = json.loads((model / "model.json").read_text()) | {"schema_version": 2}
+    (model / "model.json").write_text(_dumps(document | changes))
+    with pytest.raises(StoreError, match=r"model\.json") as caught:
+        ModelFolder.open(model)
+    assert len(str(caught.value)) < 1000
+
+
+def _dumps(document):
+    """As `json.dumps`, which refuses numbers that Python does not write by itself."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        return json.dumps(document)
+    finally:
+        sys.set_int_max_str_digits(limit)
 
 
 @pytest.mark.parametrize(

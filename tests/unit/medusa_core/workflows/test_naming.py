@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from medusa_core.errors import DataError
-from medusa_core.workflows.naming import choose, record, recorded
+from medusa_core.workflows.naming import choose, record, recorded, without_results
 
 
 def test_no_name_is_lost_where_many_runs_record_at_once(tmp_path: Path) -> None:
@@ -29,3 +30,12 @@ def test_a_name_that_another_run_has_just_taken_is_not_taken_from_it(tmp_path: P
     again = choose([second], recorded(tmp_path))
     record(tmp_path, zip([second], again, strict=True))
     assert recorded(tmp_path) == {"photo": str(first), again[0]: str(second)}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_among_photographs_is_not_waited_for(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    os.mkfifo(tmp_path / "inputs.json")
+    with pytest.raises(DataError, match=r"inputs\.json: not a plain file"):
+        recorded(tmp_path)
+    assert without_results([photo]) == [photo]
