@@ -7,7 +7,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -25,9 +24,9 @@ from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES
 from medusa_core.progress import Progress, SilentProgress
-from medusa_core.store.layout import Layout
 from medusa_core.workflows import naming, preparation, results
 from medusa_core.workflows.inputs import Picture, count, find_files, is_video, pictures
+from medusa_core.workflows.made_with import current_since, is_current, makings
 
 AHEAD = 4
 """So many images are read before they are needed, and so many results wait to be written."""
@@ -71,8 +70,8 @@ def predict(
             integers, "json" a summary.
         long_side: as in `MedusaModel.predict`.
         tile: as in `MedusaModel.predict`; "auto": as large ones as fit into memory.
-        resume: leave out images whose own results are there, newer than the image and the heads.
-            Other options must be the same as before; results are not opened.
+        resume: leave out images whose own results are there, newer than the image, and made with
+            these heads and options (`made-with.json` in the folder); results are not opened.
         device: where to compute.
         execution: how networks are run; None: prepared for inference, in float32.
         host: None: the installed plugins.
@@ -101,13 +100,14 @@ def predict(
     named = list(zip(files, naming.choose(files, known), strict=True))
     before = {file for file, stem in named if stem in known}
     places.prepare(named, known)
-    trained = _trained(model, names)
+    new = makings(model, names, long_side, tile)
+    since = current_since(places.folder, new, progress, told=resume)
     skipped: list[str] = []
     frames: dict[str, int] = {}
     largest = 0
 
     def is_missing(file: Path, stem: str, name: object) -> bool:
-        if resume and file in before and _is_done(file, places.targets(stem), trained):
+        if resume and file in before and is_current(file, places.targets(stem), since):
             skipped.append(str(name))
             return False
         return True
@@ -320,23 +320,3 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise DataError(f"{folder}: cannot be made: {err.strerror}.") from err
-
-
-def _trained(model: MedusaModel, names: Iterable[str]) -> float:
-    """When the newest of these heads was written into the model folder, in seconds."""
-    layout = Layout(model.path)
-    files = [path for name in names for path in layout.head(name).glob("*/head.json")]
-    times = []
-    for path in files:
-        with suppress(FileNotFoundError):  # just replaced by another process
-            times.append(path.stat().st_mtime)
-    return max(times, default=0.0)
-
-
-def _is_done(file: Path, targets: Iterable[Path], trained: float) -> bool:
-    """Whether all results are there, none older than the image or the heads."""
-    try:
-        changed = max(trained, os.stat(file).st_mtime)
-        return all(os.stat(path).st_mtime >= changed for path in targets)
-    except OSError:
-        return False

@@ -167,7 +167,7 @@ def test_predict(medusa, unchanged, photos):
     written = [entry for image in done.document["images"] for entry in image["results"]]
     files = [entry[kind] for entry in written for kind in ("rendering", "values")]
     assert len(set(files)) == 12  # equal stems from different folders do not overwrite each other
-    assert {"inputs.json", *map(os.path.basename, files)} == set(os.listdir("o"))
+    assert {"inputs.json", "made-with.json", *map(os.path.basename, files)} == set(os.listdir("o"))
     assert {"room.depth.png", "room.depth.npy"} <= set(os.listdir("o"))
     for entry in written:
         assert size_of(entry["rendering"]) == (70, 50)
@@ -190,7 +190,12 @@ def test_predict_goes_on_after_an_unreadable_image(medusa, unchanged, photos):
     assert failed["image"].endswith("broken.jpg")
     assert done.error == "1 of 3 images could not be predicted."
     assert f"Failed: {photos / 'two' / 'broken.jpg'}: " in done.err
-    assert sorted(os.listdir("out")) == ["inputs.json", "room.depth.png", "street.depth.png"]
+    assert sorted(os.listdir("out")) == [
+        "inputs.json",
+        "made-with.json",
+        "room.depth.png",
+        "street.depth.png",
+    ]
 
 
 def test_rename_a_head(medusa, model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def test_resume_knows_an_image_by_any_of_its_names(
     for count, path in enumerate(spellings):
         done = predict([path], model=model, tasks=["depth"], out=out, resume=True)
         assert len(done["skipped"]) == (count > 0)
-    assert sorted(os.listdir(out)) == ["inputs.json", "p1.depth.png"]
+    assert sorted(os.listdir(out)) == ["inputs.json", "made-with.json", "p1.depth.png"]
 
 
 @pytest.mark.parametrize("pattern", [".", "*"])
@@ -140,15 +141,82 @@ def test_resume_does_what_is_missing_or_older_than_its_image(
 def test_resume_does_all_again_for_another_head(
     model: MedusaModel, photos: Path, tmp_path: Path
 ) -> None:
-    def again() -> int:
+    """Whenever it was made: models are moved and copied with their times."""
+
+    def again(task: str = "depth") -> int:
         out = tmp_path / "out"
-        done = predict([photos], model=model, out=out, tasks=["depth"], resume=True)
+        done = predict([photos], model=model, out=out, tasks=[task], resume=True)
         return len(done["images"])
 
+    assert (again(), again(), again("normals"), again()) == (3, 0, 3, 0)
+    other = model.heads["depth"].model_copy(update={"sha256": "0" * 64})
+    model._manifests["depth"] = other
+    assert (again(), again(), again("normals")) == (3, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"long_side": 80}, {"tile": 128}, {"execution": Execution("plain")}], ids=str
+)
+def test_resume_does_all_again_with_other_options(
+    model: MedusaModel, photos: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    told = Told()
+
+    def again(**options: Any) -> int:
+        known = {"model": model.path, "out": tmp_path / "out", "tasks": ["depth"], "resume": True}
+        return len(predict([photos], **known, **options, progress=told)["images"])
+
     assert (again(), again()) == (3, 0)
-    for path in model.path.rglob("head.json"):
-        os.utime(path, (2**32, 2**32))
+    assert not any("made anew" in line for line in told.lines)
+    assert (again(**options), again(**options), again()) == (3, 0, 3)
+    assert sum("Results of depth are made anew" in line for line in told.lines) == 2
+
+
+def test_an_interrupted_run_leaves_the_results_of_the_one_before_out_of_date(
+    model: MedusaModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again(**options: Any) -> int:
+        known = {"model": model, "out": tmp_path / "out", "tasks": ["depth"]}
+        return len(predict([photos], **known, **options)["images"])
+
     assert again() == 3
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        again(long_side=80)
+    monkeypatch.undo()
+    assert again(long_side=80, resume=True) == 3
+    assert again(long_side=80, resume=True) == 0
+
+
+def test_resume_does_an_image_again_that_was_put_in_place_of_another(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    """With an older time, as `mv` and `unzip` keep it."""
+
+    def again() -> list[str]:
+        done = predict([photos], model=model, out=tmp_path / "out", tasks=["depth"], resume=True)
+        return [Path(image["image"]).name for image in done["images"]]
+
+    assert len(again()) == 3
+    time.sleep(0.05)
+    other = Path(shutil.copy(photos / "p0.jpg", tmp_path / "other.jpg"))
+    os.utime(other, (1e9, 1e9))
+    other.replace(photos / "p2.jpg")
+    assert (again(), again()) == (["p2.jpg"], [])
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"depth": 3}', '{"depth": {"since": 1}}'])
+def test_a_record_of_makings_that_is_none(
+    model: MedusaModel, photos: Path, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "made-with.json").write_text(content)
+    with pytest.raises(DataError, match=r"made-with\.json: does not say"):
+        predict([photos], model=model, out=tmp_path, tasks=["depth"])
+    assert (tmp_path / "made-with.json").read_text() == content
 
 
 def test_every_image_has_results_of_its_own(
@@ -271,7 +339,7 @@ def test_a_result_that_cannot_be_written_ends_it(
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(DataError, match="No space left"):
         predict([photos], model=model, tasks=["depth"], out=tmp_path / "out", formats=["npy"])
-    assert os.listdir(tmp_path / "out") == ["inputs.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["inputs.json", "made-with.json"]
 
 
 def test_16_bit_images_take_any_value(model: MedusaModel) -> None:
