@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from medusa_core.api import HeadEvaluated, Task
+from medusa_core.api import Dataset, HeadEvaluated, Task
 from medusa_core.engine import evaluator
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.bootstrap import paired_difference
@@ -200,30 +200,24 @@ def score(
     specs = [model.tasks[name].spec for name in names]
     preparation.require_bindings_used(refs, [*names, *(spec.name for spec in specs)])
     datasets = [(ref, shorten(load_dataset(model.host, ref, split), limit)) for ref in refs]
+    bound, foreign = _bound(model, names, tasks is not None, datasets, judges or {})
+
+    def require_targets(missing: Sequence[str]) -> None:
+        if foreign and len(missing) == len(names):
+            raise next(iter(foreign.values()))
+        if missing and (tasks is not None or len(missing) == len(names)):
+            shown = ", ".join(str(ref) for ref in refs)
+            raise DataError(
+                f"No target for {', '.join(missing)} in {shown} (split {split!r}).",
+                hint="Choose data with --data [TASK=]NAME:PATH.",
+            )
+
+    require_targets([name for name in names if not any(name in here for here in bound)])
+    for other in foreign.values():
+        progress.message(f"Left out: {other.message}")
     results: dict[str, HeadScores] = {}
     sources: dict[str, list[str]] = {}
-    foreign: dict[str, LabelsError] = {}
-    for ref, dataset in datasets:
-        bindings = {}
-        for name in names:
-            spec = model.tasks[name].spec
-            has_target = spec.target.source == "image" or spec.target_name in dataset.targets
-            bound = preparation.bound_to(refs, name, spec.name)
-            if ref.task == bound and (bound is not None or has_target):
-                labels = check_target(dataset, spec)
-                try:
-                    require_same_labels(
-                        model.tasks[name].labels,
-                        labels,
-                        f"Head {name!r} (first) and {dataset.name}",
-                    )
-                except LabelsError as err:
-                    if tasks is not None or bound is not None:
-                        raise
-                    foreign[name] = err  # it is not what these data are for
-                    continue
-                bindings[name] = Binding((judges or {}).get(name, model.tasks[name]), labels)
-                require_figures(bindings[name])
+    for (ref, dataset), bindings in zip(datasets, bound, strict=True):
         if not bindings:
             continue
         unusable: dict[str, str] | None = None if bad is None else {}
@@ -242,17 +236,46 @@ def score(
             else:
                 results[name] = found
     missing = [name for name in names if name not in results or not len(results[name].scores)]
-    if foreign and len(missing) == len(names):
-        raise next(iter(foreign.values()))
-    for other in foreign.values():
-        progress.message(f"Left out: {other.message}")
-    if missing and (tasks is not None or len(missing) == len(names)):
-        shown = ", ".join(str(ref) for ref in refs)
-        raise DataError(
-            f"No target for {', '.join(missing)} in {shown} (split {split!r}).",
-            hint="Choose data with --data [TASK=]NAME:PATH.",
-        )
+    require_targets(missing)
     return {name: results[name] for name in names if name not in missing}, sources, missing
+
+
+def _bound(
+    model: MedusaModel,
+    names: Sequence[str],
+    named: bool,
+    datasets: Sequence[tuple[DataRef, Dataset]],
+    judges: Mapping[str, Task],
+) -> tuple[list[dict[str, Binding]], dict[str, LabelsError]]:
+    """The heads that each data set has a target for, before any of them is evaluated.
+
+    Returns:
+        Head → binding, for each data set; and the heads whose classes are others than those of
+        data that no one has bound to them, which is an error where heads are `named`.
+    """
+    refs = [ref for ref, _ in datasets]
+    bound: list[dict[str, Binding]] = []
+    foreign: dict[str, LabelsError] = {}
+    for ref, dataset in datasets:
+        bound.append({})
+        for name in names:
+            spec = model.tasks[name].spec
+            has_target = spec.target.source == "image" or spec.target_name in dataset.targets
+            task = preparation.bound_to(refs, name, spec.name)
+            if ref.task != task or not (task is not None or has_target):
+                continue
+            labels = check_target(dataset, spec)
+            both = f"Head {name!r} (first) and {dataset.name}"
+            try:
+                require_same_labels(model.tasks[name].labels, labels, both)
+            except LabelsError as err:
+                if named or task is not None:
+                    raise
+                foreign[name] = err  # it is not what these data are for
+                continue
+            bound[-1][name] = Binding(judges.get(name, model.tasks[name]), labels)
+            require_figures(bound[-1][name])
+    return bound, foreign
 
 
 def _judges(

@@ -69,6 +69,26 @@ def test_a_head_records_its_own_data_only(medusa, model, folder, tmp_path):
         assert found == [*own]
 
 
+def test_what_cannot_be_evaluated_is_told_before_anything_is(medusa, model, folder, tmp_path):
+    flat = shutil.copytree(folder, tmp_path / "flat")
+    description = json.loads((flat / "dataset.json").read_text())
+    classes = description["targets"]["semseg"]["labels"]
+    del description["targets"]["semseg"]
+    (flat / "dataset.json").write_text(json.dumps(description))
+    done = medusa("eval", "--tasks", "depth,semseg", "--data", f"folder:{flat}")
+    assert done.code == 1
+    assert done.error.startswith("No target for semseg")
+    assert "Evaluating" not in done.err
+    other = shutil.copytree(folder, tmp_path / "other")
+    description = json.loads((folder / "dataset.json").read_text())
+    description["targets"]["semseg"]["labels"] = classes[::-1]
+    (other / "dataset.json").write_text(json.dumps(description))
+    done = medusa("eval", "--data", f"depth=folder:{folder}", "--data", f"semseg=folder:{other}")
+    assert done.code == 1
+    assert "classes differ" in done.error
+    assert "Evaluating" not in done.err
+
+
 def test_resuming_tells_which_heads_are_there_already(medusa, model):
     line = ("add-task", "depth,semseg", *ROOMS, *FAST, *TINY, "--resume", "--json")
     done = medusa(*line)
