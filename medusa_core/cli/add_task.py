@@ -108,8 +108,9 @@ def command(
     def human(console: Console) -> None:
         if dry_run:
             for head, row in result["heads"].items():
+                verb = "add" if row["before"] is None else "replace"
                 console.print(
-                    f"Would add {head}: task {row['task']}, head {row['head']['name']}, "
+                    f"Would {verb} {head}: task {row['task']}, head {row['head']['name']}, "
                     f"up to {row['images']} images of {row['data']} at {row['size'][0]}×"
                     f"{row['size'][1]}, {row['steps']} steps."
                 )

@@ -105,15 +105,24 @@ def command(
         for check in result["checks"]:
             sign = "≥" if check["higher_is_better"] else "≤"
             verdict = "met" if check["ok"] else "NOT met"
-            value = "no target here" if check["value"] is None else f"{check['value']:.4g}"
+            value, wanted = check["value"], check["wanted"]
+            shown = "no target here" if value is None else _beside(value, wanted)
             console.print(
-                f"{check['head']}.{check['metric']} {sign} {check['wanted']:g}: {verdict} ({value})"
+                f"{check['head']}.{check['metric']} {sign} {wanted:g}: {verdict} ({shown})"
             )
 
     emit(result, as_json, human)
     failed = [f"{c['head']}.{c['metric']}" for c in result["checks"] if not c["ok"]]
     if failed:
         raise CheckError(f"Not reached: {', '.join(failed)}.")
+
+
+def _beside(value: float, wanted: float) -> str:
+    """A figure, rounded unless that moves it to the other side of what is wanted, or onto it."""
+    short = f"{value:.4g}"
+    rounded = float(short)
+    moved = (rounded < wanted, rounded > wanted) != (value < wanted, value > wanted)
+    return f"{value:.12g}" if moved else short
 
 
 def _row(head: str, row: dict[str, Any]) -> tuple[object, ...]:

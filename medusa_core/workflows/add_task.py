@@ -13,7 +13,7 @@ from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
-from medusa_core.store.layout import checked_name
+from medusa_core.store.layout import Layout, checked_name
 from medusa_core.workflows import preparation
 from medusa_core.workflows.head_plan import TrainOptions, make_plan
 from medusa_core.workflows.head_run import HeadRun
@@ -87,9 +87,12 @@ def add_task(
             plans = [plan for plan in plans if plan.name not in there]
         for plan in plans:
             _check_name(plan.name, folder, replace)
+        before = {p.name: m.metrics if (m := folder.heads.get(p.name)) else None for p in plans}
         backbone = restore_backbone(record, folder.read_backbone())
     for head in there:
-        progress.message(f"{head} is in the model already and stays as it is.")
+        kept = Layout(model).work(head).exists()
+        more = "; an unfinished training that would replace it is kept" if kept else ""
+        progress.message(f"{head} is in the model already and stays as it is{more}.")
     if not data and plans:
         progress.message("No --data given: training on `rooms`, synthetic scenes.")
     if record.provenance.get("source") == "from scratch" and "trained_on" not in record.provenance:
@@ -110,7 +113,7 @@ def add_task(
     result: dict[str, Any] = {"schema_version": 1, "model": str(model), "dry_run": dry_run}
     result["already_there"] = there
     if dry_run:
-        heads = {plan.name: run.describe(plan) for plan in plans}
+        heads = {p.name: {**run.describe(p), "before": before[p.name]} for p in plans}
         return {**result, "heads": heads, "failed": failed, "cache": run.needed_room(plans)}
     added, fallen = run.add(plans)
     return {**result, "heads": added, "failed": failed | fallen}

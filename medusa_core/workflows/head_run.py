@@ -177,21 +177,29 @@ class HeadRun:
             plan = self._of_length(plan, len(parts[0]), batch)
             seconds = time.perf_counter() - started
             if before is not None:
-                self._compare(plan, before, outcome.best)
-            committed = finishing.new_head(
-                self.host,
-                plan.task,
-                plan.ref,
-                head,
-                self.backbone,
-                self.record.fingerprint,
-                features,
-                plan.size,
-                outcome,
-                self._provenance(plan, parts, outcome, batch),
-                plan.head_owner,
-            )
-            replaced = self._commit(plan.name, committed)
+                _require_score(plan, outcome.best)
+            try:
+                committed = finishing.new_head(
+                    self.host,
+                    plan.task,
+                    plan.ref,
+                    head,
+                    self.backbone,
+                    self.record.fingerprint,
+                    features,
+                    plan.size,
+                    outcome,
+                    self._provenance(plan, parts, outcome, batch),
+                    plan.head_owner,
+                )
+                replaced = self._commit(plan.name, committed)
+            except KeyboardInterrupt:
+                self.progress.message(
+                    f"The finished training of {plan.name} is kept: add --resume to have its head."
+                )
+                raise
+        if before is not None:
+            self._compare(plan, before, outcome.best)
         self.host.tell(added(self.model, plan.name, committed.manifest, replaced))
         log = json_lines(outcome.log)
         layout, manifest = Layout(self.model), committed.manifest
@@ -224,20 +232,9 @@ class HeadRun:
             return folder.heads.get(name) if self.replace else None
 
     def _compare(self, plan: Plan, before: HeadManifest, figures: Mapping[str, float]) -> None:
-        """Tell how a head that is to be replaced scored in its own training.
-
-        Raises:
-            TrainingError: the new one has no score.
-        """
+        """Tell how the head that was replaced scored in its own training."""
         metric = plan.task.spec.primary_metric
-        old, new = before.metrics.get(metric.name), figures.get(metric.name, math.nan)
-        if math.isnan(new):
-            raise TrainingError(
-                f"{metric.name} of the new head {plan.name!r} cannot be measured: the one that is "
-                "there stays.",
-                hint="Mend the targets; or take the old head away before: medusa remove-task "
-                f"{plan.name}",
-            )
+        old, new = before.metrics.get(metric.name), figures[metric.name]
         if old is not None:
             unit = f" {metric.unit}" if metric.unit else ""
             self.progress.message(
@@ -396,6 +393,22 @@ class HeadRun:
         except StoreError as err:
             err.hint = f"{err.hint or ''} The finished training is kept: add --resume.".strip()
             raise
+
+
+def _require_score(plan: Plan, figures: Mapping[str, float]) -> None:
+    """Refuse to replace a head by one that has no score.
+
+    Raises:
+        TrainingError: it has none.
+    """
+    metric = plan.task.spec.primary_metric.name
+    if math.isnan(figures.get(metric, math.nan)):
+        raise TrainingError(
+            f"{metric} of the new head {plan.name!r} cannot be measured: the one that is there "
+            "stays.",
+            hint="Mend the targets; or take the old head away before: medusa remove-task "
+            f"{plan.name}",
+        )
 
 
 def _views(plan: Plan, options: TrainOptions) -> Any:

@@ -1,7 +1,9 @@
 """The main job through the commands people type, on a small backbone and a few rooms."""
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 
@@ -87,6 +89,10 @@ def test_dry_run_adds_nothing(medusa, unchanged):
     done = medusa("add-task", "edges", *ROOMS, *FAST, "--dry-run")
     assert done.code == 0
     assert done.out.startswith("Would add edges: task edges, head medusa, up to 6 images of rooms")
+    line = ("add-task", "depth", "--replace", *ROOMS, *FAST, "--dry-run")
+    assert medusa(*line).out.startswith("Would replace depth: task depth")
+    [planned] = medusa(*line, "--json").document["heads"].values()
+    assert planned["before"].keys() == {"rmse", "absrel", "rmse_log", "delta1"}
 
 
 def test_replacing_a_head_changes_no_other(medusa, model):
@@ -147,6 +153,16 @@ def test_eval_with_a_check(medusa, unchanged, check, code):
     assert [c["ok"] for c in done.document["checks"]] == [not code]
     if code:
         assert done.error == "Not reached: depth.rmse."
+
+
+def test_a_figure_is_not_rounded_onto_what_is_wanted(medusa, unchanged):
+    line = ("eval", "--limit", 2, "--tasks", "depth", *ROOMS)
+    value = medusa(*line, "--json").document["heads"]["depth"]["metrics"]["rmse"]
+    wanted = math.floor(value * 1000) / 1000
+    out = medusa(*line, "--min", f"depth.rmse={wanted}").out
+    assert f"depth.rmse ≤ {wanted:g}: NOT met" in out
+    [shown] = re.findall(r"NOT met \((.*)\)", out)
+    assert float(shown) > wanted
 
 
 def test_a_check_of_a_head_without_a_target_is_not_met_and_the_figures_are_there(medusa, unchanged):

@@ -54,6 +54,20 @@ def test_ctrl_c_between_an_evaluation_and_its_weights(medusa, model, tmp_path, m
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+def test_ctrl_c_after_a_training_that_was_to_replace_a_head(medusa, unchanged, press_ctrl_c):
+    """Nothing is said of a replacement that was not made, and how to have it is."""
+    line = ["add-task", "depth", "--replace", *ROOMS, *FAST, *TINY]
+    press_ctrl_c(finishing, "new_head", 1)
+    done = medusa(*line)
+    assert done.code == INTERRUPTED
+    assert "The finished training of depth is kept: add --resume" in done.err
+    assert "before, each on what" not in done.err
+    both = ["add-task", "depth,semseg", *ROOMS, *FAST, *TINY, "--resume"]
+    told = medusa(*both).err
+    assert "depth is in the model already and stays as it is; an unfinished training" in told
+    assert "semseg is in the model already and stays as it is.\n" in told
+
+
 def test_a_batch_that_was_made_smaller_stays_so(medusa, model, monkeypatch, press_ctrl_c):
     line = ["add-task", "edges", *ROOMS, *FAST[:6], "--batch", "auto", *TINY]
     short = short_of_memory(head_training.HeadTraining.losses)
