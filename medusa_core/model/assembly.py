@@ -160,7 +160,8 @@ def restore_head(
 
     Raises:
         PluginError: the plugin of its task or architecture is not installed, or broken.
-        WeightsError: the weights do not fit the architecture; lists all differences.
+        WeightsError: the weights do not fit the architecture; lists all differences. Where the
+            plugin is of another version now, that is a PluginError.
     """
     spec = find_task(host, name, stored)
     owner = stored.owner
@@ -171,15 +172,15 @@ def restore_head(
         _size_up(build, tensors, f"head {name!r}")
         with torch.random.fork_rng(devices=[]):
             head = build()
-    except (PluginError, UsageError) as err:  # settings of another version, a failing constructor
-        changed = version_changes(host, name, stored)
+        load_strictly(head, tensors, f"head {name!r}")
+    except (PluginError, UsageError, WeightsError) as err:  # of another version, or failing
+        advice = trained_with(host, stored)
+        if advice is None and isinstance(err, WeightsError):
+            raise
         raise PluginError(
             f"Head {name!r} cannot be built from what is installed: {err.message}",
-            hint=f"It was trained with: {_pip_line(owner)}"
-            if changed
-            else f"Look closer: medusa plugins doctor {shlex.quote(owner.distribution)}",
+            hint=advice or f"Look closer: medusa plugins doctor {shlex.quote(owner.distribution)}",
         ) from err
-    load_strictly(head, tensors, f"head {name!r}")
     return task, head.eval().requires_grad_(False)
 
 
@@ -222,17 +223,29 @@ def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
 
 def version_changes(host: Host, name: str, stored: HeadManifest) -> list[str]:
     """A line for each plugin of a head that is of another version now than when it was trained."""
+    return [
+        f"Head {name!r} was trained with {owner.distribution} {owner.version}, {now} is installed."
+        for owner, now in _changed_owners(host, stored)
+    ]
+
+
+def trained_with(host: Host, stored: HeadManifest) -> str | None:
+    """What to install for a head whose plugins are of other versions now; None where none is."""
+    lines = [_pip_line(owner) for owner, _ in _changed_owners(host, stored)]
+    return f"It was trained with: {', '.join(lines)}" if lines else None
+
+
+def _changed_owners(host: Host, stored: HeadManifest) -> list[tuple[Owner, str]]:
     entries: tuple[tuple[Entry[Any] | None, Owner], ...] = (
         (host.tasks.find(stored.task, stored.owner.distribution), stored.owner),
         (host.heads.find(stored.head.name, stored.head_owner.distribution), stored.head_owner),
     )
-    lines = [
-        f"Head {name!r} was trained with {owner.distribution} {owner.version}, "
-        f"{entry.provider.version} is installed."
+    changed = {
+        owner.distribution: (owner, entry.provider.version)
         for entry, owner in entries
         if entry is not None and entry.provider.version != owner.version
-    ]
-    return list(dict.fromkeys(lines))
+    }
+    return list(changed.values())
 
 
 def _pip_line(owner: Owner) -> str:

@@ -85,7 +85,7 @@ class Runner:
         self.backbone = backbone
         self.execution = execution
         self._networks: dict[str | None, Network] = {}
-        self._spoilers: set[str] = set()  # heads that write to their features
+        self._spoilers: set[str] = set()  # recordable heads that write to their features
         self._refused: set[str] = set()  # those that are run as they were trained
         self._desk = Desk()
         keep_memory()
@@ -216,8 +216,8 @@ class Runner:
                 results = desk.run(network)
                 if results is not None:
                     return results[0].float()
-            own = own_levels(features) if name in self._spoilers else features
-            return network(own)[0].float()
+            safe = head.recordable and name not in self._spoilers
+            return network(features if safe else own_levels(features))[0].float()
 
     def _make_ready(
         self, image: Tensor, heads: Mapping[str, Head], networks: dict[str | None, Network]

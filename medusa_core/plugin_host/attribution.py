@@ -55,8 +55,8 @@ class AttributedTask(Task):
             if not isinstance(terms, dict) or not terms:
                 raise TypeError(f"it returned {_kind(terms)}, not a dict of named terms")
             for name, term in terms.items():
-                if _shape(term) != ():
-                    raise TypeError(f"its term {name!r} is {_kind(term)}, not a scalar tensor")
+                if _shape(term) != () or not term.is_floating_point():
+                    raise TypeError(f"its term {name!r} is {_kind(term)}, not a scalar of floats")
             learns = any(term.requires_grad for term in terms.values())
             if prediction.requires_grad and not learns and any(terms.values()):
                 raise TypeError("its terms have no gradient by the prediction")

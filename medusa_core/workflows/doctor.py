@@ -8,15 +8,16 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
 
-from medusa_core.errors import MedusaError
+from medusa_core.errors import MedusaError, PluginError
 from medusa_core.plugin_host import PluginSettings, load_host
 from medusa_core.plugin_host.discovery import DISTRIBUTION
+from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES, describe
 
 LITTLE_SPACE = 2 << 30
@@ -118,12 +119,9 @@ def _torch() -> Iterator[Finding]:
 
 def _plugins() -> Iterator[Finding]:
     """Every plugin that is not loaded or not complete, and a summary of the others."""
-    from dataclasses import replace
-
     from medusa_core.model.assembly import choose_architecture
 
-    # not strict: a plugin that fails is what this reports, not what ends it
-    host = load_host(settings=replace(PluginSettings.of_user(), strict=False))
+    host = _host()
     loaded = [report for report in host.reports if report.state == "loaded"]
     for report in host.reports:
         if report.state != "loaded":
@@ -142,6 +140,11 @@ def _plugins() -> Iterator[Finding]:
         yield Finding("plugins", "ok", f"loaded: {', '.join(report.name for report in loaded)}")
     else:
         yield Finding("plugins", "problem", "none is loaded", f"pip install {DISTRIBUTION}")
+
+
+def _host() -> Host:
+    """Not strict: a plugin that fails is what is reported here, not what ends it."""
+    return load_host(settings=replace(PluginSettings.of_user(), strict=False))
 
 
 def _cache() -> Iterator[Finding]:
@@ -169,6 +172,7 @@ def _space(name: str, folder: Path) -> Finding:
 def _model(model: Path) -> Iterator[Finding]:
     """The heads of the model folder, those that are damaged, unfinished trainings, the disk."""
     from medusa_core.engine import checkpoint
+    from medusa_core.model.assembly import find_task
     from medusa_core.store import files
     from medusa_core.store.folder import ModelFolder
     from medusa_core.store.layout import Layout
@@ -181,6 +185,12 @@ def _model(model: Path) -> Iterator[Finding]:
         yield Finding("model", "ok", f"{model}: {folder.manifest.backbone.name}; heads: {heads}")
         for name, error in folder.damaged.items():
             yield Finding(f"head {name}", "problem", error.message, error.hint)
+        host = _host()
+        for name, stored in folder.heads.items():
+            try:
+                find_task(host, name, stored)
+            except PluginError as orphaned:
+                yield Finding(f"head {name}", "note", orphaned.message, orphaned.hint)
     work = [e.name for e in files.children(Layout(model).all_work) if checkpoint.exists(e)]
     if work:
         hint = "Go on with medusa add-task … --resume, or train-backbone … --resume."

@@ -198,7 +198,7 @@ def _try(
 
     from medusa_core.errors import WeightsError
     from medusa_core.model import costs, probe
-    from medusa_core.model.assembly import find_task, restore_head
+    from medusa_core.model.assembly import find_task, restore_head, trained_with
     from medusa_core.model.opening import restore_backbone
     from medusa_core.store.weights import from_bytes
 
@@ -220,7 +220,8 @@ def _try(
     output = probe.probe_output(head, probe.probe_features(backbone))
     verdict = probe.compare(found.manifest.probe, output)
     if verdict == "different":
-        raise WeightsError(f"Head {name!r} does not compute here what it records.", _ASK)
+        hint = trained_with(host, found.manifest) or _ASK
+        raise WeightsError(f"Head {name!r} does not compute here what it records.", hint)
     return verdict
 
 

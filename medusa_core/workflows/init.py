@@ -185,7 +185,8 @@ def _locate(
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file.", hint="Weights are a safetensors file.")
+        what = "is a folder, not a file" if path.is_dir() else "no such file"
+        raise WeightsError(f"{path}: {what}.", hint="Weights are a safetensors file.")
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as err:

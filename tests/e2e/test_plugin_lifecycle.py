@@ -191,6 +191,9 @@ def test_a_head_outlives_its_plugin_and_the_others_do_not_notice(
     assert code == 3
     assert "Hint: pip install 'medusa-fails-in-use==1.0'" in err
     assert medusa("eval", "--tasks", "depth", "-m", model, *ROOMS, "--limit", "1")[0] == 0
+    checks = json.loads(medusa("doctor", "-m", model, "--json")[1])["checks"]
+    [found] = [check for check in checks if check["name"] == "head brightness"]
+    assert (found["state"], found["hint"]) == ("note", "pip install 'medusa-fails-in-use==1.0'")
     code, out, _ = medusa("verify", "-m", model)
     assert code == 0
     assert "brightness: not replayed" in out

@@ -145,6 +145,34 @@ def test_a_head_that_works_in_place_does_not_reach_the_others(
     assert all(np.array_equal(shown[name].value, photo[name].value) for name in HEADS)
 
 
+def test_a_head_that_works_in_place_on_some_images_does_not_reach_the_others(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the first image does not show it tells nothing, unless it can be recorded."""
+    first, second = make_images(33, 47), make_images(49, 31)
+    intact = open_model(path)
+    expected = intact(first), intact(second)
+    model = open_model(path)
+    for name in HEADS:
+        monkeypatch.setattr(type(model.head_module(name)), "recordable", False)
+    module = model.head_module(HEADS[0])
+    plain, shown = type(module).forward, []
+
+    def spoil(self: Head, features: list[Tensor]) -> Tensor:
+        output = plain(self, features)
+        if shown:
+            features[0].zero_()
+        return output
+
+    monkeypatch.setattr(type(module), "forward", spoil)
+    found = model(first)
+    shown.append(True)
+    later = model(second)
+    for name in HEADS:
+        torch.testing.assert_close(found[name], expected[0][name], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(later[name], expected[1][name], rtol=1e-4, atol=1e-5)
+
+
 def test_a_head_that_fails_on_a_later_image_names_its_plugin(
     path: Path, untrained_head: MakeHead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,3 +276,8 @@ def test_weights_are_loaded_strictly(model: MedusaModel, untrained_head: MakeHea
         model.attach("broken", stored, spoilt)
         with pytest.raises(WeightsError, match=message):
             model.require("broken")
+        older = stored.owner.model_copy(update={"version": "0.0"})
+        model.attach("broken", stored.model_copy(update={"owner": older}), spoilt)
+        with pytest.raises(PluginError, match=message) as caught:
+            model.require("broken")
+        assert caught.value.hint == "It was trained with: pip install 'medusa-heads==0.0'"
