@@ -11,6 +11,8 @@ from torch import Tensor
 from medusa_core.backbones.timm_backbone import Backbone, check_name
 from medusa_core.errors import WeightsError
 
+_DTYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32}
+
 
 def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str) -> list[str]:
     """Copy weights into a backbone, strictly.
@@ -38,6 +40,8 @@ def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str)
             problems.append(
                 f"{key} is {tuple(tensors[found].shape)} in the file, {tuple(tensor.shape)} here"
             )
+        elif tensors[found].dtype not in _DTYPES:
+            problems.append(f"{key} is {tensors[found].dtype}, which is not converted")
         elif not torch.isfinite(tensors[found].float()).all():
             problems.append(f"{key} holds NaN or infinity")
         else:

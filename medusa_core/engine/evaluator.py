@@ -20,10 +20,14 @@ from medusa_core.progress import Progress
 
 @dataclass
 class HeadScores:
-    """A head's statistics, and how many images had no target for it."""
+    """A head's statistics.
+
+    missing: how many images had no target for it. seen: whether it was trained on such images.
+    """
 
     scores: Scores
     missing: int = 0
+    seen: bool = False
 
 
 @torch.inference_mode()

@@ -66,10 +66,11 @@ def evaluate(
         progress: counts images.
 
     Returns:
-        `heads`: figures a head; `comparisons`: of heads of one task, how the primary metric of the
-        later ones differs from the first one's, with its 95 % interval over resamples of the
-        images; `skipped`: heads without a target of theirs here; `unusable`: those that cannot be
-        run, and why (where `tasks` names none);
+        `heads`: figures a head, and whether it was trained on images of these data and split
+        (`trained_on_these`), which flatters it; `comparisons`: of heads of one task, how the
+        primary metric of the later ones differs from the first one's, with its 95 % interval over
+        resamples of the images; `skipped`: heads without a target of theirs here; `unusable`: those
+        that cannot be run, and why (where `tasks` names none);
         `skipped_samples`: how many and the first of them, with the reason; `checks` and `ok`.
 
     Raises:
@@ -100,6 +101,7 @@ def evaluate(
             "split": split,
             "images": len(result.scores),
             "images_without_target": result.missing,
+            "trained_on_these": result.seen,
             "primary": spec.primary_metric.name,
             "metrics": result.scores.figures(),
             "units": {ref.name: ref.unit for ref in spec.metrics if ref.unit},
@@ -199,7 +201,8 @@ def score(
     names = model.require_some(tasks)
     specs = [model.tasks[name].spec for name in names]
     preparation.require_bindings_used(refs, [*names, *(spec.name for spec in specs)])
-    datasets = [(ref, shorten(load_dataset(model.host, ref, split), limit)) for ref in refs]
+    wholes = [load_dataset(model.host, ref, split) for ref in refs]
+    datasets = [(ref, shorten(whole, limit)) for ref, whole in zip(refs, wholes, strict=True)]
     bound, foreign = _bound(model, names, tasks is not None, datasets, judges or {})
 
     def require_targets(missing: Sequence[str]) -> None:
@@ -237,6 +240,14 @@ def score(
                 results[name] = found
     missing = [name for name in names if name not in results or not len(results[name].scores)]
     require_targets(missing)
+    digests = {dataset.digest for dataset in (*wholes, *(short for _, short in datasets))}
+    for name, found in results.items():
+        found.seen = model.require(name).provenance.get("dataset_digest") in digests
+        if found.seen:
+            progress.message(
+                f"{name} was trained on images of this split ({split!r}): its scores here say "
+                "nothing of new ones."
+            )
     return {name: results[name] for name in names if name not in missing}, sources, missing
 
 

@@ -69,6 +69,23 @@ def test_a_head_records_its_own_data_only(medusa, model, folder, tmp_path):
         assert found == [*own]
 
 
+def test_a_head_that_has_seen_the_images_in_its_training_is_named(medusa, model, folder):
+    seen = ("--name", "seen", "--split", "val", "--data", f"folder:{folder}")
+    assert medusa("add-task", "depth", *seen, *FAST, *TINY).code == 0
+    told = "seen was trained on images of this split ('val')"
+    done = medusa("eval", "--tasks", "depth,seen", "--data", f"folder:{folder}", "--json")
+    assert done.code == 0, done.err
+    assert told in done.err
+    assert "depth was trained on images" not in done.err
+    heads = done.document["heads"]
+    assert {n: row["trained_on_these"] for n, row in heads.items()} == {
+        "depth": False,
+        "seen": True,
+    }
+    other = medusa("eval", "--tasks", "seen", "--data", f"folder:{folder}", "--split", "train")
+    assert told not in other.err
+
+
 def test_what_cannot_be_evaluated_is_told_before_anything_is(medusa, model, folder, tmp_path):
     flat = shutil.copytree(folder, tmp_path / "flat")
     description = json.loads((flat / "dataset.json").read_text())

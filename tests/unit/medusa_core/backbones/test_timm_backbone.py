@@ -264,10 +264,15 @@ def _infinite(tensors: dict[str, Tensor], key: str) -> None:
     tensors[key][0] = float("inf")
 
 
+def _complex(tensors: dict[str, Tensor], key: str) -> None:
+    tensors[key] = tensors[key].to(torch.complex64)
+
+
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
         (_without, "is missing"),
+        (_complex, "is torch.complex64, which is not converted"),
         (_wider, r"is \(3, 5\) in the file"),
         (_not_finite, "holds NaN or infinity"),
         (_infinite, "holds NaN or infinity"),
