@@ -159,9 +159,10 @@ class JointTraining(Training):
         return result
 
     def improved(self, figures: Mapping[str, float]) -> bool:
-        """By the mean relative change of the primary metrics; from 0 or infinity, one of 1 or -1.
+        """By the mean of the logarithms of the factors that the primary metrics changed by.
 
-        What was not measured before has changed by 1; what no longer is, is no improvement.
+        From or to 0, infinity or the other sign, it is 1 or -1. What was not measured before has
+        changed by 1; what no longer is, is no improvement.
         """
         changes = []
         for name, joint in self.tasks.items():
@@ -173,8 +174,7 @@ class JointTraining(Training):
             if new == new and old != old:
                 changes.append(1.0)
             elif old == old:
-                share = 0 < abs(old) < math.inf
-                change = (new - old) / abs(old) if share else (new > old) - (new < old)
+                change = _change(old, new)
                 changes.append(change if metric.higher_is_better else -change)
         return not changes or sum(changes) > 0
 
@@ -206,6 +206,15 @@ class JointTraining(Training):
             masks.append(valid)
         mask = torch.from_numpy(np.stack(masks).astype(bool))
         return as_target(np.stack(targets)).to(self.device), mask.to(self.device)
+
+
+def _change(old: float, new: float) -> float:
+    """How far a figure rose: of opposite sign the other way, and adding up over several changes."""
+    if 0 < min(old, new) and max(old, new) < math.inf:
+        return math.log(new) - math.log(old)
+    if -math.inf < min(old, new) and max(old, new) < 0:
+        return math.log(-old) - math.log(-new)
+    return float((new > old) - (new < old))
 
 
 def _map(

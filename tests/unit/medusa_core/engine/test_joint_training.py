@@ -322,6 +322,27 @@ def test_a_task_that_can_be_measured_counts(higher_is_better, old, new, better):
     assert is_improvement(higher_is_better, old, new) is better
 
 
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_what_is_better_than_something_better_is_better(higher_is_better):
+    curve = [(0.40, 0.40), (0.44, 0.364), (0.399, 0.399)]
+    if not higher_is_better:
+        curve = [tuple(1 / value for value in values) for values in curve]
+    curve = [dict(zip("ab", values, strict=True)) for values in curve]
+    better = {
+        (i, j): is_improvement(higher_is_better, curve[i], curve[j])
+        for i in range(3)
+        for j in range(3)
+        if i != j
+    }
+    assert better == {(i, j): (i, j) in [(0, 1), (2, 0), (2, 1)] for i, j in better}
+
+
+@pytest.mark.parametrize(("old", "new"), [(-0.2, -0.1), (-0.1, 0.1), (-0.1, 0.0), (-0.1, 9.0)])
+def test_negative_figures_are_compared_too(old, new):
+    assert is_improvement(True, {"t": old}, {"t": new})
+    assert not is_improvement(True, {"t": new}, {"t": old})
+
+
 def is_improvement(higher_is_better, old, new):
     """Of one figure a task."""
     metric = SimpleNamespace(name="m", higher_is_better=higher_is_better)
