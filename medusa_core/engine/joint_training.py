@@ -210,7 +210,7 @@ class JointTraining(Training):
 
 def _change(old: float, new: float) -> float:
     """How far a figure rose: of opposite sign the other way, and adding up over several changes."""
-    if 0 < min(old, new) and max(old, new) < math.inf:
+    if min(old, new) > 0 and max(old, new) < math.inf:
         return math.log(new) - math.log(old)
     if -math.inf < min(old, new) and max(old, new) < 0:
         return math.log(-old) - math.log(-new)
