@@ -26,13 +26,18 @@ def spread(valid: Tensor, like: Tensor) -> Tensor:
     return valid.unsqueeze(1) if missing else valid
 
 
+def where_valid(values: Tensor, valid: Tensor) -> Tensor:
+    """`values`, and 0 in place of what an invalid pixel holds: NaN and infinity, too.
+
+    Before any computation, so that neither result nor gradient is made of it.
+    """
+    return torch.where(spread(valid, values), values, values.new_zeros(()))
+
+
 def mean_abs_where(difference: Tensor, valid: Tensor) -> Tensor:
     """Mean of `|difference|` over the valid elements, zero with a gradient path if there are none.
 
-    The mask is applied to the difference itself, so that nothing an invalid pixel holds (an
-    infinite or NaN target included) reaches the sum or its gradient.
+    Nothing that the difference holds at an invalid pixel reaches the sum or its gradient.
     """
-    mask = spread(valid, difference)
-    kept = torch.where(mask, difference, difference.new_zeros(()))
-    per_pixel = difference.numel() // max(mask.numel(), 1)
-    return kept.abs().sum() / (valid.sum() * per_pixel).clamp_min(1)
+    per_pixel = difference.numel() // max(spread(valid, difference).numel(), 1)
+    return where_valid(difference, valid).abs().sum() / (valid.sum() * per_pixel).clamp_min(1)
