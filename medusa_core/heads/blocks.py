@@ -17,6 +17,8 @@ _LARGE = 8192
 """Pixels of a batch for which one more call of a Python function pays."""
 _BLOCKS = 64
 """A multiple of the numbers that PyTorch's loops on any CPU take at once."""
+_SHIFT = 16
+"""Largest shift that is added to scores, in units of theirs."""
 _VECTOR = 32
 """PyTorch's element-wise loops on a CPU are vectorised where so many numbers lie side by side."""
 
@@ -249,11 +251,14 @@ class ScaleFusion(Foldable):
 
         Weights of the attention sum to 1, so every level can be scaled and shifted on its own. A
         shift that all scores share changes no weight, and what reads the result after a ReLU can
-        scale them: `relu(a z + b + c) = a relu(z + b / a + c / a)`.
+        scale them: `relu(a z + b + c) = a relu(z + b / a + c / a)`. Where that shift is large, so
+        that rounding would take the last digits of the scores, it is not possible.
         """
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * scale
-        if self.kind == "concatenation" or (self.kind == "attention" and scale[-1] <= 0):
+        if self.kind == "concatenation":
+            return False
+        if self.kind == "attention" and (scale[-1] <= 0 or shift[-1].abs() > _SHIFT * scale[-1]):
             return False
         if self.kind == "attention":
             reader.weight[:, -1] *= scale[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -89,6 +90,18 @@ def test_what_is_left_to_normalise(settings: dict[str, Any], score_scale: float,
     assert sum(isinstance(module, nn.BatchNorm2d) for module in fast.modules()) == left
     features = _features()
     assert movement(fast(features), head([x.clone() for x in features])) < TOLERANCE
+
+
+@pytest.mark.parametrize(("score_scale", "left"), [(0.05, 0), (1e-3, 1), (1e-6, 1)])
+def test_scores_are_not_drowned_in_a_shift(score_scale: float, left: int) -> None:
+    head = _trained({})
+    with torch.no_grad():
+        head.norm.weight[-1], head.norm.bias[-1] = score_scale, -0.2
+    fast = prepare(head)
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in fast.modules()) == left
+    features = _features()
+    exact = copy.deepcopy(head).double()([x.double() for x in features]).float()
+    assert movement(fast(features), exact) < TOLERANCE
 
 
 def test_mask_and_value_become_one_projection_where_that_is_faster() -> None:
