@@ -65,7 +65,12 @@ def _decode_binary(path: Path, raw: np.ndarray, target: BinaryTarget, stored: bo
 
 def _decode_linear(path: Path, raw: np.ndarray, target: LinearTarget, stored: bool) -> np.ndarray:
     value = _as_float(raw)
-    missing = np.isnan(value) if target.invalid == "nan" else value == target.invalid
+    if target.invalid is None:
+        missing = np.zeros(raw.shape, bool)
+    elif target.invalid == "nan":
+        missing = np.isnan(value)
+    else:
+        missing = _equals(raw, value, target.invalid)
     if not stored:
         value = value * np.float32(target.scale) + np.float32(target.offset)
     _require_finite(path, value, ~missing)
@@ -81,7 +86,7 @@ def _decode_vector(path: Path, raw: np.ndarray, target: VectorTarget, stored: bo
                 f"{path}: {raw.shape[2]} channels, but `invalid` in dataset.json has "
                 f"{len(target.invalid)} values."
             )
-        missing = (value == np.asarray(target.invalid, np.float32)).all(axis=2)
+        missing = _equals(raw, value, target.invalid).all(axis=2)
     if not stored:
         value = value * np.float32(target.scale) + np.float32(target.offset)
     _require_finite(path, value, ~missing[..., None] & np.ones_like(value, bool))
@@ -103,6 +108,12 @@ def _decode_index(path: Path, raw: np.ndarray, target: IndexTarget) -> np.ndarra
             hint="Correct the file, or `labels` and `ignore_index` in dataset.json.",
         )
     return label
+
+
+def _equals(raw: np.ndarray, value: np.ndarray, invalid: float | tuple[float, ...]) -> np.ndarray:
+    """Where raw values are `invalid`. float32, which `value` is, tells large integers not apart."""
+    wanted = np.asarray(invalid)
+    return value == _as_float(wanted) if raw.dtype.kind == "f" else raw == wanted
 
 
 def _as_float(raw: np.ndarray) -> np.ndarray:

@@ -58,6 +58,20 @@ def test_numbers_of_several_channels_keep_their_length(root: Path) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(("invalid", "measured"), [(2**31 - 1, 2**31 - 48), (2**24 + 1, 2**24)])
+def test_integers_beside_the_invalid_one_are_measured(
+    root: Path, invalid: int, measured: int
+) -> None:
+    numbers = np.full((*SIZE, 3), measured, np.int32)
+    numbers[1, 2] = invalid
+    expected = np.ones(SIZE, bool)
+    expected[1, 2] = False
+    depth = _single(root, "depth", numbers[..., 0], invalid=invalid)
+    normals = _single(root, "normals", numbers, invalid=[invalid] * 3)
+    np.testing.assert_array_equal(np.isfinite(depth), expected)
+    np.testing.assert_array_equal(np.isfinite(normals).all(axis=2), expected)
+
+
 def test_a_binary_npy_of_raw_values_is_refused(root: Path) -> None:
     with pytest.raises(DataError, match=r"stored/a\.npy: holds values other than 0, 1 and 255"):
         _single(root, "edges", np.full(SIZE, 128))
