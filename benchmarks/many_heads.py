@@ -94,7 +94,7 @@ def measure(what: str, model: Path) -> dict[str, float]:
     """CPU seconds and peak memory of this process, imports included."""
     MEASURED[what](model)
     [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x]
-    return {"seconds": time.process_time(), "mb": int(line.split()[1]) / 1024}
+    return {"seconds": time.process_time(), "mb": int(line.split()[1]) * 1024 / 1e6}
 
 
 @click.command()

@@ -90,7 +90,7 @@ def measure(
         "spread": [min(row[2] for row in rows), max(row[2] for row in rows)],
         "bare_share_of_main_thread_cpu": thread,
         "megabytes_first_to_last_turn": [memory[0], memory[-1]],
-        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
     }
 
 
@@ -109,7 +109,7 @@ def clocked(run: Any) -> tuple[float, float]:
 
 def rss_megabytes() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+    return pages * resource.getpagesize() / 1e6
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def attack(
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def head_files(root: Path, count: int, chance: random.Random) -> dict[str, Any]:

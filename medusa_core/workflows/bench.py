@@ -169,12 +169,12 @@ def _rows(seconds: Mapping[Part, Sequence[float]], batch: int) -> list[dict[str,
 
 
 def peak_memory(device: torch.device) -> float | None:
-    """Largest memory so far in MB: of the GPU, or of this process; None where it is not told."""
+    """Largest memory so far in MB (10⁶ bytes): of the GPU, or of this process; None where it is not told."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        return torch.cuda.max_memory_allocated(device) / 1e6
     try:
         import resource
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

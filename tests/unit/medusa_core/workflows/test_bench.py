@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ import torch
 
 from medusa_core.errors import UnknownNameError, UsageError
 from medusa_core.model.execution import Execution
-from medusa_core.workflows.bench import bench, interleaved
+from medusa_core.workflows.bench import bench, interleaved, peak_memory
 
 
 @pytest.mark.parametrize("execution", [Execution(), Execution("plain")], ids=str)
@@ -34,6 +37,13 @@ def test_every_part_is_timed(make_model: Callable[..., Path], execution: Executi
     assert found["rows"][0]["of_backbone"] == 1
     assert found["size"] == [64, 96]
     assert found["execution"] == str(execution)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counted in other units there")
+def test_a_megabyte_of_memory_is_a_million_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(ru_maxrss=2_000_000)  # KiB
+    monkeypatch.setattr(resource, "getrusage", lambda who: usage)
+    assert peak_memory(torch.device("cpu")) == pytest.approx(2048)
 
 
 def test_only_what_is_asked_for_is_timed(make_model: Callable[..., Path]) -> None:
