@@ -43,8 +43,9 @@ def count_per_image(bins: Tensor, size: int) -> Tensor:
 def sum_per_image(values: Tensor) -> Tensor:
     """`(B,) float64` sum of each image of `(B, …)` values.
 
-    Sums are rounded to multiples of 2^-20. Such numbers add without rounding up to 2^33, so that a
-    total does not depend on how images were batched, ordered or sharded.
+    Sums are rounded to multiples of 2^-20: one below 2^-21 (4.8e-7) is 0. Such numbers add without
+    rounding up to 2^33 (8.6e9), so that up to there a total does not depend on how images were
+    batched, ordered or sharded; beyond, its last bits may.
     """
     sums = values.double().reshape(values.shape[0], -1).sum(dim=1)
     return (sums * _GRAIN).round() / _GRAIN

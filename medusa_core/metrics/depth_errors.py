@@ -22,7 +22,10 @@ class DepthErrors(Metric):
     max(p / t, t / p) < 1.25 (Eigen, Puhrsch & Fergus, NeurIPS 2014). A prediction that is NaN makes
     all of them NaN.
 
-    Statistics: sums of squared, relative and squared log errors, hits, pixels (`K = 5`).
+    Statistics: sums of squared, relative and squared log errors, hits, pixels (`K = 5`). The sums
+    of an image are rounded to multiples of 2^-20, so that they add exactly up to 2^33. For an image
+    of n valid pixels, an `rmse` or `rmse_log` below 7e-4 / √n, or an `absrel` below 5e-7 / n,
+    counts as 0; a smaller unit of the target makes the `rmse` larger.
     """
 
     def statistics(self, decoded: Tensor, target: Tensor, valid: Tensor) -> Tensor:
