@@ -36,8 +36,8 @@ HEAD = """# Hooks and checks
 Written by `python docs/generate_hooks.py` from the code of the plugin API {version}.
 
 A plugin is a module with some of these functions, each decorated with `medusa_core.api.hookimpl`,
-named by an entry point in the group `medusa.plugins`. It must import quickly: every command reads
-it. [Write a task](../how-to/write-a-task.md) shows one.
+named by an entry point in the group `medusa.plugins`. It must import quickly: every command
+that uses tasks, heads or data reads it. [Write a task](../how-to/write-a-task.md) shows one.
 """
 
 DESCRIPTIONS = """

@@ -63,7 +63,7 @@ def hook_is_repeatable(subject: Subject) -> None:
 
 
 def import_is_light(subject: Subject) -> None:
-    """The module with the hooks imports no tensor or image library: every command reads it."""
+    """The module with the hooks imports no tensor or image library: most commands read it."""
     done = subprocess.run(  # noqa: S603 - our own interpreter, on a module that is loaded here
         [sys.executable, "-c", _SCRIPT, subject.plugin.__name__],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -1,4 +1,7 @@
-"""Describes and registers data set and head. Imports nothing heavy: every command reads this."""
+"""Describes and registers data set and head.
+
+Imports nothing heavy: every command that uses tasks, heads or data reads this file.
+"""
 
 from __future__ import annotations
 
