@@ -65,11 +65,10 @@ def _decode_binary(path: Path, raw: np.ndarray, target: BinaryTarget, stored: bo
 
 def _decode_linear(path: Path, raw: np.ndarray, target: LinearTarget, stored: bool) -> np.ndarray:
     value = _as_float(raw)
-    if target.invalid is None:
-        missing = np.zeros(raw.shape, bool)
-    elif target.invalid == "nan":
+    missing = np.zeros(raw.shape, bool)
+    if target.invalid == "nan":
         missing = np.isnan(value)
-    else:
+    elif target.invalid is not None:
         missing = _equals(raw, value, target.invalid)
     if not stored:
         value = value * np.float32(target.scale) + np.float32(target.offset)
