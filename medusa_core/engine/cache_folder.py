@@ -103,8 +103,12 @@ def check_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> None:
 
 def free_space(folder: Path) -> int:
     """Bytes that are free where the folder is, or would be."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(nearest(folder)).free
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the one above it that it would be made in."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _held(folder: Path, keep: Collection[Path]) -> tuple[dict[Path, int], list[Path]]:

@@ -169,7 +169,7 @@ def _rows(seconds: Mapping[Part, Sequence[float]], batch: int) -> list[dict[str,
 
 
 def peak_memory(device: torch.device) -> float | None:
-    """Largest memory so far in millions of bytes: of the GPU, or of this process; None if unknown."""
+    """Largest memory so far in 10⁶ bytes: of the GPU, or of this process; None where unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     try:

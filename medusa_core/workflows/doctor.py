@@ -6,7 +6,6 @@ import importlib
 import importlib.metadata
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -159,8 +158,9 @@ def _cache() -> Iterator[Finding]:
 
 
 def _space(name: str, folder: Path) -> Finding:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    from medusa_core.engine.cache_folder import free_space, nearest
+
+    there, free = nearest(folder), free_space(folder)
     message = f"{free / 1e9:.1f} GB free at {there}"
     if not os.access(there, os.W_OK):
         return Finding(name, "problem", f"{there} cannot be written to", "Check its permissions.")
