@@ -142,11 +142,11 @@ class Comparison:
         )
 
 
-def t_interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean of a few normal values; infinite for a single one."""
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of a few normal values; infinite for a single one."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return -math.inf, math.inf
     spread = statistics.stdev(values) / math.sqrt(len(values))
-    reach = float(stdtrit(len(values) - 1, (1 + share) / 2)) * spread
+    reach = float(stdtrit(len(values) - 1, 0.975)) * spread
     return mean - reach, mean + reach

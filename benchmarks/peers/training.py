@@ -23,7 +23,7 @@ from medusa_core.engine.cache_files import Source
 from medusa_core.engine.datasets import check_target, require_same_labels, selection_split
 from medusa_core.engine.evaluator import evaluate
 from medusa_core.engine.feature_cache import cache_images
-from medusa_core.engine.joint_training import JointTask, JointTraining, as_input, unfold
+from medusa_core.engine.joint_training import JointTask, JointTraining, as_input
 from medusa_core.engine.outcome import Outcome, TrainSettings
 from medusa_core.engine.scores import Scores
 from medusa_core.heads.base import Head
@@ -151,8 +151,6 @@ def train_coupled(
         Source(dataset, size, (IDENTITY,)), list(bindings.values()), progress
     )
     parts = selection_split(dataset)
-    if not frozen:
-        unfold(backbone.to(device), images, parts[0], settings.batch)
     with own_chance(device, settings.seed):
         module = decoder(backbone.info, {n: b.task.out_channels for n, b in bindings.items()})
         training = CoupledTraining(
@@ -176,9 +174,7 @@ def train_coupled(
     return CoupledModel(backbone.freeze(), module, model_tasks, size, outcome)
 
 
-def score_coupled(
-    model: CoupledModel, dataset: Dataset, progress: Progress, long_side: int | None = None
-) -> dict[str, Scores]:
+def score_coupled(model: CoupledModel, dataset: Dataset, progress: Progress) -> dict[str, Scores]:
     """Statistics of every task on a data set, as `medusa eval` gathers those of heads.
 
     Images are those with a target of the task, in the order of the data set, so that scores of
@@ -188,7 +184,6 @@ def score_coupled(
         model: a trained network.
         dataset: one split.
         progress: counts images.
-        long_side: as in `MedusaModel.predict`.
 
     Raises:
         DataError: the data set lacks a target.
@@ -200,7 +195,7 @@ def score_coupled(
         require_same_labels(task.labels, labels, f"Task {name!r} (first) and {dataset.name}")
         bindings[name] = Binding(task, labels)
     # Of a model, evaluation uses nothing but `raw_predictions`.
-    found = evaluate(cast("MedusaModel", model), dataset, bindings, progress, long_side)
+    found = evaluate(cast("MedusaModel", model), dataset, bindings, progress)
     return {name: result.scores for name, result in found.items()}
 
 

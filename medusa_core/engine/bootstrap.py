@@ -32,18 +32,17 @@ def _source(scores: Scores, figure: str) -> tuple[Metric, Tensor]:
     raise KeyError(figure)
 
 
-def interval(values: list[float], share: float = 0.95) -> tuple[float, float]:
-    """The central interval that holds this share of the values; NaN are left out."""
+def interval(values: list[float]) -> tuple[float, float]:
+    """The central interval that holds 95 % of the values; NaN are left out."""
     ordered = sorted(value for value in values if not math.isnan(value))
     if not ordered:
         return math.nan, math.nan
-    tail = (1 - share) / 2
-    low, high = (ordered[round(p * (len(ordered) - 1))] for p in (tail, 1 - tail))
+    low, high = (ordered[round(p * (len(ordered) - 1))] for p in (0.025, 0.975))
     return low, high
 
 
 def paired_difference(
-    first: Scores, second: Scores, figure: str, draws: int = 2000, seed: int = 0
+    first: Scores, second: Scores, figure: str, draws: int = 2000
 ) -> tuple[float, tuple[float, float]]:
     """First - second, and its 95 % interval over resamples of the same images.
 
@@ -57,8 +56,8 @@ def paired_difference(
     if len(first) != len(second):
         raise ValueError(f"{len(first)} images against {len(second)}")
     pairs = zip(
-        resampled_figures(first, figure, draws, seed),
-        resampled_figures(second, figure, draws, seed),
+        resampled_figures(first, figure, draws, seed=0),
+        resampled_figures(second, figure, draws, seed=0),
         strict=True,
     )
     difference = first.figures()[figure] - second.figures()[figure]

@@ -78,16 +78,15 @@ def extrapolate(
     return evidence.second + gain, factor * math.hypot(share * gain, least, evidence.noise)
 
 
-def standard_error(scores: Scores, metric: MetricRef, whole: int, seed: int = 0) -> float:
+def standard_error(scores: Scores, metric: MetricRef, whole: int) -> float:
     """Of a score on the even scale, by a bootstrap over its images; 1 where one tells of many.
 
     Args:
         scores: of the images.
         metric: the primary one.
         whole: images of the set that they were drawn from; all of them are no sample any more.
-        seed: of the resampling.
     """
-    figures = resampled_figures(scores, metric.name, REPEATS, seed)
+    figures = resampled_figures(scores, metric.name, REPEATS, seed=0)
     found = [to_scale(metric, value) for value in figures]
     known = torch.tensor([value for value in found if value == value])
     if len(known) < 2:

@@ -33,21 +33,18 @@ STEPS = 220
 CELL: Size = (192, 256)
 
 
-def demo(
-    model: str | Path = "medusa-demo", host: Host | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
+def demo(model: str | Path = "medusa-demo", progress: Progress | None = None) -> dict[str, Any]:
     """Add two tasks the bundled backbone never saw, score them, remove one, prove the rest unmoved.
 
     Args:
         model: folder to make; it must not exist or be empty.
-        host: None: the installed plugins.
         progress: told what is happening.
 
     Returns:
         Scores of each task's head beside `linear` and `constant`, digests before and after the
         removal, and the pictures made.
     """
-    host, progress = host or default_host(), progress or SilentProgress()
+    host, progress = default_host(), progress or SilentProgress()
     started = time.perf_counter()
     card, model = model_card(), Path(model)
     init(model, progress=progress)
