@@ -25,6 +25,14 @@ one that did all it could (`predict`, `verify`, `doctor`, `plugins doctor`, `dem
 `add-task` of several tasks, its `--dry-run` of a file that does not fit) prints it before it fails.
 A reader that leaves early (`| head`) ends no command.
 
+The shell completes commands and options after one line in its start-up file:
+
+```text
+eval "$(_MEDUSA_COMPLETE=bash_source medusa)"   # ~/.bashrc, bash 4.4 or later
+eval "$(_MEDUSA_COMPLETE=zsh_source medusa)"    # ~/.zshrc
+_MEDUSA_COMPLETE=fish_source medusa | source    # ~/.config/fish/config.fish
+```
+
 | exit code | meaning |
 |---|---|
 | 0 | done |

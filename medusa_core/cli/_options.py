@@ -268,7 +268,9 @@ def _learning(steps: int, lr: float) -> tuple[Callable[[Any], Any], ...]:
         click.option("--epochs", type=rate, help="… in epochs."),
         click.option("--lr", type=rate, help=f"Learning rate [{lr:g}]."),
         size_option,
-        click.option("--seed", type=click.IntRange(min=0), help="Seed of what is random [0]."),
+        click.option(
+            "--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of what is random [0]."
+        ),
         device_option,
         click.option(
             "--precision",

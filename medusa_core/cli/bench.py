@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from medusa_core.cli._options import (
+    SIZE,
     device_option,
     examples,
     execution_options,
     json_option,
     model_option,
-    size_option,
     tasks_option,
 )
 from medusa_core.cli._output import emit
@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 )
 @tasks_option
 @model_option
-@size_option
+@click.option(
+    "--size",
+    type=SIZE,
+    metavar="HxW",
+    help="Height and width of the images; default: those that the first head was trained at.",
+)
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images.")
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Timed runs."

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medusa_core.cli import _options as options
+from medusa_core.cli import add_task, predict
+from medusa_core.cli import init as init_command
 
 
 def test_the_defaults_that_help_shows_are_those_of_the_workflows():
@@ -18,6 +20,25 @@ def test_the_defaults_that_help_shows_are_those_of_the_workflows():
     assert joint == (options.JOINT_STEPS, options.JOINT_LR, options.JOINT_BATCH)
     assert head_plan.TrainOptions().seed == 0
     assert head_plan.TrainOptions().precision == "fp32"
+
+
+def test_the_choices_and_limits_of_options_are_those_of_what_they_set():
+    from medusa_core.data import geometry
+    from medusa_core.model import execution, tiles
+    from medusa_core.workflows import head_plan
+
+    assert options.ENGINES == execution.ENGINES
+    assert options.INFERENCE_PRECISIONS == execution.INFERENCE_PRECISIONS
+    assert limit(add_task.command, "views").max == geometry.MAX_VIEWS
+    assert limit(predict.command, "tile").smallest == tiles.MIN_TILE
+    assert limit(add_task.command, "seed").max == head_plan.MAX_SEED
+    assert limit(init_command.command, "seed").max == head_plan.MAX_SEED
+
+
+def limit(command, name):
+    """The type of an option."""
+    [option] = [option for option in command.params if option.name == name]
+    return option.type
 
 
 @click.command(epilog=options.examples("medusa x", "medusa y --json"))
