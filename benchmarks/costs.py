@@ -285,9 +285,10 @@ def table(result: dict[str, Any]) -> str:
         "",
         "GMACs are convolutions and matrix products up to the raw predictions. Times are medians "
         f"over {result['rounds']} rounds on {result['threads']} thread, each run paired with one "
-        "of the bare backbone; no final resampling to the size of the image. PAD-Net and MTI-Net "
-        "need two tasks. Initial predictions, which only training needs, count as parameters and "
-        "are not computed.",
+        "of the bare backbone; no final resampling to the size of the image. Networks are timed as "
+        "they are trained; `python -m benchmarks.latency` prepares them for inference first. "
+        "PAD-Net and MTI-Net need two tasks. Initial predictions, which only training needs, count "
+        "as parameters and are not computed.",
         "",
         f"Parameters and multiply-accumulates are exactly those of the backbone plus those of "
         f"every head, counted apart: {correct} of {len(uncoupled)} uncoupled networks.",

@@ -41,7 +41,7 @@ def main(model: str, task: str, count: int, size: tuple[int, int], chunk: int, q
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder) / "in", 100 if quick else count, size)
         result = {
-            "command": "python -m benchmarks.throughput",
+            "command": f"python -m benchmarks.throughput -m MODEL --task {task} --chunk {chunk}",
             "images": len(files),
             "size": list(size),
             "task": task,
