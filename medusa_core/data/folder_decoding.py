@@ -65,11 +65,8 @@ def _decode_binary(path: Path, raw: np.ndarray, target: BinaryTarget, stored: bo
 
 def _decode_linear(path: Path, raw: np.ndarray, target: LinearTarget, stored: bool) -> np.ndarray:
     value = _as_float(raw)
-    missing = np.zeros(raw.shape, bool)
-    if target.invalid == "nan":
-        missing = np.isnan(value)
-    elif target.invalid is not None:
-        missing = _equals(raw, value, target.invalid)
+    invalid = target.invalid
+    missing = np.isnan(value) if invalid == "nan" else _equals(raw, value, invalid)
     if not stored:
         value = value * np.float32(target.scale) + np.float32(target.offset)
     _require_finite(path, value, ~missing)
@@ -109,8 +106,12 @@ def _decode_index(path: Path, raw: np.ndarray, target: IndexTarget) -> np.ndarra
     return label
 
 
-def _equals(raw: np.ndarray, value: np.ndarray, invalid: float | tuple[float, ...]) -> np.ndarray:
-    """Where raw values are `invalid`. float32, which `value` is, tells large integers not apart."""
+def _equals(
+    raw: np.ndarray, value: np.ndarray, invalid: float | tuple[float, ...] | None
+) -> np.ndarray:
+    """Where raw values are `invalid`. As float32, `value`, large integers are not told apart."""
+    if invalid is None:
+        return np.zeros(raw.shape, bool)
     wanted = np.asarray(invalid)
     return value == _as_float(wanted) if raw.dtype.kind == "f" else raw == wanted
 
