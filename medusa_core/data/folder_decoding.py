@@ -82,7 +82,7 @@ def _decode_vector(path: Path, raw: np.ndarray, target: VectorTarget, stored: bo
                 f"{path}: {raw.shape[2]} channels, but `invalid` in dataset.json has "
                 f"{len(target.invalid)} values."
             )
-        missing = _equals(raw, value, target.invalid).all(axis=2)
+        missing |= _equals(raw, value, target.invalid).all(axis=2)
     if not stored:
         value = value * np.float32(target.scale) + np.float32(target.offset)
     _require_finite(path, value, ~missing[..., None] & np.ones_like(value, bool))
