@@ -57,7 +57,7 @@ def bench(
 
     Returns:
         `rows`: milliseconds a batch (median, lowest, highest), share of the backbone, images a
-        second; `peak_memory_mb`: of this process, or of the GPU.
+        second; `peak_memory_mb`: of this process, or of the GPU, in 10⁶ bytes.
 
     Raises:
         UsageError: the model has no heads, or a number is too small.
