@@ -26,18 +26,13 @@ def spread(valid: Tensor, like: Tensor) -> Tensor:
     return valid.unsqueeze(1) if missing else valid
 
 
-def where_valid(values: Tensor, valid: Tensor) -> Tensor:
-    """`values`, and 0 in place of what an invalid pixel holds: NaN and infinity, too.
-
-    Before any computation, so that neither result nor gradient is made of it.
-    """
-    return torch.where(spread(valid, values), values, values.new_zeros(()))
-
-
 def mean_abs_where(difference: Tensor, valid: Tensor) -> Tensor:
     """Mean of `|difference|` over the valid elements, zero with a gradient path if there are none.
 
-    Nothing that the difference holds at an invalid pixel reaches the sum or its gradient.
+    The mask is applied to the difference itself, so that a target that is infinite or NaN at an
+    invalid pixel reaches neither the sum nor its gradient. Predictions have to be finite.
     """
-    per_pixel = difference.numel() // max(spread(valid, difference).numel(), 1)
-    return where_valid(difference, valid).abs().sum() / (valid.sum() * per_pixel).clamp_min(1)
+    mask = spread(valid, difference)
+    kept = torch.where(mask, difference, difference.new_zeros(()))
+    per_pixel = difference.numel() // max(mask.numel(), 1)
+    return kept.abs().sum() / (valid.sum() * per_pixel).clamp_min(1)

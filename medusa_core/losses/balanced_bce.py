@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medusa_core.losses._valid import check_same_shape, where_valid
+from medusa_core.losses._valid import check_same_shape
 
 _BALANCE_LIMITS = (0.05, 0.95)
 
@@ -41,9 +41,6 @@ def balanced_bce(
     share = share.to(prediction.dtype)
     weight = torch.where(positive, share, 1 - share) * valid
     total = F.binary_cross_entropy_with_logits(
-        where_valid(prediction, valid),
-        positive.to(prediction.dtype),
-        weight=weight,
-        reduction="sum",
+        prediction, positive.to(prediction.dtype), weight=weight, reduction="sum"
     )
     return total / count.clamp_min(1)

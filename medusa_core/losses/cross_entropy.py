@@ -18,8 +18,7 @@ def masked_cross_entropy(prediction: Tensor, target: Tensor, valid: Tensor) -> T
     """Mean cross-entropy over valid pixels.
 
     Args:
-        prediction: `(B, C, …) float32` scores before softmax: `(B, C, H, W)` or `(B, C)`. They have
-            to be finite everywhere: NaN where not valid reaches the gradient there.
+        prediction: `(B, C, …) float32` scores before softmax: `(B, C, H, W)` or `(B, C)`.
         target: `(B, …) int64` classes in `[0, C)`; anything (an ignore index) where not valid.
         valid: `(B, …) bool`, like `target`.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from medusa_core.losses._valid import check_same_shape, mean_abs_where, where_valid
+from medusa_core.losses._valid import check_same_shape, mean_abs_where
 
 _SOFTENING = 1e-6
 """Added to the squared length: predictions near zero get a large but bounded gradient."""
@@ -27,7 +28,7 @@ def direction_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         Scalar without a unit; zero, with a gradient path, where nothing is valid.
     """
     check_same_shape(prediction, target)
-    return mean_abs_where(_direction(where_valid(prediction, valid)) - target, valid)
+    return mean_abs_where(_direction(prediction) - target, valid)
 
 
 def cosine_distance(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -37,5 +38,6 @@ def cosine_distance(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor
     without valid pixels are as in `direction_l1`.
     """
     check_same_shape(prediction, target)
-    cosine = (_direction(where_valid(prediction, valid)) * where_valid(target, valid)).sum(dim=1)
+    known = torch.where(valid.unsqueeze(1), target, target.new_zeros(()))
+    cosine = (_direction(prediction) * known).sum(dim=1)
     return mean_abs_where(1 - cosine, valid)
