@@ -118,11 +118,11 @@ class Uncached:
 @click.option("--backbone", default="hrnet_w18_small_v2", show_default=True)
 @click.option("--size", type=(int, int), default=(256, 320), show_default=True)
 @click.option("--rounds", default=9, show_default=True)
-@click.option("--quick", is_flag=True, help="A tiny backbone, two rounds; nothing is recorded.")
+@click.option("--quick", is_flag=True, help="A tiny backbone, one round; nothing is recorded.")
 def main(backbone: str, size: Size, rounds: int, quick: bool) -> None:
     """Measure, and write results/add_task_time.{json,md}."""
     if quick:
-        backbone, size, rounds = "test_resnet", (64, 96), 2
+        backbone, size, rounds = "test_resnet", (64, 96), 1
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure(backbone, size, rounds, Path(folder))
     result = {
