@@ -59,12 +59,13 @@ class Registered(Spec):
 class LabelSchema(Spec):
     """The classes of a label map, in order.
 
-    names are unique. ignore_index marks pixels that do not count, and is no class. palette is one
+    names are unique, 10,000 at most: records of heads hold them, and some values of each as a
+    probe, in 16 MiB. ignore_index marks pixels that do not count, and is no class. palette is one
     RGB triple a class. swap_pairs are the pairs of class numbers that change places when an image
     is flipped (left and right hand).
     """
 
-    names: tuple[str, ...] = Field(min_length=1)
+    names: tuple[str, ...] = Field(min_length=1, max_length=10_000)
     ignore_index: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 255
     palette: tuple[RGB, ...] | None = None
     swap_pairs: tuple[tuple[int, int], ...] = ()
