@@ -24,8 +24,10 @@ from medusa_core.api import (
 )
 from medusa_core.losses import masked_l1
 from medusa_core.testing import CheckFailure, check_task
+from medusa_core.testing.checks import Case
 from medusa_core.testing.conformance import TASK_CHECKS
 from medusa_core.testing.fakes import fake_image
+from medusa_core.testing.subjects import TaskSubject
 
 BROKEN: dict[str, Any] = {}
 IMAGE = TargetSpec(source="image")
@@ -443,3 +445,55 @@ def test_what_is_partly_measured_is_not_trained_where_it_is_not(variant: Any, go
             return {"l1": wrong.mean() * valid.any()}
 
     assert "loss_ignores_what_is_invalid" in failures(variant(Filled))
+
+
+def run_check(name: str, plugin: Any) -> None:
+    """One check of the only task."""
+    (check,) = [check for check in TASK_CHECKS if check.name == name]
+    Case(check, TaskSubject(plugin, plugin.medusa_register_tasks()[0]))()
+
+
+def slope(image: np.ndarray) -> np.ndarray:
+    return np.gradient(image.mean(axis=2) / 255, axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("flip", ["none", "negate_x"])
+def test_a_target_that_is_zero_nearly_everywhere_must_follow_flips(
+    flip: Any, variant: Any, good: Any
+) -> None:
+    class Sparse(good[2].Level):  # type: ignore[misc]
+        def encode_target(self, raw, image):
+            steep = slope(image)
+            return np.where(np.abs(steep) > np.quantile(np.abs(steep), 0.8), steep, 0)
+
+    plugin = variant(Sparse, target=TargetSpec(source="image", flip=flip))
+    if flip == "negate_x":
+        run_check("target_follows_flips", plugin)
+    else:
+        with pytest.raises(CheckFailure, match="in another way"):
+            run_check("target_follows_flips", plugin)
+
+
+@pytest.mark.parametrize("elsewhere", [0.0, -9.0, float("nan")])
+@pytest.mark.parametrize("step", [0, 1])
+def test_thin_targets_may_lie_a_pixel_beside_the_edge(
+    step: int, elsewhere: float, variant: Any, good: Any
+) -> None:
+    class Edges(good[2].Level):  # type: ignore[misc]
+        def encode_target(self, raw, image):
+            shown = np.roll(image[..., 0], step, axis=1).astype(np.float32)
+            return np.where(shown % 8 == 0, shown / 50, np.float32(elsewhere))
+
+    image = TargetSpec(source="image", invalid=elsewhere or None)
+    run_check("target_follows_flips", variant(Edges, target=image))
+
+
+@pytest.mark.parametrize("invalid", [float("nan"), -9.0])
+def test_computed_targets_may_be_unknown_in_places(invalid: float, variant: Any, good: Any) -> None:
+    class Partial(good[2].Level):  # type: ignore[misc]
+        def encode_target(self, raw, image):
+            steep = slope(image)
+            return np.where(np.abs(steep) < 1e-4, np.float32(invalid), steep)
+
+    image = TargetSpec(source="image", flip="negate_x", invalid=invalid)
+    run_check("target_follows_flips", variant(Partial, target=image))
