@@ -13,14 +13,7 @@ from medusa_core.api import HeadRef, OutputSpec, TargetSpec
 from medusa_core.losses import direction_l1, masked_cross_entropy, masked_l1
 from medusa_core.metrics import AngularErrors
 from medusa_core.testing import check_task
-
-
-def painted(image: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """The picture with its value as a stripe of colour."""
-    picture = image.copy()
-    shade = np.round(np.ravel(value) * 40) % 256
-    picture[:8] = np.resize(shade, 3).astype(np.uint8)
-    return picture
+from medusa_core.viz import draw_swatches
 
 
 @pytest.mark.parametrize("kind", ["number", "direction", "class"])
@@ -50,7 +43,7 @@ def test_a_value_an_image(kind: str, variant: Any, good: Any) -> None:
             return [Angle() if kind == "direction" else Error()]
 
         def render(self, image, value):
-            return painted(image, value)
+            return draw_swatches(image, [(f"{x:.1f}", (255, 0, 0)) for x in np.ravel(value)])
 
     output, target = {
         "number": (
