@@ -91,7 +91,7 @@ def metrics_add_up(subject: TaskSubject) -> None:
 
 
 def metrics_weigh_pixels(subject: TaskSubject) -> None:
-    """An image beside itself counts for two: statistics are sums over pixels, not means.
+    """Images side by side count as one and the other: statistics are sums over pixels, not means.
 
     Within a quarter, since figures may look across the seam; those of `costly` metrics, which match
     over distances, are not asked.
@@ -100,16 +100,24 @@ def metrics_weigh_pixels(subject: TaskSubject) -> None:
         return
     task = subject.make()
     target, valid = subject.batch(task)
-    decoded = task.decode(subject.prediction(task))
+    perfect, chance = subject.as_decoded(target, valid), task.decode(subject.prediction(task))
+    parts = (torch.stack([perfect[0], chance[1]]), target[:2], valid[:2])
+    left, right = ([part[order] for part in parts] for order in ([0, 1, 0], [0, 1, 1]))
+    wide = [torch.cat(pair, dim=-1) for pair in zip(left, right, strict=True)]
     for metric in (metric for metric in task.new_metrics() if not metric.costly):
-        once = metric.statistics(decoded, target, valid).sum(0)
-        beside = [torch.cat([part, part], dim=-1) for part in (decoded, target, valid)]
-        twice = metric.statistics(beside[0], beside[1], beside[2]).sum(0)
-        slack = 0.05 * float(once.abs().max()) + 1e-6
+        name = type(metric).__name__
+        once = metric.statistics(left[0], left[1], left[2])[:2].sum(0)
+        good, bad, mixed = metric.statistics(wide[0], wide[1], wide[2])
+        largest = float(once.abs().max())
         require(
-            torch.allclose(twice, 2 * once, rtol=0.25, atol=slack),
-            f"{type(metric).__name__}: an image of twice the size does not count for two: "
+            torch.allclose(good + bad, 2 * once, rtol=0.25, atol=0.05 * largest + 1e-6),
+            f"{name}: an image of twice the size does not count for two: "
             "statistics are sums, `compute` divides",
+        )
+        require(
+            torch.allclose(mixed, (good + bad) / 2, rtol=0.25, atol=0.02 * largest + 1e-6),
+            f"{name}: two images side by side count for something else than one and the other: "
+            "statistics are sums over pixels, `compute` takes roots and the like",
         )
 
 
@@ -120,8 +128,9 @@ def metrics_keep_nothing(subject: TaskSubject) -> None:
     decoded = task.decode(subject.prediction(task))
     for used, fresh in zip(task.new_metrics(), task.new_metrics(), strict=True):
         total = used.statistics(decoded, target, valid).double().sum(0)
+        first = repr(fresh.compute(total))  # before anything that they share sees more
         used.statistics(decoded, target, valid)
-        same = repr(used.compute(total)) == repr(fresh.compute(total))
+        same = repr(used.compute(total)) == first
         require(same, f"{type(used).__name__}: its figures depend on what it has seen before")
 
 

@@ -497,3 +497,30 @@ def test_computed_targets_may_be_unknown_in_places(invalid: float, variant: Any,
 
     image = TargetSpec(source="image", flip="negate_x", invalid=invalid)
     run_check("target_follows_flips", variant(Partial, target=image))
+
+
+def test_roots_of_single_images_are_no_sums_over_pixels(variant: Any, good: Any) -> None:
+    class Rooted(good[2].MeanError):  # type: ignore[misc]
+        def statistics(self, decoded, target, valid):
+            wrong = torch.where(valid, decoded.double() - target.double(), 0.0).square()
+            pixels = valid.double().sum((1, 2))
+            root = (wrong.sum((1, 2)) / pixels.clamp_min(1)).sqrt()
+            return torch.stack([root * pixels, pixels], dim=1)
+
+    with pytest.raises(CheckFailure, match="side by side"):
+        run_check("metrics_weigh_pixels", variant(with_metric(good[2], Rooted)))
+
+
+def test_what_all_metrics_of_a_class_have_seen_is_kept_as_well(variant: Any, good: Any) -> None:
+    class Counting(good[2].MeanError):  # type: ignore[misc]
+        seen = 0
+
+        def statistics(self, decoded, target, valid):
+            type(self).seen += 1
+            return super().statistics(decoded, target, valid)
+
+        def compute(self, total):
+            return {name: x * (1 + self.seen) for name, x in super().compute(total).items()}
+
+    with pytest.raises(CheckFailure, match="seen before"):
+        run_check("metrics_keep_nothing", variant(with_metric(good[2], Counting)))
