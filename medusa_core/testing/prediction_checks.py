@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medusa_core.api import Task
 from medusa_core.data.geometry import View, view_target
 from medusa_core.model.images import finish
 from medusa_core.testing.checks import require
@@ -136,7 +137,7 @@ def render_follows_flips(subject: TaskSubject) -> None:
 def task_keeps_no_state(subject: TaskSubject) -> None:
     """Using a task changes nothing in it: heads of one task must not see each other."""
     task = subject.make()
-    before = copy.deepcopy(vars(task))
+    before, shared = copy.deepcopy(vars(task)), _of_classes(task)
     target, valid = subject.batch(task)
     prediction = subject.prediction(task)
     task.loss(prediction, target, valid)
@@ -145,6 +146,8 @@ def task_keeps_no_state(subject: TaskSubject) -> None:
     require(vars(task).keys() == before.keys(), "using the task gives it new attributes")
     for name, value in before.items():
         require(_same(vars(task)[name], value), f"using the task changes its attribute {name!r}")
+    changed = [name for name, text in _of_classes(task).items() if shared.get(name) != text]
+    require(not changed, f"using the task changes {', '.join(changed)}, which all tasks share")
 
 
 def default_head_fits_backbones(subject: TaskSubject) -> None:
@@ -173,6 +176,15 @@ def default_head_learns(subject: TaskSubject) -> None:
 
     losses = trained_steps(head, fake_features(FEATURES["cnn"], size, BATCH), loss, all_learn=True)
     require(losses[-1] < losses[0], f"the loss goes from {losses[0]:.4g} to {losses[-1]:.4g}")
+
+
+def _of_classes(task: Task) -> dict[str, str]:
+    """The text of what its classes hold."""
+    return {
+        f"{owner.__name__}.{name}": repr(value)
+        for owner in type(task).__mro__
+        for name, value in vars(owner).items()
+    }
 
 
 def _same(first: object, second: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -524,3 +524,15 @@ def test_what_all_metrics_of_a_class_have_seen_is_kept_as_well(variant: Any, goo
 
     with pytest.raises(CheckFailure, match="seen before"):
         run_check("metrics_keep_nothing", variant(with_metric(good[2], Counting)))
+
+
+def test_what_a_class_of_tasks_keeps_is_state(variant: Any, good: Any) -> None:
+    class Broken(good[2].Level):  # type: ignore[misc]
+        losses: ClassVar[list[Any]] = []
+
+        def loss(self, prediction, target, valid):
+            self.losses.append(prediction.shape)
+            return super().loss(prediction, target, valid)
+
+    with pytest.raises(CheckFailure, match=r"Broken\.losses, which all tasks share"):
+        run_check("task_keeps_no_state", variant(Broken))
