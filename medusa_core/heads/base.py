@@ -48,6 +48,7 @@ class Head(nn.Module, ABC):
 
         Args:
             features: `(B, C_i, H / stride_i, W / stride_i) float32` of each level, finest first.
+                Other heads get the same ones: not to be written to.
         """
 
     def training_outputs(self, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:

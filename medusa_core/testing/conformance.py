@@ -75,6 +75,7 @@ HEAD_CHECKS: tuple[Check[HeadSubject], ...] = tuple(
         heads.head_learns,
         heads.head_is_repeatable,
         heads.head_is_image_by_image,
+        heads.head_leaves_its_features_alone,
         heads.head_weights_survive_storage,
         heads.head_costs_can_be_counted,
         heads.recordable_head_looks_at_no_numbers,

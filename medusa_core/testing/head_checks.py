@@ -109,6 +109,18 @@ def head_is_image_by_image(subject: HeadSubject) -> None:
     require(torch.allclose(together, alone, atol=1e-4), "a prediction depends on its batch")
 
 
+def head_leaves_its_features_alone(subject: HeadSubject) -> None:
+    """`forward` and `training_outputs` do not write to the levels: other heads get the same."""
+    head = subject.make(FEATURES["cnn"])
+    features = [100 * level for level in fake_features(FEATURES["cnn"], SIZE)]
+    given = [level.clone() for level in features]
+    with torch.no_grad():
+        head.train().training_outputs(given)
+        head.eval()(given)
+    same = all(torch.equal(a, b) for a, b in zip(given, features, strict=True))
+    require(same, "the head writes to its features: work on a copy")
+
+
 def head_weights_survive_storage(subject: HeadSubject) -> None:
     """All that evaluation depends on is in the weights: stored and read, outputs are the same."""
     head = subject.make(FEATURES["cnn"])

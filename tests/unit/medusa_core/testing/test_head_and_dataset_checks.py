@@ -99,6 +99,17 @@ def head_is_image_by_image(variant, good):
 
 
 @breaks(HEADS)
+def head_leaves_its_features_alone(variant, good):
+    class Thrifty(good.Plain):
+        def forward(self, features):
+            if not self.training:
+                features[0].clamp_(max=5)
+            return self.predict(features[0])
+
+    return variant(head=Thrifty)
+
+
+@breaks(HEADS)
 def head_weights_survive_storage(variant, good):
     class Forgetful(good.Plain):
         scale = 1.0
