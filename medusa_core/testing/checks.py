@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from medusa_core.errors import UnknownNameError
+from medusa_core.testing.process import process_kept
 
 S = TypeVar("S")
 
@@ -40,13 +41,14 @@ class Case(Generic[S]):
     subject: S
 
     def __call__(self) -> None:
-        """Run the check.
+        """Run the check; what the plugin does to the process does not outlast it.
 
         Raises:
             CheckFailure: the promise is broken.
             Exception: whatever the plugin raised.
         """
-        self.check.run(self.subject)
+        with process_kept():
+            self.check.run(self.subject)
 
 
 def require(condition: object, message: str) -> None:

@@ -12,6 +12,7 @@ from medusa_core.testing import head_checks as heads
 from medusa_core.testing import main_job
 from medusa_core.testing import metric_checks as metrics
 from medusa_core.testing import prediction_checks as predictions
+from medusa_core.testing import process_checks as process
 from medusa_core.testing import spec_checks as specs
 from medusa_core.testing import target_checks as targets
 from medusa_core.testing.checks import Case, Check, reasons, run_all
@@ -61,6 +62,7 @@ TASK_CHECKS: tuple[Check[TaskSubject], ...] = tuple(
         predictions.render_survives_anything_decoded,
         predictions.render_follows_flips,
         predictions.task_keeps_no_state,
+        process.task_leaves_the_process_alone,
         predictions.default_head_fits_backbones,
         predictions.default_head_learns,
         main_job.main_job_works,
@@ -76,6 +78,7 @@ HEAD_CHECKS: tuple[Check[HeadSubject], ...] = tuple(
         heads.head_is_repeatable,
         heads.head_is_image_by_image,
         heads.head_leaves_its_features_alone,
+        process.head_leaves_the_process_alone,
         heads.head_weights_survive_storage,
         heads.head_costs_can_be_counted,
         heads.recordable_head_looks_at_no_numbers,

@@ -110,6 +110,16 @@ def head_leaves_its_features_alone(variant, good):
 
 
 @breaks(HEADS)
+def head_leaves_the_process_alone(variant, good):
+    class Seeded(good.Plain):
+        def __init__(self, features, out_channels, config):
+            torch.manual_seed(0)
+            super().__init__(features, out_channels, config)
+
+    return variant(head=Seeded)
+
+
+@breaks(HEADS)
 def head_weights_survive_storage(variant, good):
     class Forgetful(good.Plain):
         scale = 1.0
@@ -296,6 +306,16 @@ def test_a_good_head_and_a_good_data_set_pass(variant: Any, dataset_plugin: Any)
 @pytest.mark.parametrize("name", HEADS)
 def test_the_check_finds_the_bug_of_a_head(name: str, variant: Any, good: Any) -> None:
     assert failures(check_head, HEADS[name](variant, good[2])) == {name}
+
+
+def test_a_head_that_records_gradients_whatever_is_asked_is_found(variant: Any, good: Any) -> None:
+    class Eager(good[2].Plain):  # type: ignore[misc]
+        def forward(self, features):
+            torch.set_grad_enabled(True)
+            return super().forward(features)
+
+    assert failures(check_head, variant(head=Eager)) == {"head_leaves_the_process_alone"}
+    assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("name", DATASETS)

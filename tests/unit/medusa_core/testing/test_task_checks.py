@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ from medusa_core.testing import CheckFailure, check_task
 from medusa_core.testing.checks import Case
 from medusa_core.testing.conformance import TASK_CHECKS
 from medusa_core.testing.fakes import fake_image
+from medusa_core.testing.process import process_kept, settings
 from medusa_core.testing.subjects import TaskSubject
 
 BROKEN: dict[str, Any] = {}
@@ -338,6 +340,17 @@ def task_keeps_no_state(variant, good):
 
 
 @breaks
+def task_leaves_the_process_alone(variant, good):
+    class Broken(good.Level):
+        def loss(self, prediction, target, valid):
+            torch.manual_seed(0)
+            chosen = valid & (torch.rand(valid.shape) > 0.5)
+            return super().loss(prediction, target, chosen)
+
+    return variant(Broken)
+
+
+@breaks
 def default_head_fits_backbones(variant, good):
     class Deep(good.Plain):
         def forward(self, features):
@@ -451,6 +464,45 @@ def run_check(name: str, plugin: Any) -> None:
     """One check of the only task."""
     (check,) = [check for check in TASK_CHECKS if check.name == name]
     Case(check, TaskSubject(plugin, plugin.medusa_register_tasks()[0]))()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda: np.random.seed(0), "__init__ seeds the random numbers of numpy"),
+        (lambda: random.seed(0), "__init__ seeds the random numbers of random"),
+        (lambda: torch.set_default_dtype(torch.float64), "torch's default dtype"),
+        (lambda: torch.set_default_device("meta"), "torch's default device"),
+        (lambda: torch.set_grad_enabled(False), "whether torch records gradients"),
+        (lambda: torch.use_deterministic_algorithms(True), "torch's deterministic mode"),
+        (lambda: torch.set_num_threads(torch.get_num_threads() + 1), "number of threads"),
+        (lambda: np.seterr(all="raise"), "what numpy does about errors"),
+    ],
+)
+def test_what_a_task_does_to_the_process_is_named_and_undone(
+    change: Any, message: str, variant: Any, good: Any
+) -> None:
+    class Broken(good[2].Level):  # type: ignore[misc]
+        def __init__(self, spec, labels=None, config=None):
+            super().__init__(spec, labels, config)
+            change()
+
+    before, plugin = settings(), variant(Broken)
+    with process_kept():
+        run_check("implementation_is_a_task", plugin)
+        assert settings() == before
+        with pytest.raises(CheckFailure, match=message):
+            run_check("task_leaves_the_process_alone", plugin)
+        assert settings() == before
+
+
+def test_a_task_may_draw_random_numbers(variant: Any, good: Any) -> None:
+    class Drawing(good[2].Level):  # type: ignore[misc]
+        def __init__(self, spec, labels=None, config=None):
+            super().__init__(spec, labels, config)
+            self.filter = nn.Conv2d(1, 1, 3).requires_grad_(False)
+
+    run_check("task_leaves_the_process_alone", variant(Drawing))
 
 
 def slope(image: np.ndarray) -> np.ndarray:
