@@ -59,10 +59,10 @@ class Registered(Spec):
 class LabelSchema(Spec):
     """The classes of a label map, in order.
 
-    names are unique, 10,000 at most: records of heads hold them, and some values of each as a
-    probe, in 16 MiB. ignore_index marks pixels that do not count, and is no class. palette is one
-    RGB triple a class. swap_pairs are the pairs of class numbers that change places when an image
-    is flipped (left and right hand).
+    names are unique, 10,000 at most, of 1 MB together: records of heads hold them, and some values
+    of each as a probe, in 16 MiB. ignore_index marks pixels that do not count, and is no class.
+    palette is one RGB triple a class. swap_pairs are the pairs of class numbers that change places
+    when an image is flipped (left and right hand).
     """
 
     names: tuple[str, ...] = Field(min_length=1, max_length=10_000)
@@ -77,6 +77,8 @@ class LabelSchema(Spec):
             raise ValueError("label names must be unique")
         if not all(name.strip() for name in self.names):
             raise ValueError("a label has no name")
+        if sum(len(name.encode()) for name in self.names) > 10**6:
+            raise ValueError("label names have more than 1 MB together")
         if 0 <= self.ignore_index < count:
             raise ValueError(f"ignore_index {self.ignore_index} is also the index of a class")
         if self.palette is not None and len(self.palette) != count:

@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO
 
 from medusa_core.errors import StoreError, UsageError
 from medusa_core.settings import folder_setting, read_settings
@@ -151,16 +150,6 @@ def remove_leftovers(folder: Path) -> None:
         found = _stat(path)
         if found is not None and time.time() - found.st_mtime > _ABANDONED:
             _remove_unused(path)
-
-
-def lock(file: IO[bytes] | int, *, shared: bool) -> None:
-    """Mark a file as in use until its descriptor, and every copy of it, is closed.
-
-    Only what deletes files of the cache looks at that. File systems without locks are left alone.
-    """
-    if fcntl is not None:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
 
 
 def touch(path: Path) -> None:

@@ -17,8 +17,9 @@ from types import TracebackType
 
 import numpy as np
 
-from medusa_core.engine.cache_folder import PARTIAL, lock
+from medusa_core.engine.cache_folder import PARTIAL
 from medusa_core.errors import StoreError
+from medusa_core.store import files
 
 _DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8, "I16": np.int16, "I64": np.int64}
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
@@ -51,7 +52,7 @@ class RowWriter:
         self._temporary = Path(temporary)
         self._file = os.fdopen(descriptor, "wb")
         try:
-            lock(descriptor, shared=False)
+            files.lock(descriptor, shared=False)
             with _reported(path):
                 self._file.write(_header((count, *self.shape), self.dtype, size, metadata))
         except StoreError:
@@ -81,7 +82,7 @@ class RowWriter:
                     self._file.flush()
                     os.fsync(self._file.fileno())
                     if os.name != "nt":  # where a file in use cannot be renamed
-                        lock(self._file, shared=True)
+                        files.lock(self._file, shared=True)
                         self.rows = read_rows(self._temporary)[0]
                     self._file.close()
                     os.replace(self._temporary, self.path)
@@ -106,7 +107,7 @@ def read_rows(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     """
     try:
         with path.open("rb") as file:
-            lock(file, shared=True)  # the mapping holds a copy of the descriptor, and so the lock
+            files.lock(file, shared=True)  # the mapping copies the descriptor, and so the lock
             path.stat()  # it may have been deleted while the lock was waited for
             length = int.from_bytes(file.read(8), "little")
             if length > 64_000_000:

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from medusa_core.errors import StoreError
 
@@ -106,21 +107,41 @@ def rewrite(path: Path, data: bytes, through: Path | None = None) -> None:
         raise
 
 
+def lock(file: IO[bytes] | int, *, shared: bool, wait: bool = True) -> bool:
+    """Lock an open file until its descriptor, and every copy of it, is closed.
+
+    Returns:
+        False where another one holds it, and is not waited for. File systems and systems without
+        locks are left alone.
+    """
+    if fcntl is None:
+        return True
+    try:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """No other process that asks for it writes to a folder meanwhile, where folders can be locked.
 
+    Not twice at once in a process. One that may be written to and not read is not locked.
+
     Raises:
-        StoreError: the folder cannot be opened.
+        StoreError: there is no such folder.
     """
-    if fcntl is None:
+    if fcntl is None or (not os.access(folder, os.R_OK) and os.path.isdir(folder)):
         yield
         return
     with reported("write to", folder):
         descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor, shared=False)
         yield
     finally:
         os.close(descriptor)

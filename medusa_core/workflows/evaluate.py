@@ -240,15 +240,24 @@ def score(
                 results[name] = found
     missing = [name for name in names if name not in results or not len(results[name].scores)]
     require_targets(missing)
-    digests = {dataset.digest for dataset in (*wholes, *(short for _, short in datasets))}
     for name, found in results.items():
-        found.seen = model.require(name).provenance.get("dataset_digest") in digests
+        provenance = model.require(name).provenance
+        scored = [(r, w) for r, w in zip(refs, wholes, strict=True) if str(r) in sources[name]]
+        found.seen = any(_is_of(provenance, ref, whole) for ref, whole in scored)
         if found.seen:
             progress.message(
                 f"{name} was trained on images of this split ({split!r}): its scores here say "
                 "nothing of new ones."
             )
     return {name: results[name] for name in names if name not in missing}, sources, missing
+
+
+def _is_of(provenance: Mapping[str, Any], ref: DataRef, dataset: Dataset) -> bool:
+    """Whether a training was on a split of a data set, or part of it: by content, or by name."""
+    named = provenance.get("data")
+    names = [str(text).rpartition("=")[2] for text in named] if isinstance(named, list) else []
+    by_name = str(ref).rpartition("=")[2] in names and provenance.get("split") == dataset.split
+    return by_name or provenance.get("dataset_digest") == dataset.digest
 
 
 def _bound(

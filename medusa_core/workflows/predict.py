@@ -26,7 +26,7 @@ from medusa_core.plugin_host.importing import FAILURES
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.workflows import naming, preparation, results
 from medusa_core.workflows.inputs import Picture, count, find_files, is_video, pictures
-from medusa_core.workflows.made_with import current_since, is_current, makings
+from medusa_core.workflows.made_with import Making, makings
 
 AHEAD = 4
 """So many images are read before they are needed, and so many results wait to be written."""
@@ -71,7 +71,7 @@ def predict(
         long_side: as in `MedusaModel.predict`.
         tile: as in `MedusaModel.predict`; "auto": as large ones as fit into memory.
         resume: leave out images whose own results are there, newer than the image, and made with
-            these heads and options (`made-with.json` in the folder); results are not opened.
+            these heads and options (`made-with-HEAD.json` in the folder); results are not opened.
         device: where to compute.
         execution: how networks are run; None: prepared for inference, in float32.
         host: None: the installed plugins.
@@ -100,14 +100,13 @@ def predict(
     named = list(zip(files, naming.choose(files, known), strict=True))
     before = {file for file, stem in named if stem in known}
     places.prepare(named, known)
-    new = makings(model, names, long_side, tile)
-    since = current_since(places.folder, new, progress, told=resume)
+    making = Making(places.folder, makings(model, names, long_side, tile))
     skipped: list[str] = []
     frames: dict[str, int] = {}
     largest = 0
 
     def is_missing(file: Path, stem: str, name: object) -> bool:
-        if resume and file in before and is_current(file, places.targets(stem), since):
+        if resume and file in before and making.is_current(file, places.targets(stem)):
             skipped.append(str(name))
             return False
         return True
@@ -130,14 +129,23 @@ def predict(
         return _run(model, views, tile, progress)
 
     def write(stem: str, image: np.ndarray, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
+        making.begin()
         return [
             results.write(model.tasks[r.head], places.folder, stem, image, r, formats)
             for r in model.results(outputs, image.shape[:2], long_side).values()
         ]
 
     todo = [(file, stem) for file, stem in named if is_video(file) or is_missing(file, stem, file)]
+    if resume and making.others:
+        progress.message(
+            f"Results of {', '.join(making.others)} are made anew: those there were made with "
+            "another head or other options."
+        )
     progress.start("Predicting", count(file for file, _ in todo))
-    done, failed = _overlapped(missing(todo), read, compute, write, progress)
+    try:
+        done, failed = _overlapped(missing(todo), read, compute, write, progress)
+    finally:
+        making.close()
     progress.finish()
     if not failed:
         places.remove_later_frames(frames)

@@ -183,7 +183,8 @@ def test_predict(medusa, unchanged, photos):
     written = [entry for image in done.document["images"] for entry in image["results"]]
     files = [entry[kind] for entry in written for kind in ("rendering", "values")]
     assert len(set(files)) == 12  # equal stems from different folders do not overwrite each other
-    assert {"inputs.json", "made-with.json", *map(os.path.basename, files)} == set(os.listdir("o"))
+    records = {"inputs.json", "made-with-depth.json", "made-with-semseg.json"}
+    assert records | set(map(os.path.basename, files)) == set(os.listdir("o"))
     assert {"room.depth.png", "room.depth.npy"} <= set(os.listdir("o"))
     for entry in written:
         assert size_of(entry["rendering"]) == (70, 50)
@@ -208,7 +209,7 @@ def test_predict_goes_on_after_an_unreadable_image(medusa, unchanged, photos):
     assert f"Failed: {photos / 'two' / 'broken.jpg'}: " in done.err
     assert sorted(os.listdir("out")) == [
         "inputs.json",
-        "made-with.json",
+        "made-with-depth.json",
         "room.depth.png",
         "street.depth.png",
     ]

@@ -69,7 +69,7 @@ def test_a_head_records_its_own_data_only(medusa, model, folder, tmp_path):
         assert found == [*own]
 
 
-def test_a_head_that_has_seen_the_images_in_its_training_is_named(medusa, model, folder):
+def test_a_head_that_has_seen_the_images_is_named(medusa, model, folder, tmp_path):
     seen = ("--name", "seen", "--split", "val", "--data", f"folder:{folder}")
     assert medusa("add-task", "depth", *seen, *FAST, *TINY).code == 0
     told = "seen was trained on images of this split ('val')"
@@ -82,8 +82,16 @@ def test_a_head_that_has_seen_the_images_in_its_training_is_named(medusa, model,
         "depth": False,
         "seen": True,
     }
+    part = medusa("eval", "--tasks", "seen", "--data", f"folder:{folder}", "--limit", "2")
+    assert told in part.err
     other = medusa("eval", "--tasks", "seen", "--data", f"folder:{folder}", "--split", "train")
-    assert told not in other.err
+    assert "was trained on images" not in other.err
+    twin = shutil.copytree(folder, tmp_path / "twin")
+    data = [("--data", f"folder:{place}") for place in (folder, twin)]
+    assert medusa("add-task", "depth", "--name", "both", *data[0], *data[1], *FAST, *TINY).code == 0
+    for each in data:
+        done = medusa("eval", "--tasks", "both", *each, "--split", "train", "--limit", "2")
+        assert "both was trained on images of this split ('train')" in done.err
 
 
 def test_what_cannot_be_evaluated_is_told_before_anything_is(medusa, model, folder, tmp_path):

@@ -19,6 +19,7 @@ GOOD = {"names": ("wall", "left", "right"), "swap_pairs": ((1, 2),)}
         ({"names": tuple(map(str, range(10_001)))}, "at most 10000 items"),
         ({"names": ("wall", "left", "wall")}, "must be unique"),
         ({"names": ("wall", "left", " ")}, "has no name"),
+        ({"names": ("wall", "left", "r" * 10**6)}, "more than 1 MB"),
         ({"ignore_index": 2}, "ignore_index 2 is also the index of a class"),
         ({"ignore_index": 2**31}, "less than 2147483648"),
         ({"palette": ((0, 0, 0),)}, "1 colours for 3 classes"),

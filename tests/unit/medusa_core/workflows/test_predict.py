@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medusa_core.errors import DataError, UnknownNameError, UsageError
+from medusa_core.errors import DataError, ExecutionError, UnknownNameError, UsageError
 from medusa_core.model import MedusaModel, open_model
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import Result
@@ -40,7 +40,7 @@ def test_resume_knows_an_image_by_any_of_its_names(
     for count, path in enumerate(spellings):
         done = predict([path], model=model, tasks=["depth"], out=out, resume=True)
         assert len(done["skipped"]) == (count > 0)
-    assert sorted(os.listdir(out)) == ["inputs.json", "made-with.json", "p1.depth.png"]
+    assert sorted(os.listdir(out)) == ["inputs.json", "made-with-depth.json", "p1.depth.png"]
 
 
 @pytest.mark.parametrize("pattern", [".", "*"])
@@ -192,6 +192,52 @@ def test_an_interrupted_run_leaves_the_results_of_the_one_before_out_of_date(
     assert again(long_side=80, resume=True) == 0
 
 
+def test_options_that_cannot_be_used_leave_results_as_they_are(
+    model: MedusaModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again(**options: Any) -> int:
+        known = {"model": model, "out": tmp_path / "out", "tasks": ["depth"]}
+        return len(predict([photos], **known, **options)["images"])
+
+    assert again() == 3
+
+    def fail(*args: object) -> None:
+        raise ExecutionError("not in this way")
+
+    monkeypatch.setattr(model, "run", fail)
+    with pytest.raises(ExecutionError):
+        again(long_side=80)
+    monkeypatch.undo()
+    assert again(resume=True) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs locks of files")
+def test_runs_with_other_options_do_not_mix_their_results(
+    model: MedusaModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later one is refused until the first one ends, unless it runs other heads."""
+    out, write = tmp_path / "out", results.write
+    refused: list[str] = []
+
+    def meanwhile(*args: Any) -> Any:
+        done = write(*args)
+        monkeypatch.undo()
+        for options in ({}, {"long_side": 80}, {"tasks": ["normals"], "long_side": 80}):
+            try:
+                predict([photos], **{"model": model, "out": out, "tasks": ["depth"], **options})
+            except DataError as err:
+                refused.append(err.message)
+        return done
+
+    monkeypatch.setattr(results, "write", meanwhile)
+    predict([photos / "p0.jpg"], model=model, out=out, tasks=["depth"])
+    [message] = refused
+    assert "another run is making results of depth with another head or other options" in message
+    assert (
+        len(predict([photos], model=model, out=out, tasks=["depth"], long_side=80)["images"]) == 3
+    )
+
+
 def test_resume_does_an_image_again_that_was_put_in_place_of_another(
     model: MedusaModel, photos: Path, tmp_path: Path
 ) -> None:
@@ -207,16 +253,21 @@ def test_resume_does_an_image_again_that_was_put_in_place_of_another(
     os.utime(other, (1e9, 1e9))
     other.replace(photos / "p2.jpg")
     assert (again(), again()) == (["p2.jpg"], [])
+    shutil.copy2(photos / "p2.jpg", tmp_path / "other.jpg")
+    time.sleep(0.05)
+    (photos / "p0.jpg").unlink()
+    (photos / "p0.jpg").symlink_to(tmp_path / "other.jpg")
+    assert (again(), again()) == (["p0.jpg"], [])
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"depth": 3}', '{"depth": {"since": 1}}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"since": 3.0}', '{"since": 3.0, "with": 1}'])
 def test_a_record_of_makings_that_is_none(
     model: MedusaModel, photos: Path, tmp_path: Path, content: str
 ) -> None:
-    (tmp_path / "made-with.json").write_text(content)
-    with pytest.raises(DataError, match=r"made-with\.json: does not say"):
+    (tmp_path / "made-with-depth.json").write_text(content)
+    with pytest.raises(DataError, match=r"made-with-depth\.json: does not say"):
         predict([photos], model=model, out=tmp_path, tasks=["depth"])
-    assert (tmp_path / "made-with.json").read_text() == content
+    assert (tmp_path / "made-with-depth.json").read_text() == content
 
 
 def test_every_image_has_results_of_its_own(
@@ -339,7 +390,7 @@ def test_a_result_that_cannot_be_written_ends_it(
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(DataError, match="No space left"):
         predict([photos], model=model, tasks=["depth"], out=tmp_path / "out", formats=["npy"])
-    assert sorted(os.listdir(tmp_path / "out")) == ["inputs.json", "made-with.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["inputs.json", "made-with-depth.json"]
 
 
 def test_16_bit_images_take_any_value(model: MedusaModel) -> None:
