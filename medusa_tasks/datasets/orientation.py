@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medusa_core.errors import DataError
 from medusa_tasks.datasets.tree import entries
 
 VOTERS = 15
@@ -40,13 +41,23 @@ def turned(
     """Read normals with their axes turned to those of the task.
 
     Args:
-        voting: files that the first reading looks at, to see how they point.
-        read: file → `(H, W, 3) float32` unit vectors as stored, zero where invalid.
+        voting: files that the first reading looks at, to see how they point. Those that cannot be
+            read have no vote; it is an error where none can.
+        read: file → `(H, W, 3) float32` unit vectors as stored, zero where invalid. Raises
+            `DataError`.
     """
 
     @cache
     def signs() -> np.ndarray:
-        return axis_signs(map(read, voting))
+        found, errors = [], []
+        for path in voting:
+            try:
+                found.append(read(path))
+            except DataError as err:
+                errors.append(err)
+        if errors and not found:
+            raise errors[0]
+        return axis_signs(found)
 
     return lambda path: read(path) * signs()
 

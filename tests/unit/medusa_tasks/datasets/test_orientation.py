@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from medusa_core.data.folder import FolderDataset
-from medusa_tasks.datasets.orientation import VOTERS, axis_signs, voters
+from medusa_core.errors import DataError
+from medusa_tasks.datasets.orientation import VOTERS, axis_signs, turned, voters
 from medusa_tasks.datasets.rooms.dataset import Rooms
 
 REAL_DATA = os.environ.get("MEDUSA_REAL_DATA")
@@ -61,3 +62,19 @@ def test_voters_are_evenly_spread(tmp_path: Path, count: int) -> None:
     if count > VOTERS:
         steps = np.diff([*places, count])
         assert steps.max() - steps.min() <= 1
+
+
+def test_files_that_cannot_be_read_have_no_vote(rooms: list[np.ndarray]) -> None:
+    stored = {Path(f"{index}.npy"): -image for index, image in enumerate(rooms[:5])}
+    damaged = Path("damaged.npy")
+
+    def read(path: Path) -> np.ndarray:
+        if path == damaged:
+            raise DataError(f"{path}: damaged")
+        return stored[path]
+
+    first = next(iter(stored))
+    found = turned([damaged, *stored], read)(first)
+    np.testing.assert_array_equal(found, -stored[first])
+    with pytest.raises(DataError, match="damaged"):
+        turned([damaged], read)(first)
