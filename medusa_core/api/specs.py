@@ -134,7 +134,8 @@ class TargetSpec(Spec):
     axes: meaning of the channels, for vectors.
     flip: what a horizontal flip does besides mirroring; "negate_x" negates channel 0 of vectors, or
         the one number there is, "swap_pairs" exchanges classes. zoom: what enlarging by k does to
-        values; "invalid": what holds for a picture does not hold for a part of it (global tasks
+        values, and is undone where `--size` shows a picture k times as large as in training;
+        "invalid": what holds for a picture does not hold for a part of it (global tasks
         only).
     Target maps are resampled to the nearest neighbour, never interpolated.
     """
@@ -210,6 +211,8 @@ class TaskSpec(Registered):
             raise ValueError('target.flip="swap_pairs" is for classes: channels="labels"')
         if self.target.zoom == "divide" and self.target.dtype != "float32":
             raise ValueError('target.zoom="divide" needs target.dtype="float32"')
+        if self.target.zoom == "divide" and self.output.activation in ("argmax", "normalise"):
+            raise ValueError('target.zoom="divide" is for numbers, not classes or directions')
         if self.target.zoom == "invalid" and self.output.kind != "global":
             raise ValueError('target.zoom="invalid" is for global tasks')
         if self.target.zoom == "invalid" and self.target.invalid is None and not self.has_labels:

@@ -175,7 +175,8 @@ long_side_option = click.option(
     "long_side",
     type=LongSide(min=16, max=8192),
     metavar="PIXELS",
-    help="Longer side the network sees; default: as each head was trained.",
+    help="Longer side the network sees; default: as each head was trained. Distances are "
+    "multiplied by as much as pictures are shown larger.",
 )
 
 device_option = click.option(

@@ -75,7 +75,7 @@ def magnified(
         picture: see there.
         long_side: see there; None: the picture is shown as in training.
     """
-    if long_side is None or spec.target.zoom != "divide" or not value.is_floating_point():
+    if long_side is None or spec.target.zoom != "divide":
         return value
     return value * (long_side / max(picture) / fitted_scale(trained, picture))
 

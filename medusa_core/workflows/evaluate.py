@@ -218,6 +218,7 @@ def score(
     require_targets([name for name in names if not any(name in here for here in bound)])
     for other in foreign.values():
         progress.message(f"Left out: {other.message}")
+    parts = [(str(ref), whole.split, whole.digest) for ref, whole in zip(refs, wholes, strict=True)]
     results: dict[str, HeadScores] = {}
     sources: dict[str, list[str]] = {}
     for (ref, dataset), bindings in zip(datasets, bound, strict=True):
@@ -242,8 +243,7 @@ def score(
     require_targets(missing)
     for name, found in results.items():
         provenance = model.require(name).provenance
-        scored = [(r, w) for r, w in zip(refs, wholes, strict=True) if str(r) in sources[name]]
-        found.seen = any(_is_of(provenance, ref, whole) for ref, whole in scored)
+        found.seen = any(_is_of(provenance, *part) for part in parts if part[0] in sources[name])
         if found.seen:
             progress.message(
                 f"{name} was trained on images of this split ({split!r}): its scores here say "
@@ -252,12 +252,12 @@ def score(
     return {name: results[name] for name in names if name not in missing}, sources, missing
 
 
-def _is_of(provenance: Mapping[str, Any], ref: DataRef, dataset: Dataset) -> bool:
-    """Whether a training was on a split of a data set, or part of it: by content, or by name."""
+def _is_of(provenance: Mapping[str, Any], data: str, split: str, digest: str) -> bool:
+    """Whether a training was on a split of a data set, or part of it: by name, or by content."""
     named = provenance.get("data")
     names = [str(text).rpartition("=")[2] for text in named] if isinstance(named, list) else []
-    by_name = str(ref).rpartition("=")[2] in names and provenance.get("split") == dataset.split
-    return by_name or provenance.get("dataset_digest") == dataset.digest
+    by_name = data.rpartition("=")[2] in names and provenance.get("split") == split
+    return by_name or provenance.get("dataset_digest") == digest
 
 
 def _bound(

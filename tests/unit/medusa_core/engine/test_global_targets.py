@@ -114,6 +114,10 @@ def test_classes_change_places_and_distances_shrink() -> None:
 def test_whole_numbers_are_not_divided() -> None:
     with pytest.raises(ValueError, match='zoom="divide" needs target.dtype="float32"'):
         binding(dtype="int64", zoom="divide", invalid=0.0)
+    for activation in ("argmax", "normalise"):
+        output = OutputSpec(kind="global", channels=3, activation=activation)
+        with pytest.raises(ValueError, match="for numbers, not classes or directions"):
+            binding(output=output, channels=3, zoom="divide")
 
 
 def test_what_is_computed_sees_the_picture_and_not_its_margin() -> None:
