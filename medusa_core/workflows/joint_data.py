@@ -27,11 +27,12 @@ def joint_dataset(
     specs: Sequence[TaskSpec],
     split: str,
     limit: int | None = None,
-) -> Dataset:
-    """All data sets as one, in which samples lack the targets that no task reads from theirs.
+) -> tuple[Dataset, dict[str, list[DataRef]]]:
+    """All data sets as one, and those that each task reads, by its name.
 
-    A task reads the data sets bound to it, or else all unbound ones that have its target. Data sets
-    that are named twice are read once.
+    A task reads the data sets bound to it, or else all unbound ones that have its target; one that
+    computes it reads all. Samples lack the targets that no task reads from their data set. Data
+    sets that are named twice are read once.
 
     Args:
         host: knows the data sets.
@@ -48,9 +49,17 @@ def joint_dataset(
     preparation.require_bindings_used(refs, [spec.name for spec in specs])
     places = {(ref.name, ref.location): load_dataset(host, ref, split) for ref in refs}
     wanted: dict[Place, set[str]] = {place: set() for place in places}
+    read: dict[str, list[DataRef]] = {}
     for spec in specs:
-        for place in _places_of(spec, refs, places):
+        own = _places_of(spec, refs, places)
+        for place in own:
             wanted[place].add(spec.target_name)
+        read[spec.name] = [
+            ref
+            for ref in refs
+            if spec.target.source == "image"
+            or (ref.task in (None, spec.name) and (ref.name, ref.location) in own)
+        ]
     _require_one_reading(specs, refs)
     computed = any(spec.target.source == "image" for spec in specs)
     for place, dataset in places.items():
@@ -70,7 +79,7 @@ def joint_dataset(
                 for place, dataset in places.items()
             ]
         )
-    return shorten(whole, limit)
+    return shorten(whole, limit), read
 
 
 def _places_of(

@@ -43,12 +43,16 @@ DEFAULT_STEPS = 3000
 
 @dataclass(frozen=True)
 class JointPlan:
-    """What is trained on what, with a backbone that carries the weights of the model folder."""
+    """What is trained on what, with a backbone that carries the weights of the model folder.
+
+    read: the part of `data` that each task reads.
+    """
 
     model: Path
     record: BackboneRecord
     backbone: Backbone
     data: tuple[DataRef, ...]
+    read: Mapping[str, Sequence[DataRef]]
     split: str
     dataset: Dataset
     parts: tuple[list[int], list[int]]
@@ -95,7 +99,7 @@ def make_plan(
     )
     specs = _specs(host, tasks)
     refs = preparation.parse_data(data)
-    dataset = joint_dataset(host, refs, specs, split, options.limit)
+    dataset, read = joint_dataset(host, refs, specs, split, options.limit)
     bindings, skipped = {}, dict[str, str]()
     for spec in specs:
         labels = check_target(dataset, spec)
@@ -110,6 +114,7 @@ def make_plan(
         record,
         backbone,
         refs,
+        read,
         split,
         dataset,
         parts,

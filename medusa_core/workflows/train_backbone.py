@@ -87,6 +87,11 @@ def train_backbone(
     with training(plan.model, JOINT):
         source = Source(plan.dataset, plan.size, (IDENTITY,))
         images, targets = cache_images(source, list(plan.bindings.values()), progress)
+        labelled = {
+            name: [sample for sample, known in enumerate(valid) if known.any()]
+            for name, (_, valid) in zip(plan.bindings, targets, strict=True)
+        }
+        _tell_labelled(plan, labelled, progress)
         started = time.perf_counter()
         heads, outcome, unfolded = _train(host, plan, images, targets, progress)
         provenance = _provenance(plan, outcome, unfolded)
@@ -104,7 +109,7 @@ def train_backbone(
                 features,
                 plan.size,
                 _own_part(outcome, name, alone=len(heads) == 1),
-                {**provenance, "joint": True},
+                {**provenance, **_own_data(plan, name, labelled[name]), "joint": True},
                 plan.head_owners[name],
             )
             for name, head in heads.items()
@@ -202,6 +207,27 @@ def _commit(
             "in its way (medusa remove-task)."
         ).strip()
         raise
+
+
+def _tell_labelled(
+    plan: JointPlan, labelled: Mapping[str, Sequence[int]], progress: Progress
+) -> None:
+    for name, samples in labelled.items():
+        if len(samples) < len(plan.dataset):
+            progress.message(
+                f"{len(samples)} of {len(plan.dataset)} images of {plan.dataset.name} have "
+                f"{plan.bindings[name].task.spec.target_name!r}: {name} is trained on those."
+            )
+
+
+def _own_data(plan: JointPlan, name: str, labelled: Sequence[int]) -> dict[str, Any]:
+    """What the head of one task learnt from: of the data, what it reads and has its target."""
+    known = set(labelled)
+    return {
+        "data": [str(ref) for ref in plan.read[name]],
+        "images": len(known.intersection(plan.parts[0])),
+        "selection_images": len(known.intersection(plan.parts[1])),
+    }
 
 
 def _provenance(plan: JointPlan, outcome: Outcome, unfolded: int) -> dict[str, Any]:

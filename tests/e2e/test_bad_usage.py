@@ -33,7 +33,7 @@ from medusa_core.errors import FAILED, USAGE
         ("add-task edges --lr 1e300", "--lr 1e+300", ""),
         ("add-task edges --epochs inf", "--epochs inf", ""),
         ("add-task edges --epochs nan", "--epochs nan", ""),
-        (f"add-task edges --seed {10**30}", "--seed 1000", ""),
+        (f"add-task edges --seed {10**30}", "4294967295", ""),
         ("add-task edges --device meta", "Device 'meta' cannot be used", ""),
         ("add-task edges --device mps", "computed on cpu and cuda devices alone", ""),
         ("add-task edges --device hpu", "Device 'hpu' cannot be used", ""),

@@ -250,8 +250,20 @@ def test_every_task_reads_its_own_data(medusa, joint, folder, streets):
     assert done.code == 0
     assert all(value is not None for value in done.document["heads"]["depth"].values())
     record = json.loads((joint / "model.json").read_text())
-    head = joint / "heads" / "semseg" / record["heads"]["semseg"] / "head.json"
-    assert json.loads(head.read_text())["labels"]["names"] == ["road", "car", "tree"]
+    heads = {
+        name: json.loads((joint / "heads" / name / revision / "head.json").read_text())
+        for name, revision in record["heads"].items()
+    }
+    assert heads["semseg"]["labels"]["names"] == ["road", "car", "tree"]
+    images = {"depth": 6, "semseg": 5}
+    for name, data in zip(("depth", "semseg"), args[1::2], strict=True):
+        assert f"{images[name]} of 11 images" in done.err
+        own = heads[name]["provenance"]
+        assert own["data"] == [data]
+        assert own["images"] + own["selection_images"] == images[name]
+    whole = record["backbone"]["provenance"]
+    assert whole["data"] == [*args[1::2]]
+    assert whole["images"] + whole["selection_images"] == 11
 
 
 def test_data_that_does_not_fit_is_refused(medusa, joint, folder, streets):
