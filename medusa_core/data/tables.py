@@ -143,7 +143,7 @@ def read_column(table: Table, path: Path, column: str, number: bool = False) -> 
 
 def _number(path: Path, name: str, text: str) -> float:
     try:
-        value = float(text)
+        value = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         value = math.nan
     if not abs(value) < 3e38:  # float32 holds no more

@@ -122,7 +122,7 @@ class Runner:
             networks = self._networks
             new = {name: head for name, head in heads.items() if name not in networks}
             if new:
-                self._make_ready(images[:1], new, networks)
+                self._make_ready(_comparable(images[:1]), new, networks)
             refused = self._refused & heads.keys()
             plain = self.backbone(images) if refused else []
             fast = networks[None]([images]) if len(refused) < len(heads) else []
@@ -285,6 +285,11 @@ def prepared(backbone: Backbone, example: Tensor) -> Callable[[Tensor], list[Ten
         return backbone
     limit = allowed_movement("fp32", example.device)
     return fast if all(level <= limit for level in moved) else backbone
+
+
+def _comparable(image: Tensor) -> Tensor:
+    """The image; a grey one in place of one that has values that are no numbers."""
+    return image if bool(torch.isfinite(image).all()) else torch.full_like(image, 0.5)
 
 
 def allowed_movement(precision: str, device: torch.device) -> float:

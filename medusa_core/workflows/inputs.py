@@ -73,6 +73,11 @@ def find_files(paths: Iterable[str | Path], progress: Progress | None = None) ->
 
 def _files_of(named: str | Path, progress: Progress) -> list[Path]:
     """The files that one argument stands for."""
+    if not isinstance(named, (str, os.PathLike)):
+        raise UsageError(
+            f"Images are files, folders or patterns, got {type(named).__name__}.",
+            hint="Arrays are predicted by MedusaModel.predict, one by one.",
+        )
     path = Path(named)
     if str(named).startswith("~/") and not path.exists():  # quoted: no shell has expanded it
         path = Path(os.path.expanduser(path))

@@ -81,7 +81,10 @@ def metres(path: Path, raw: np.ndarray) -> np.ndarray:
 
 
 def unit_vectors(path: Path, raw: np.ndarray) -> np.ndarray:
-    """`(H, W, 3) float32` unit vectors from components in [-1, 1]; zero vectors are invalid."""
+    """`(H, W, 3) float32` unit vectors from components in [-1, 1]; zero vectors are invalid.
+
+    Most have to be of length 1, or nearly: what is stored from 0 to 1 is not, and would be bent.
+    """
     raw = three_channels(path, raw)
     if raw.dtype.kind != "f":
         raise DataError(f"{path}: {raw.dtype}, expected floating-point numbers from -1 to 1.")
@@ -90,6 +93,12 @@ def unit_vectors(path: Path, raw: np.ndarray) -> np.ndarray:
         raise DataError(
             f"{path}: {raw.min():g} to {raw.max():g}, expected unit vectors (-1 to 1), zero "
             "where there is none."
+        )
+    lengths = np.linalg.norm(raw[raw.any(axis=2)].astype(np.float32), axis=1)
+    if lengths.size and np.median(np.abs(lengths - 1)) > 0.1:
+        raise DataError(
+            f"{path}: vectors of length {lengths.min():.2g} to {lengths.max():.2g}, expected unit "
+            "vectors (-1 to 1, not 0 to 1), zero where there is none."
         )
     return _normalised(raw.astype(np.float32), 1e-3, np.inf)
 

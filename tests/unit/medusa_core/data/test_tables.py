@@ -84,6 +84,7 @@ def test_the_digest_follows_the_values_of_the_split(tmp_path: Path) -> None:
         ("id,x,y,place\na,1,2,hall,more\n", "more or fewer fields"),
         ("id,x,y,place\na,one,2,hall\n", "'one' is not a number"),
         ("id,x,y,place\na,nan,2,hall\n", "'nan' is not a number"),
+        ("id,x,y,place\na,1_0,2,hall\n", "'1_0' is not a number"),
         ("id,x,y,place\na,1e39,2,hall\n", "'1e39' is not a number"),
         ("id,x,y,place\na,1,2,attic\n", "'attic' is not one of the labels"),
         ('id,x,y,place\n"a,1,2,hall\n', "cannot be read as a table"),

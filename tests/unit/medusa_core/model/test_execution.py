@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -31,7 +33,7 @@ from medusa_core.model.inference import computes_bfloat16
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.store.commit import NewHead, commit_head
 
-from .conftest import HEADS
+from .conftest import HEADS, make_images
 
 needs_bfloat16 = pytest.mark.skipif(
     not computes_bfloat16(torch.device("cpu")), reason="this processor has no bfloat16"
@@ -348,3 +350,14 @@ def test_movement_is_relative_to_what_was_expected() -> None:
     assert movement(expected, expected) == 0
     assert not movement(expected * float("nan"), expected) < np.inf
     assert movement(torch.zeros(3), expected) == np.inf
+
+
+def test_a_first_image_that_holds_no_numbers_refuses_no_head(path: Path) -> None:
+    images = make_images(33, 47)
+    model = open_model(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(torch.full_like(images, math.nan))
+        found = model(images)
+    expected = open_model(path)(images)
+    assert all(torch.equal(found[name], expected[name]) for name in HEADS)

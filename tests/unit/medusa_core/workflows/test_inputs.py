@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -151,3 +152,9 @@ def test_images_of_every_ending_are_found(tmp_path: Path, ending: str) -> None:
     (tmp_path / f"a{ending.upper()}").touch()
     assert find_files([tmp_path]) == [tmp_path / f"a{ending.upper()}"]
     assert Image.registered_extensions()[ending] in _FORMATS
+
+
+@pytest.mark.parametrize("named", [b"photo.jpg", np.zeros((4, 4, 3), np.uint8), None, 3])
+def test_what_names_no_file_is_refused(named: object) -> None:
+    with pytest.raises(UsageError, match="Images are files, folders or patterns, got"):
+        find_files([named])  # type: ignore[list-item]

@@ -210,6 +210,11 @@ MALFORMED: dict[str, tuple[Change, str, str]] = {
     "vectors of length 2": (npy(NORMAL, np.ones((*LARGE, 2))), NORMAL, "expected (H, W, 3)"),
     "vectors of length 4": (npy(NORMAL, np.ones((*LARGE, 4))), NORMAL, "expected (H, W, 3)"),
     "vectors too long": (npy(NORMAL, np.full((*LARGE, 3), 127.0)), NORMAL, "expected unit vectors"),
+    "vectors from 0 to 1": (
+        npy(NORMAL, np.full((*LARGE, 3), (0.5, 1.0, 0.5))),
+        NORMAL,
+        "not 0 to 1",
+    ),
     "vectors as bytes": (npy(NORMAL, np.zeros((*LARGE, 3), np.uint8)), NORMAL, "uint8, expected"),
     "vectors not numbers": (npy(NORMAL, np.full((*LARGE, 3), np.inf)), NORMAL, "NaN or infinite"),
     "grey edges": (npy(EDGE, np.full(LARGE, 0.5)), EDGE, "other than 0 and 1"),
