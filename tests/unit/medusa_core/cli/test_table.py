@@ -31,8 +31,10 @@ def _by_rich(columns: list[str], rows: list[tuple[object, ...]], numeric: set[st
         justify = "right" if name in numeric else "left"
         drawn.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
-        shown = ("–" if cell is None else str(cell) for cell in row)
-        drawn.add_row(*(Text(clean(cell)) for cell in shown))
+        shown = [clean("–" if cell is None else str(cell)) for cell in row]
+        ends = [cell.rstrip() for cell in shown]  # blanks at the end would move what is set right
+        pairs = zip(columns, shown, ends, strict=True)
+        drawn.add_row(*(Text(end if name in numeric else cell) for name, cell, end in pairs))
     return drawn
 
 
