@@ -64,8 +64,7 @@ if TYPE_CHECKING:
     type=NumberOrAuto(128, 8192),
     metavar="PIXELS|auto",
     help="Cut what is larger into overlapping tiles of this side, 128 to 8192, and blend their "
-    "predictions. "
-    "auto: where an image does not fit into memory.",
+    "predictions. auto: where an image does not fit into memory.",
 )
 @click.option("--resume", is_flag=True, help="Leave out images whose results are there.")
 @device_option

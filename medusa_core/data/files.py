@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from medusa_core.errors import DataError
 
@@ -41,3 +43,21 @@ def read_bounded(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise DataError(f"{path}: larger than {limit // 10**6} MB.")
     return content
+
+
+def read_json(path: Path, limit: int) -> Any:
+    """What a JSON file of at most `limit` bytes holds; None where it holds no JSON.
+
+    Raises:
+        FileNotFoundError: there is none. DataError: it is longer, no plain file, or unreadable.
+    """
+    try:
+        return json.loads(read_bounded(path, limit))
+    except NotADirectoryError as err:
+        raise FileNotFoundError(str(path)) from err
+    except FileNotFoundError:
+        raise
+    except OSError as err:
+        raise DataError(f"{path}: cannot be read: {err.strerror}.") from err
+    except (ValueError, RecursionError):
+        return None

@@ -64,9 +64,8 @@ def evaluate(
                     valid = torch.from_numpy(np.asarray(binding.valid(target))[None])
                     decoded = binding.task.decode(raw)
                     if long_side is not None:
-                        trained = model.require(name).size
-                        seen = binding.task.spec, trained, image.shape[:2], long_side
-                        decoded = magnified(decoded, *seen)
+                        spec, trained = binding.task.spec, model.require(name).size
+                        decoded = magnified(decoded, spec, trained, image.shape[:2], long_side)
                     results[name].scores.add(decoded.cpu(), as_target(target[None]), valid)
             for name in targets.keys() - set(wanted):
                 results[name].missing += 1

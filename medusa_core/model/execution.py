@@ -85,7 +85,7 @@ class Runner:
         self.backbone = backbone
         self.execution = execution
         self._networks: dict[str | None, Network] = {}
-        self._spoilers: set[str] = set()  # recordable heads that write to their features
+        self._spoilers: set[str] = set()  # heads that write to their features
         self._refused: set[str] = set()  # those that are run as they were trained
         self._desk = Desk()
         keep_memory()

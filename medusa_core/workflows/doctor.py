@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -45,29 +46,26 @@ def doctor(model: str | Path = "medusa-model") -> dict[str, Any]:
         `ok`, and `checks`: name, state ("ok", "note" or "problem"), message and hint.
     """
     findings: list[Finding] = []
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _packages,
-        _torch,
-        _plugins,
-        _cache,
-        lambda: _model(Path(model)),
-    )
-    for check in checks:
+    host = functools.cache(_host)
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "packages": _packages,
+        "torch": _torch,
+        "plugins": lambda: _plugins(host()),
+        "cache": _cache,
+        "model": lambda: _model(Path(model), host),
+    }
+    for name, check in checks.items():
         try:
             findings += check()
         except MedusaError as err:
-            findings.append(Finding(_name(check), "problem", err.message, err.hint))
+            findings.append(Finding(name, "problem", err.message, err.hint))
         except FAILURES as err:
-            findings.append(Finding(_name(check), "problem", describe(err)))
+            findings.append(Finding(name, "problem", describe(err)))
     return {
         "schema_version": 1,
         "ok": all(finding.state != "problem" for finding in findings),
         "checks": [asdict(finding) for finding in findings],
     }
-
-
-def _name(check: Callable[..., object]) -> str:
-    return check.__name__.strip("_<>").replace("lambda", "model")
 
 
 def _packages() -> Iterator[Finding]:
@@ -116,11 +114,10 @@ def _torch() -> Iterator[Finding]:
         yield Finding("devices", "ok", f"cpu, {threads} thread{'s' if threads > 1 else ''}")
 
 
-def _plugins() -> Iterator[Finding]:
+def _plugins(host: Host) -> Iterator[Finding]:
     """Every plugin that is not loaded or not complete, and a summary of the others."""
     from medusa_core.model.assembly import choose_architecture
 
-    host = _host()
     loaded = [report for report in host.reports if report.state == "loaded"]
     for report in host.reports:
         if report.state != "loaded":
@@ -169,7 +166,7 @@ def _space(name: str, folder: Path) -> Finding:
     return Finding(name, "ok", message)
 
 
-def _model(model: Path) -> Iterator[Finding]:
+def _model(model: Path, host: Callable[[], Host]) -> Iterator[Finding]:
     """The heads of the model folder, those that are damaged, unfinished trainings, the disk."""
     from medusa_core.engine import checkpoint
     from medusa_core.model.assembly import find_task
@@ -185,10 +182,9 @@ def _model(model: Path) -> Iterator[Finding]:
         yield Finding("model", "ok", f"{model}: {folder.manifest.backbone.name}; heads: {heads}")
         for name, error in folder.damaged.items():
             yield Finding(f"head {name}", "problem", error.message, error.hint)
-        host = _host()
         for name, stored in folder.heads.items():
             try:
-                find_task(host, name, stored)
+                find_task(host(), name, stored)
             except PluginError as orphaned:
                 yield Finding(f"head {name}", "note", orphaned.message, orphaned.hint)
     work = [e.name for e in files.children(Layout(model).all_work) if checkpoint.exists(e)]

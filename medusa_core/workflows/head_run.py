@@ -260,11 +260,7 @@ class HeadRun:
     def _parts(self, plan: Plan, cached: CachedTask) -> tuple[list[int], list[int]]:
         """Samples to train on and to choose weights by, of those that have the target."""
         labelled, target = cached.labelled(), plan.task.spec.target_name
-        if len(labelled) < len(plan.dataset):
-            self.progress.message(
-                f"{len(labelled)} of {len(plan.dataset)} images of {plan.dataset.name} have "
-                f"{target!r}: {plan.name} is trained on those."
-            )
+        preparation.tell_labelled(plan.name, plan.dataset, labelled, target, self.progress)
         return labelled_split(plan.dataset, labelled, target)
 
     def _of_length(self, plan: Plan, images: int, batch: int) -> Plan:

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medusa_core.data.files import read_bounded
+from medusa_core.data.files import read_json
 from medusa_core.errors import DataError
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.store import files
@@ -137,15 +137,12 @@ def _read(path: Path) -> Record | None:
         DataError: something else is there.
     """
     try:
-        found = json.loads(read_bounded(path, MAX_BYTES))
-        if isinstance(found["since"], float) and isinstance(found["with"], dict):
-            return dict(found)
+        found = read_json(path, MAX_BYTES)
     except FileNotFoundError:
         return None
-    except OSError as err:
-        raise DataError(f"{path}: cannot be read: {err.strerror}.") from err
-    except (ValueError, RecursionError, TypeError, KeyError):
-        pass
+    record = found if isinstance(found, dict) else {}
+    if isinstance(record.get("since"), float) and isinstance(record.get("with"), dict):
+        return record
     raise DataError(
         f"{path}: does not say what the results there were made with.",
         hint="Remove it, and they are made anew. Or choose another folder: --out DIR",

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from medusa_core.data.files import read_bounded
+from medusa_core.data.files import read_json
 from medusa_core.errors import DataError
 from medusa_core.store import files
 from medusa_core.workflows.results import FORMATS, write_whole
@@ -37,13 +37,9 @@ def recorded(folder: Path) -> dict[str, str]:
     """
     path = folder / RECORD
     try:
-        found = json.loads(read_bounded(path, MAX_BYTES))
-    except (FileNotFoundError, NotADirectoryError):
+        found = read_json(path, MAX_BYTES)
+    except FileNotFoundError:
         return {}
-    except OSError as err:
-        raise DataError(f"{path}: cannot be read: {err.strerror}.") from err
-    except (ValueError, RecursionError):
-        found = None
     if not (isinstance(found, dict) and all(isinstance(image, str) for image in found.values())):
         raise DataError(
             f"{path}: does not say which images the results there belong to.",

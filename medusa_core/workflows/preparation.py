@@ -139,6 +139,17 @@ def screened(
     return Subset(dataset, good), bad
 
 
+def tell_labelled(
+    name: str, dataset: Dataset, labelled: Sequence[int], target: str, progress: Progress
+) -> None:
+    """Say how many images a head is trained on, where some lack its target."""
+    if len(labelled) < len(dataset):
+        progress.message(
+            f"{len(labelled)} of {len(dataset)} images of {dataset.name} have {target!r}: {name} "
+            "is trained on those."
+        )
+
+
 def unusable(model: MedusaModel, tasks: Sequence[str] | None) -> dict[str, str]:
     """Heads that cannot be run, and why, where all were asked for: they are left out."""
     return {name: err.message for name, err in model.orphans.items() if tasks is None}

@@ -91,7 +91,9 @@ def train_backbone(
             name: [sample for sample, known in enumerate(valid) if known.any()]
             for name, (_, valid) in zip(plan.bindings, targets, strict=True)
         }
-        _tell_labelled(plan, labelled, progress)
+        for name, samples in labelled.items():
+            target = plan.bindings[name].task.spec.target_name
+            preparation.tell_labelled(name, plan.dataset, samples, target, progress)
         started = time.perf_counter()
         heads, outcome, unfolded = _train(host, plan, images, targets, progress)
         provenance = _provenance(plan, outcome, unfolded)
@@ -207,17 +209,6 @@ def _commit(
             "in its way (medusa remove-task)."
         ).strip()
         raise
-
-
-def _tell_labelled(
-    plan: JointPlan, labelled: Mapping[str, Sequence[int]], progress: Progress
-) -> None:
-    for name, samples in labelled.items():
-        if len(samples) < len(plan.dataset):
-            progress.message(
-                f"{len(samples)} of {len(plan.dataset)} images of {plan.dataset.name} have "
-                f"{plan.bindings[name].task.spec.target_name!r}: {name} is trained on those."
-            )
 
 
 def _own_data(plan: JointPlan, name: str, labelled: Sequence[int]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from medusa_core.errors import DataError
 IGNORED = 255
 """Pixels that count for no class, in label maps and binary maps."""
 
+_SHORTEST = 1e-3
+"""Length of stored vectors below which there is none."""
 _LONGEST_DEPTH = 1000.0
 """Metres. Beyond it depth is certainly in another unit."""
 
@@ -94,13 +96,15 @@ def unit_vectors(path: Path, raw: np.ndarray) -> np.ndarray:
             f"{path}: {raw.min():g} to {raw.max():g}, expected unit vectors (-1 to 1), zero "
             "where there is none."
         )
-    lengths = np.linalg.norm(raw[raw.any(axis=2)].astype(np.float32), axis=1)
-    if lengths.size and np.median(np.abs(lengths - 1)) > 0.1:
+    vectors = raw.astype(np.float32)
+    length = _length(vectors)
+    known = length[length > _SHORTEST]
+    if known.size and np.median(np.abs(known - 1)) > 0.1:
         raise DataError(
-            f"{path}: vectors of length {lengths.min():.2g} to {lengths.max():.2g}, expected unit "
+            f"{path}: vectors of length {known.min():.2g} to {known.max():.2g}, expected unit "
             "vectors (-1 to 1, not 0 to 1), zero where there is none."
         )
-    return _normalised(raw.astype(np.float32), 1e-3, np.inf)
+    return _normalised(vectors, length, _SHORTEST, np.inf)
 
 
 def picture_vectors(path: Path, raw: np.ndarray) -> np.ndarray:
@@ -110,7 +114,8 @@ def picture_vectors(path: Path, raw: np.ndarray) -> np.ndarray:
     """
     if raw.ndim != 3 or raw.shape[2] != 3 or raw.dtype != np.uint8:
         raise DataError(f"{path}: shape {raw.shape} of {raw.dtype}, expected 8-bit RGB.")
-    return _normalised(raw.astype(np.float32) * np.float32(2 / 255) - 1, 0.25, 1.6)
+    vectors = raw.astype(np.float32) * np.float32(2 / 255) - 1
+    return _normalised(vectors, _length(vectors), 0.25, 1.6)
 
 
 def zero_or_one(path: Path, raw: np.ndarray) -> np.ndarray:
@@ -131,8 +136,13 @@ def half_of_255(path: Path, raw: np.ndarray) -> np.ndarray:
     return (raw > 127).astype(np.int64)
 
 
-def _normalised(vectors: np.ndarray, shortest: float, longest: float) -> np.ndarray:
-    length = np.sqrt((vectors * vectors).sum(axis=2, keepdims=True))
+def _length(vectors: np.ndarray) -> np.ndarray:
+    return np.sqrt((vectors * vectors).sum(axis=2, keepdims=True))
+
+
+def _normalised(
+    vectors: np.ndarray, length: np.ndarray, shortest: float, longest: float
+) -> np.ndarray:
     known = (length > shortest) & (length < longest)
     return np.where(known, vectors / np.maximum(length, np.float32(1e-6)), np.float32(0))
 

@@ -49,3 +49,11 @@ def variant(good: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleT
         return module
 
     return make
+
+
+def with_metric(good, metric):
+    class Broken(good.Level):
+        def new_metrics(self):
+            return [metric()]
+
+    return Broken

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from medusa_core.model import MedusaModel, open_model
 from medusa_core.progress import SilentProgress
+
+HEADS = ("depth", "semseg", "normals")
 
 
 class Told(SilentProgress):
@@ -43,3 +47,8 @@ def spellings(photos: Path) -> list[Path]:
         photos / "deep" / ".." / "deep" / "p1.jpg",
         photos / "link" / "p1.jpg",
     ]
+
+
+@pytest.fixture
+def model(make_model: Callable[..., Path]) -> MedusaModel:
+    return open_model(make_model(*HEADS))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from medusa_core.errors import DataError, ExecutionError, UnknownNameError, UsageError
-from medusa_core.model import MedusaModel, open_model
+from medusa_core.errors import DataError, UnknownNameError, UsageError
+from medusa_core.model import MedusaModel
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import Result
 from medusa_core.workflows import results
 from medusa_core.workflows.inputs import find_files
 from medusa_core.workflows.predict import predict
 
-from .conftest import Told
-
-HEADS = ("depth", "semseg", "normals")
-
-
-@pytest.fixture
-def model(make_model: Callable[..., Path]) -> MedusaModel:
-    return open_model(make_model(*HEADS))
-
-
-def test_resume_knows_an_image_by_any_of_its_names(
-    model: MedusaModel, spellings: list[Path], tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    for count, path in enumerate(spellings):
-        done = predict([path], model=model, tasks=["depth"], out=out, resume=True)
-        assert len(done["skipped"]) == (count > 0)
-    assert sorted(os.listdir(out)) == ["inputs.json", "made-with-depth.json", "p1.depth.png"]
+from .conftest import HEADS, Told
 
 
 @pytest.mark.parametrize("pattern", [".", "*"])
@@ -120,156 +101,6 @@ def test_summaries_are_json(model: MedusaModel, photos: Path, tmp_path: Path) ->
     assert found["depth"]["size"] == [40, 60]
 
 
-def test_resume_does_what_is_missing_or_older_than_its_image(
-    model: MedusaModel, photos: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-
-    def again() -> list[str]:
-        done = predict([photos], model=model, out=out, raw=True, tasks=["depth"], resume=True)
-        assert len(done["skipped"]) + len(done["images"]) == 3
-        return [Path(image["image"]).name for image in done["images"]]
-
-    assert again() == ["p0.jpg", "p2.jpg", "p4.jpg"]
-    assert again() == []
-    (out / "p2.depth.npy").unlink()
-    assert again() == ["p2.jpg"]
-    os.utime(photos / "p4.jpg", (2**32, 2**32))
-    assert again() == ["p4.jpg"]
-
-
-def test_resume_does_all_again_for_another_head(
-    model: MedusaModel, photos: Path, tmp_path: Path
-) -> None:
-    """Whenever it was made: models are moved and copied with their times."""
-
-    def again(task: str = "depth") -> int:
-        out = tmp_path / "out"
-        done = predict([photos], model=model, out=out, tasks=[task], resume=True)
-        return len(done["images"])
-
-    assert (again(), again(), again("normals"), again()) == (3, 0, 3, 0)
-    other = model.heads["depth"].model_copy(update={"sha256": "0" * 64})
-    model._manifests["depth"] = other
-    assert (again(), again(), again("normals")) == (3, 0, 0)
-
-
-@pytest.mark.parametrize(
-    "options", [{"long_side": 80}, {"tile": 128}, {"execution": Execution("plain")}], ids=str
-)
-def test_resume_does_all_again_with_other_options(
-    model: MedusaModel, photos: Path, tmp_path: Path, options: dict[str, Any]
-) -> None:
-    told = Told()
-
-    def again(**options: Any) -> int:
-        known = {"model": model.path, "out": tmp_path / "out", "tasks": ["depth"], "resume": True}
-        return len(predict([photos], **known, **options, progress=told)["images"])
-
-    assert (again(), again()) == (3, 0)
-    assert not any("made anew" in line for line in told.lines)
-    assert (again(**options), again(**options), again()) == (3, 0, 3)
-    assert sum("Results of depth are made anew" in line for line in told.lines) == 2
-
-
-def test_an_interrupted_run_leaves_the_results_of_the_one_before_out_of_date(
-    model: MedusaModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def again(**options: Any) -> int:
-        known = {"model": model, "out": tmp_path / "out", "tasks": ["depth"]}
-        return len(predict([photos], **known, **options)["images"])
-
-    assert again() == 3
-
-    def interrupt(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(model, "run", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        again(long_side=80)
-    monkeypatch.undo()
-    assert again(long_side=80, resume=True) == 3
-    assert again(long_side=80, resume=True) == 0
-
-
-def test_options_that_cannot_be_used_leave_results_as_they_are(
-    model: MedusaModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def again(**options: Any) -> int:
-        known = {"model": model, "out": tmp_path / "out", "tasks": ["depth"]}
-        return len(predict([photos], **known, **options)["images"])
-
-    assert again() == 3
-
-    def fail(*args: object) -> None:
-        raise ExecutionError("not in this way")
-
-    monkeypatch.setattr(model, "run", fail)
-    with pytest.raises(ExecutionError):
-        again(long_side=80)
-    monkeypatch.undo()
-    assert again(resume=True) == 0
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs locks of files")
-def test_runs_with_other_options_do_not_mix_their_results(
-    model: MedusaModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The later one is refused until the first one ends, unless it runs other heads."""
-    out, write = tmp_path / "out", results.write
-    refused: list[str] = []
-
-    def meanwhile(*args: Any) -> Any:
-        done = write(*args)
-        monkeypatch.undo()
-        for options in ({}, {"long_side": 80}, {"tasks": ["normals"], "long_side": 80}):
-            try:
-                predict([photos], **{"model": model, "out": out, "tasks": ["depth"], **options})
-            except DataError as err:
-                refused.append(err.message)
-        return done
-
-    monkeypatch.setattr(results, "write", meanwhile)
-    predict([photos / "p0.jpg"], model=model, out=out, tasks=["depth"])
-    [message] = refused
-    assert "another run is making results of depth with another head or other options" in message
-    assert (
-        len(predict([photos], model=model, out=out, tasks=["depth"], long_side=80)["images"]) == 3
-    )
-
-
-def test_resume_does_an_image_again_that_was_put_in_place_of_another(
-    model: MedusaModel, photos: Path, tmp_path: Path
-) -> None:
-    """With an older time, as `mv` and `unzip` keep it."""
-
-    def again() -> list[str]:
-        done = predict([photos], model=model, out=tmp_path / "out", tasks=["depth"], resume=True)
-        return [Path(image["image"]).name for image in done["images"]]
-
-    assert len(again()) == 3
-    time.sleep(0.05)
-    other = Path(shutil.copy(photos / "p0.jpg", tmp_path / "other.jpg"))
-    os.utime(other, (1e9, 1e9))
-    other.replace(photos / "p2.jpg")
-    assert (again(), again()) == (["p2.jpg"], [])
-    shutil.copy2(photos / "p2.jpg", tmp_path / "other.jpg")
-    time.sleep(0.05)
-    (photos / "p0.jpg").unlink()
-    (photos / "p0.jpg").symlink_to(tmp_path / "other.jpg")
-    assert (again(), again()) == (["p0.jpg"], [])
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"since": 3.0}', '{"since": 3.0, "with": 1}'])
-def test_a_record_of_makings_that_is_none(
-    model: MedusaModel, photos: Path, tmp_path: Path, content: str
-) -> None:
-    (tmp_path / "made-with-depth.json").write_text(content)
-    with pytest.raises(DataError, match=r"made-with-depth\.json: does not say"):
-        predict([photos], model=model, out=tmp_path, tasks=["depth"])
-    assert (tmp_path / "made-with-depth.json").read_text() == content
-
-
 def test_every_image_has_results_of_its_own(
     model: MedusaModel, photos: Path, tmp_path: Path
 ) -> None:
@@ -312,16 +143,6 @@ def test_a_second_folder_does_not_replace_results(
     assert predict([photos], **options)["images"] == first["images"]
     said = json.loads((out / "inputs.json").read_text())
     assert {Path(path) for path in said.values()} == {*photos.glob("*.jpg"), *other.glob("*.jpg")}
-
-
-def test_resume_does_not_trust_results_of_unknown_images(
-    model: MedusaModel, photos: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    predict([photos], model=model, out=out, tasks=["depth"])
-    (out / "inputs.json").unlink()
-    with pytest.raises(UsageError, match="no result of an earlier run"):
-        predict([photos], model=model, out=out, tasks=["depth"], resume=True)
 
 
 def test_what_is_no_result_is_never_replaced(
