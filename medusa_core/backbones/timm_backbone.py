@@ -17,8 +17,19 @@ from medusa_core.backbones.limit import not_larger
 from medusa_core.errors import UnknownNameError, UsageError, WeightsError
 
 LEVEL_STRIDES = (4, 8, 16, 32)
-KWARGS_ALLOWED = {"feature_location", "dynamic_img_size"}
-_DRY_RUN = 128
+KWARGS_ALLOWED = {"feature_location", "dynamic_img_size", "strict_img_size"}
+_DRY_RUN = (128, 128)
+_ANOTHER_SIZE = (224, 416)  # larger than many models are trained on, odd multiples of 32
+_ANY_SIZE: dict[str, dict[str, bool]] = {
+    "vision_transformer": {"dynamic_img_size": True},
+    "eva": {"dynamic_img_size": True},
+    "deit": {"dynamic_img_size": True},
+    "swin_transformer": {"strict_img_size": False},
+    "swin_transformer_v2": {"strict_img_size": False},
+    "swin_transformer_v2_cr": {"strict_img_size": False},
+}
+"""What lets transformers read images of any size, by their module in timm. Not so beit, whose
+positions have one size."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ class Backbone(nn.Module):
         self.frozen = False
         patch = set(net.feature_info.reduction())  # type: ignore[union-attr, operator]
         self.patch = patch.pop() if len(patch) == 1 else None
+        self.channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
         self.register_buffer("mean", _channelwise(description.mean), persistent=False)
         self.register_buffer("std", _channelwise(description.std), persistent=False)
         self.to(memory_format=torch.channels_last)
@@ -90,9 +102,10 @@ class Backbone(nn.Module):
             `(B, channels[i], H / strides[i], W / strides[i])` for each level of `info`.
         """
         x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        if self.patch is None:
-            return list(self.net(x))
-        return _pyramid(self.net, x, self.patch)
+        if self.patch is not None:
+            return _pyramid(self.net, x, self.patch)
+        levels = list(self.net(x))
+        return [level.permute(0, 3, 1, 2) for level in levels] if self.channels_last else levels
 
     def weights(self) -> dict[str, Tensor]:
         """Parameters and buffers under timm's names."""
@@ -118,12 +131,11 @@ def describe(name: str) -> BackboneDescription:
         UsageError: the model cannot give four feature levels.
     """
     check_name(name)
-    kwargs: dict[str, Any] = {}
     architecture = name.partition(".")[0]
+    module = timm.models.model_entrypoint(architecture).__module__
+    kwargs: dict[str, Any] = dict(_ANY_SIZE.get(module.rpartition(".")[2], {}))
     if architecture.startswith("hrnet"):
         kwargs["feature_location"] = ""
-    if "dynamic_img_size" in _signature(architecture):
-        kwargs["dynamic_img_size"] = True
     try:
         net = timm.create_model(name, pretrained=False, features_only=True, **kwargs)
     except Exception as err:
@@ -210,13 +222,6 @@ def _channelwise(values: tuple[float, float, float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
 
 
-def _signature(architecture: str) -> set[str]:
-    """Constructor arguments of plain ViTs that we use; empty for other families."""
-    module = timm.models.model_entrypoint(architecture).__module__
-    plain_vits = ("vision_transformer", "eva", "deit")  # not beit: its positions have one size
-    return {"dynamic_img_size"} if module.rpartition(".")[2] in plain_vits else set()
-
-
 def _choose_levels(name: str, net: nn.Module) -> tuple[int, ...]:
     """Indices of the last features at strides 4…32, or four depths of a single-scale network."""
     info = net.feature_info  # the reductions timm reports; verified later by a dry run
@@ -252,31 +257,48 @@ def _pyramid(net: nn.Module, x: Tensor, patch: int) -> list[Tensor]:
     ]
 
 
+def require_any_size(backbone: Backbone) -> None:
+    """Refuse a network that reads images up to some size only, as some with tables of positions do.
+
+    Raises:
+        UsageError: it fails on an image larger than the one it was measured with.
+    """
+    _dry_run(backbone, _ANOTHER_SIZE)
+
+
 def _measure(backbone: Backbone) -> FeatureInfo:
     """Channels and strides seen in a dry run, checked against what timm reports."""
     name = backbone.description.name
-    was_training = backbone.training
-    backbone.eval()
-    try:
-        with torch.no_grad():
-            levels = backbone(torch.zeros(1, 3, _DRY_RUN, _DRY_RUN))
-    except Exception as err:
-        raise UsageError(
-            f"Backbone {name!r} fails on a {_DRY_RUN}×{_DRY_RUN} image: {err}",
-            hint="Models of a fixed input size cannot be used.",
-        ) from err
-    finally:
-        backbone.train(was_training)
-    strides = tuple(_DRY_RUN // level.shape[-1] for level in levels)
+    levels = _dry_run(backbone, _DRY_RUN)
     channels = tuple(level.shape[1] for level in levels)
     reported = tuple(backbone.net.feature_info.channels())  # type: ignore[union-attr, operator]
-    if strides != LEVEL_STRIDES or any(level.ndim != 4 for level in levels):
-        raise UsageError(
-            f"Backbone {name!r} gives strides {strides}, not {LEVEL_STRIDES} (shapes "
-            f"{[tuple(level.shape) for level in levels]})."
-        )
     if channels != reported:
         raise UsageError(f"Backbone {name!r} reports channels {reported} but gives {channels}.")
     if not all(math.isfinite(float(level.sum())) for level in levels):
         raise UsageError(f"Backbone {name!r} gives features that are not finite.")
-    return FeatureInfo(channels=channels, strides=strides)
+    return FeatureInfo(channels=channels, strides=LEVEL_STRIDES)
+
+
+def _dry_run(backbone: Backbone, size: tuple[int, int]) -> list[Tensor]:
+    """What a backbone makes of a black image of a size (H, W): four levels at the right strides."""
+    name, (height, width) = backbone.description.name, size
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            levels = backbone(torch.zeros(1, 3, height, width))
+    except Exception as err:
+        raise UsageError(
+            f"Backbone {name!r} fails on a {height}×{width} image: {err}",
+            hint="Models of a fixed input size cannot be used.",
+        ) from err
+    finally:
+        backbone.train(was_training)
+    shapes = [tuple(level.shape) for level in levels]
+    wanted = [(height // stride, width // stride) for stride in LEVEL_STRIDES]
+    if [(len(shape), shape[2:]) for shape in shapes] != [(4, one) for one in wanted]:
+        raise UsageError(
+            f"Backbone {name!r} does not give strides {', '.join(map(str, LEVEL_STRIDES))}: of a "
+            f"{height}×{width} image it makes {shapes}."
+        )
+    return levels

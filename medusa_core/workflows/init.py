@@ -110,6 +110,7 @@ def init(
     description = timm_backbone.describe(backbone)
     with own_chance("cpu", seed):
         net = timm_backbone.build(description)
+        timm_backbone.require_any_size(net)
     left_over: list[str] = []
     provenance: dict[str, Any] = {"source": "from scratch", "seed": seed}
     if not from_scratch:

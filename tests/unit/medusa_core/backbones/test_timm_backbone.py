@@ -24,6 +24,7 @@ from medusa_core.backbones.timm_backbone import (
     check_name,
     describe,
     pad_to_stride,
+    require_any_size,
 )
 from medusa_core.errors import UnknownNameError, UsageError, WeightsError
 
@@ -35,6 +36,8 @@ CHANNELS = {
     "test_vit": (64, 64, 64, 64),
     "vit_tiny_patch16_224": (192, 192, 192, 192),
     "eva02_tiny_patch14_224": (192, 192, 192, 192),
+    "swin_tiny_patch4_window7_224": (96, 192, 384, 768),
+    "mambaout_femto": (48, 96, 192, 288),
 }
 MODELS = tuple(CHANNELS)
 TINY = "test_resnet"
@@ -340,10 +343,44 @@ def test_models_that_lack_levels_are_refused(name: str) -> None:
 
 
 def test_a_model_of_a_fixed_input_size_is_refused() -> None:
-    with pytest.raises(UsageError, match="swin_tiny_patch4_window7_224.* fails on a 128×128") as e:
-        build(describe("swin_tiny_patch4_window7_224"))
-    assert e.value.hint is not None
-    assert "fixed input size" in e.value.hint
+    with pytest.raises(UsageError, match="coat_lite_tiny.* fails on a 128×128") as e:
+        build(describe("coat_lite_tiny"))
+    assert "fixed input size" in str(e.value.hint)
+
+
+def test_a_model_of_images_up_to_a_size_is_refused() -> None:
+    with pytest.raises(UsageError, match="mvitv2_tiny.* fails on a 224×416") as e:
+        require_any_size(build(describe("mvitv2_tiny")))
+    assert "fixed input size" in str(e.value.hint)
+
+
+def test_a_model_whose_levels_are_a_pixel_short_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"legacy_xception.* strides 4, 8, 16, 32: .*31, 31"):
+        build(describe("legacy_xception"))
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "mambaout_femto"])
+def test_levels_in_another_order_are_those_of_timm(
+    name: str, backbones: Callable[[str], Backbone]
+) -> None:
+    backbone, images = backbones(name), _images(96, 160, 2)
+    with torch.no_grad():
+        levels = backbone(images)
+        timms = backbone.net((images - backbone.mean) / backbone.std)
+    for level, other in zip(levels, timms, strict=True):
+        assert torch.equal(level, other.permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224"])
+def test_a_shifted_window_network_reads_its_own_size_as_timm_does(name: str) -> None:
+    backbone = build(describe(name)).freeze()
+    fixed = timm.create_model(name, features_only=True).eval()
+    fixed.load_state_dict(backbone.net.state_dict())
+    images = _images(224, 224)
+    with torch.no_grad():
+        levels, timms = backbone.net(images), fixed(images)
+    for level, other in zip(levels, timms, strict=True):
+        torch.testing.assert_close(level, other)
 
 
 @pytest.mark.parametrize(
