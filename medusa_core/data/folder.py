@@ -7,6 +7,7 @@ text file of ids (one a line) for each split. `docs/reference/folder.md` describ
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections import Counter
 from collections.abc import Collection
@@ -17,7 +18,7 @@ from medusa_core.data.files import exists, read_bounded
 from medusa_core.data.folder_decoding import decode
 from medusa_core.data.folder_description import FILE, TABLES, info, read_description
 from medusa_core.data.images import image_size, read_rgb
-from medusa_core.data.tables import read_values
+from medusa_core.data.tables import read_texts, read_value
 from medusa_core.errors import DataError, MedusaWarning, UnknownNameError, UsageError
 
 MAX_IDS = 100_000_000
@@ -52,8 +53,8 @@ class FolderDataset:
         self.targets = {
             name: info(self.root / FILE, t) for name, t in self.description.targets.items()
         }
-        self._values = {
-            name: read_values(self._path(t.table, ""), t)
+        self._texts = {
+            name: read_texts(self._path(t.table, ""), t)
             for name, t in self.description.targets.items()
             if isinstance(t, TABLES)
         }
@@ -76,8 +77,9 @@ class FolderDataset:
             if targets is not None and target not in targets:
                 continue
             if isinstance(description, TABLES):
-                if name in self._values[target]:
-                    found[target] = self._values[target][name]
+                if fields := self._texts[target].get(name):
+                    table = self._path(description.table, "")
+                    found[target] = read_value(table, description, name, fields)
                 continue
             path = self._path(description.path, name)
             if exists(path):
@@ -147,11 +149,9 @@ class FolderDataset:
         for target in self.description.targets.values():
             if not isinstance(target, TABLES):
                 patterns.append(target.path)
-        for values in self._values.values():
+        for texts in self._texts.values():
             for name in self.ids:
-                value = values.get(name)
-                known = b"none" if value is None else value.tobytes()
-                state.update(f"{name}:{len(known)}:".encode() + known)
+                state.update(json.dumps([name, texts.get(name)]).encode())
         for name in self.ids:
             for pattern in patterns:
                 try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,8 +22,8 @@ ID = "id"
 MAX_BYTES = 1 << 25
 MAX_COLUMNS = 1000
 
-Table = Mapping[str, Mapping[str, str]]
-"""Column → id → text; empty where nothing is known."""
+Texts = Mapping[str, tuple[str, ...]]
+"""Id → what stands in the columns of a target, for images of which all of that is known."""
 
 
 class Part(BaseModel):
@@ -58,45 +58,23 @@ class ClassTarget(Part):
         )
 
 
-def read_values(path: Path, target: NumbersTarget | ClassTarget) -> dict[str, np.ndarray]:
-    """Id → value of every image that has one."""
-    wanted = {target.column} if isinstance(target, ClassTarget) else set(target.columns)
-    table = read_table(path, wanted)
-    if isinstance(target, ClassTarget):
-        numbers = {name: index for index, name in enumerate(target.labels)}
-        values = {}
-        for name, text in read_column(table, path, target.column).items():
-            if text not in numbers:
-                raise DataError(
-                    f"{path}: {name}: {text!r} is not one of the labels in dataset.json.",
-                    hint=f"They are: {some(target.labels)}.",
-                )
-            values[name] = np.asarray(numbers[text], np.int64)
-        return values
-    columns = [read_column(table, path, column, number=True) for column in target.columns]
-    complete = set(columns[0]).intersection(*columns[1:])
-    shape = () if len(columns) == 1 else (len(columns),)
-    return {
-        name: np.asarray([column[name] for column in columns], np.float32).reshape(shape)
-        for name in complete
-    }
-
-
-def read_table(path: Path, columns: Collection[str]) -> Table:
-    """Columns of a CSV file with a header that has the column `id`; of others nothing is kept.
+def read_texts(path: Path, target: NumbersTarget | ClassTarget) -> Texts:
+    """What stands in the columns of a target; only that is kept of the file.
 
     Raises:
-        DataError: it cannot be read, is too large, lacks a column, or an id is missing or listed
-            twice; names the line.
+        DataError: it cannot be read, is too large, lacks a column or the column `id`, or an id is
+            missing or listed twice; names the line.
     """
-    table: dict[str, dict[str, str]] = {column: {} for column in columns}
+    columns = (target.column,) if isinstance(target, ClassTarget) else target.columns
+    texts: dict[str, tuple[str, ...]] = {}
+    seen = set[str]()
     try:
         text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(reader, [])
         _check_header(path, header, columns)
-        places = {column: header.index(column) for column in columns}
-        ids, seen = header.index(ID), set[str]()
+        places = [header.index(column) for column in columns]
+        ids = header.index(ID)
         for row in filter(None, reader):
             line = reader.line_num
             if len(row) != len(header):
@@ -107,11 +85,32 @@ def read_table(path: Path, columns: Collection[str]) -> Table:
             if not name or name in seen:
                 raise DataError(f"{path}: line {line}: the id {name!r} is empty or listed twice.")
             seen.add(name)
-            for column, place in places.items():
-                table[column][name] = row[place].strip()
+            fields = tuple(row[place].strip() for place in places)
+            if all(fields):
+                texts[name] = fields
     except (OSError, ValueError, csv.Error) as err:
         raise DataError(f"{path}: cannot be read as a table: {err}.") from err
-    return table
+    return texts
+
+
+def read_value(
+    path: Path, target: NumbersTarget | ClassTarget, name: str, fields: Sequence[str]
+) -> np.ndarray:
+    """The target of the image `name`: `(C,) float32`, `()` of one column, or `() int64`, a class.
+
+    Raises:
+        DataError: a field is no number that float32 holds, or no label; names file and image.
+    """
+    if isinstance(target, ClassTarget):
+        [label] = fields
+        if label not in target.labels:
+            raise DataError(
+                f"{path}: {name}: {label!r} is not one of the labels in dataset.json.",
+                hint=f"They are: {some(target.labels)}.",
+            )
+        return np.asarray(target.labels.index(label), np.int64)
+    numbers = [_number(path, name, text) for text in fields]
+    return np.asarray(numbers if len(numbers) > 1 else numbers[0], np.float32)
 
 
 def _check_header(path: Path, header: list[str], columns: Collection[str]) -> None:
@@ -126,19 +125,6 @@ def _check_header(path: Path, header: list[str], columns: Collection[str]) -> No
             raise DataError(
                 f"{path}: there is no column {column!r}.", hint=f"Columns: {some(header)}."
             )
-
-
-def read_column(table: Table, path: Path, column: str, number: bool = False) -> dict[str, Any]:
-    """Id → text (or finite number) of one column, without the empty fields.
-
-    Raises:
-        DataError: a field is not a number.
-    """
-    return {
-        name: _number(path, name, text) if number else text
-        for name, text in table[column].items()
-        if text
-    }
 
 
 def _number(path: Path, name: str, text: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,11 @@ def parse_data(data: str | Iterable[str]) -> tuple[DataRef, ...]:
     """`--data` options, or one, each once; the default data set where there are none."""
     texts = (data,) if isinstance(data, str) else tuple(data)
     unique: dict[object, DataRef] = {}
+    spelled: dict[object, str | None] = {}  # a folder named in two ways is one data set
     for ref in map(DataRef.parse, texts or DEFAULT_DATA):
-        place = ref.location and os.path.realpath(ref.location)
-        unique.setdefault((ref.name, place, ref.task), ref)
+        place = (ref.name, ref.location and os.path.realpath(ref.location))
+        location = spelled.setdefault(place, ref.location)
+        unique.setdefault((place, ref.task), replace(ref, location=location))
     return tuple(unique.values())
 
 

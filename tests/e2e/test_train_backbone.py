@@ -266,6 +266,14 @@ def test_every_task_reads_its_own_data(medusa, joint, folder, streets):
     assert whole["images"] + whole["selection_images"] == 11
 
 
+def test_a_folder_spelt_in_two_ways_is_one_data_set(medusa, joint, folder):
+    spelt = f"{folder.parent}/./{folder.name}/"
+    data = ("--data", f"depth=folder:{folder}", "--data", f"semseg=folder:{spelt}")
+    line = ("train-backbone", "joint", "--tasks", "depth,semseg", *FAST[2:], *TINY, *data)
+    plan = medusa(*line, "--dry-run", "--json").document
+    assert plan["images"] + plan["selection_images"] == 6
+
+
 def test_data_that_does_not_fit_is_refused(medusa, joint, folder, streets):
     def refused(*data, tasks="depth,semseg"):
         line = ["train-backbone", "joint", "--tasks", tasks, *FAST, *TINY]
