@@ -17,14 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.costs import BACKBONE, TIMED_SIZE, head_of
 from benchmarks.peers.host import peers_host
 from medusa_core.backbones.timm_backbone import build, describe
+from medusa_core.cli._options import SizeType
 from medusa_core.model.inference import keep_memory, prepare
 
 
 class OperationTimer(TorchDispatchMode):
     """Collects seconds of every operation, by (name, shapes of its tensors)."""
 
-    def __init__(self, repeats: int = 15) -> None:
+    def __init__(self, wait: Callable[[], object], repeats: int = 15) -> None:
         super().__init__()
+        self.wait = wait
         self.repeats = repeats
         self.seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
 
@@ -33,8 +35,10 @@ class OperationTimer(TorchDispatchMode):
     ) -> Any:
         best = float("inf")
         for _ in range(self.repeats):
+            self.wait()
             started = time.perf_counter()
             result = func(*args, **(kwargs or {}))
+            self.wait()
             best = min(best, time.perf_counter() - started)
         shapes = " ".join("×".join(map(str, s)) for s in _shapes(args))
         self.seconds[func.__name__.partition(".")[0], shapes].append(best)
@@ -51,33 +55,39 @@ def _shapes(args: Any) -> list[tuple[int, ...]]:
     return found[:4]
 
 
-def profile(run: Callable[[], object], top: int = 20) -> list[tuple[str, str, int, float]]:
-    """The dearest operations of a run: name, shapes, calls, microseconds in all."""
-    with torch.no_grad(), OperationTimer() as timer:
+def profile(
+    run: Callable[[], object], wait: Callable[[], object]
+) -> list[tuple[str, str, int, float]]:
+    """The operations of a run, dearest first: name, shapes, calls, microseconds in all."""
+    with torch.no_grad(), OperationTimer(wait) as timer:
         run()
     rows = [(n, s, len(t), sum(t) * 1e6) for (n, s), t in timer.seconds.items()]
-    return sorted(rows, key=lambda row: -row[3])[:top]
+    return sorted(rows, key=lambda row: -row[3])
 
 
 @click.command()
 @click.option("--task", default="depth", show_default=True, help="Whose head, untrained.")
 @click.option("--plain", is_flag=True, help="Networks as trained, not prepared.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda.")
+@click.option("--batch", default=1, show_default=True, help="Images.")
+@click.option("--size", type=SizeType(), default="{}x{}".format(*TIMED_SIZE), show_default=True)
 @click.option("--top", default=15, show_default=True, help="Rows of each table.")
-def main(task: str, plain: bool, top: int) -> None:
+def main(task: str, plain: bool, device: str, batch: int, size: tuple[int, int], top: int) -> None:
     """Print where the time of the backbone and of a head goes."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     keep_memory()
     torch.manual_seed(0)
     built = build(describe(BACKBONE)).freeze()
-    networks = built, head_of(peers_host(), None, built.info, task).eval()
+    networks = built.to(device), head_of(peers_host(), None, built.info, task).eval().to(device)
     backbone, head = networks if plain else map(prepare, networks)
-    images = torch.rand(1, 3, *TIMED_SIZE)
+    images = torch.rand(batch, 3, *size, device=device)
+    wait = torch.cuda.synchronize if images.is_cuda else lambda: None
     with torch.no_grad():
         features = backbone(images)
         head(features)
     for name, run in {BACKBONE: lambda: backbone(images), task: lambda: head(features)}.items():
-        rows = profile(run, 10**6)
+        rows = profile(run, wait)
         print(f"{name}: {sum(row[3] for row in rows) / 1e3:.1f} ms")
         for operation, shapes, calls, microseconds in rows[:top]:
             print(f"{microseconds:8.0f} µs {calls:4d} × {operation:28s} {shapes}")
