@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medusa_core.errors import DataError, ExecutionError, MedusaError, PluginError, UsageError
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.model.memory import is_out_of_memory
@@ -27,13 +21,8 @@ from medusa_core.progress import Progress, SilentProgress
 from medusa_core.workflows import naming, preparation, results
 from medusa_core.workflows.inputs import Picture, count, find_files, is_video, pictures
 from medusa_core.workflows.made_with import Making, makings
-
-AHEAD = 4
-"""So many images are read before they are needed, and so many results wait to be written."""
-
-Views = list[tuple[list[str], Tensor]]
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+from medusa_core.workflows.overlap import Views, overlapped
+from medusa_core.workflows.places import Places
 
 
 def predict(
@@ -96,37 +85,14 @@ def predict(
     names = model.require_some(tasks)
     specs = [model.tasks[name].spec for name in names]
     formats = results.check_formats((*as_names(formats), *(["npy"] if raw else [])), specs)
-    places, known = _Places(Path(out), names, formats), naming.recorded(Path(out))
+    places, known = Places(Path(out), names, formats), naming.recorded(Path(out))
     named = list(zip(files, naming.choose(files, known), strict=True))
     before = {file for file, stem in named if stem in known}
     places.prepare(named, known)
     making = Making(places.folder, makings(model, names, long_side, tile))
-    skipped: list[str] = []
-    frames: dict[str, int] = {}
-    largest = 0
 
-    def is_missing(file: Path, stem: str, name: object) -> bool:
-        if resume and file in before and making.is_current(file, places.targets(stem)):
-            skipped.append(str(name))
-            return False
-        return True
-
-    def missing(todo: Iterable[tuple[Path, str]]) -> Iterator[Picture]:
-        for picture in pictures(todo):
-            if picture.frame is not None:
-                frames[picture.stem.partition("/")[0]] = picture.frame + 1
-            if picture.frame is None or is_missing(picture.file, picture.stem, picture):
-                yield picture
-
-    def read(picture: Picture) -> tuple[np.ndarray, Views]:
-        image = picture.load()
-        return image, model.scaled(image, names, long_side)
-
-    @torch.inference_mode()
-    def compute(views: Views) -> dict[str, Tensor]:
-        nonlocal largest
-        largest = max(largest, *(max(image.shape[-2:]) for _, image in views))
-        return _run(model, views, tile, progress)
+    def is_done(file: Path, stem: str) -> bool:
+        return resume and file in before and making.is_current(file, places.targets(stem))
 
     def write(stem: str, image: np.ndarray, outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
         making.begin()
@@ -135,196 +101,111 @@ def predict(
             for r in model.results(outputs, image.shape[:2], long_side).values()
         ]
 
-    todo = [(file, stem) for file, stem in named if is_video(file) or is_missing(file, stem, file)]
     if resume and making.others:
         progress.message(
             f"Results of {', '.join(making.others)} are made anew: those there were made with "
             "another head or other options."
         )
-    progress.start("Predicting", count(file for file, _ in todo))
+    todo, networks = _Todo(named, is_done), _Networks(model, names, long_side, tile, progress)
+    progress.start("Predicting", count(file for file, _ in todo.files))
     try:
-        done, failed = _overlapped(missing(todo), read, compute, write, progress)
+        done, failed = overlapped(todo, networks.read, networks.compute, write, progress)
     finally:
         making.close()
     progress.finish()
     if not failed:
-        places.remove_later_frames(frames)
-    if skipped:
-        progress.message(f"{len(skipped)} left out: their results are there.")
-    if isinstance(tile, int) and 0 < largest <= tile:
-        progress.message(
-            f"--tile {tile} has cut nothing: the largest picture that heads looked at has "
-            f"{largest} pixels on its longer side. More: --size PIXELS."
-        )
+        places.remove_later_frames(todo.frames)
+    if todo.skipped:
+        progress.message(f"{len(todo.skipped)} left out: their results are there.")
+    networks.tell_unused_tile()
     return {
         "schema_version": 1,
         "model": str(model.path),
         "out": str(places.folder),
         "images": done,
-        "skipped": skipped,
+        "skipped": todo.skipped,
         "failed": failed,
         "unusable": preparation.unusable(model, tasks),
         "ok": not failed,
     }
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where results go: of these heads, in these formats."""
+class _Todo:
+    """The pictures that have no results yet, in order.
 
-    folder: Path
-    heads: Sequence[str]
-    formats: Sequence[str]
-
-    def targets(self, stem: str) -> list[Path]:
-        """The files of one picture."""
-        kinds = itertools.product(self.heads, self.formats)
-        return [results.path_of(self.folder, stem, head, form) for head, form in kinds]
-
-    def of(self, file: Path, stem: str) -> list[Path]:
-        """What is written for a file: files, or the folder of its frames."""
-        return [self.folder / naming.frames_of(stem)] if is_video(file) else self.targets(stem)
-
-    def prepare(self, named: Sequence[tuple[Path, str]], known: Mapping[str, str]) -> None:
-        """Make folders, and note which name is whose.
-
-        Raises:
-            UsageError: what is there would be written over. DataError: see `predict`.
-        """
-        every = [path for file, stem in named for path in self.of(file, stem)]
-        _spare_inputs([file for file, _ in named], every)
-        new = ((file, stem) for file, stem in named if stem not in known)
-        _spare_others(path for file, stem in new for path in self.of(file, stem))
-        videos = ((file, stem) for file, stem in named if is_video(file))
-        for place in (self.folder, *(path for video in videos for path in self.of(*video))):
-            _make_folder(place)
-        naming.record(self.folder, named)
-
-    def remove_later_frames(self, frames: Mapping[str, int]) -> None:
-        """Take away what an earlier, longer video of that name has left of these results.
-
-        Args:
-            frames: folder of frames → how many the video has.
-        """
-        for place, number in frames.items():
-            for head, form in itertools.product(self.heads, self.formats):
-                later = (
-                    results.path_of(self.folder, f"{place}/{index:06d}", head, form)
-                    for index in itertools.count(number)
-                )
-                for path in itertools.takewhile(Path.exists, later):
-                    path.unlink()
-
-
-def _run(
-    model: MedusaModel, views: Views, tile: int | Literal["auto"] | None, progress: Progress
-) -> dict[str, Tensor]:
-    """Raw predictions; with "auto", from tiles half as large until they fit into memory."""
-    if tile != "auto":
-        return model.run(views, tile)
-    side, tile = max(max(image.shape[-2:]) for _, image in views), None
-    while True:
-        try:
-            return model.run(views, tile)
-        except FAILURES as err:
-            if not is_out_of_memory(err) or side <= MIN_TILE:
-                raise
-        tile = side = max(MIN_TILE, side // 2)
-        progress.message(f"Out of memory: trying tiles of {tile}.")
-
-
-def _overlapped(
-    todo: Iterable[Picture],
-    read: Callable[[Picture], tuple[np.ndarray, Views]],
-    compute: Callable[[Views], dict[str, Tensor]],
-    write: Callable[[str, np.ndarray, dict[str, Tensor]], list[dict[str, Any]]],
-    progress: Progress,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What was written for each picture, in order, and which could not be predicted.
-
-    This thread computes, two others read and write; a few pictures are under way at a time.
+    Attributes:
+        files: those and all videos, with the names of their results.
+        skipped: names of pictures that are left out; those of videos as they come.
+        frames: folder of frames → how many its video was seen to have.
     """
-    done: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
-    writing: deque[tuple[Picture, Future[list[dict[str, Any]]]]] = deque()
 
-    def collect(waiting: int) -> None:
-        while len(writing) > waiting:
-            picture, written = writing.popleft()
+    def __init__(
+        self, named: Sequence[tuple[Path, str]], is_done: Callable[[Path, str], bool]
+    ) -> None:
+        self.skipped: list[str] = []
+        self.frames: dict[str, int] = {}
+        self._is_done = is_done
+        self.files = [
+            (file, stem)
+            for file, stem in named
+            if is_video(file) or self._is_left(file, stem, file)
+        ]
+
+    def __iter__(self) -> Iterator[Picture]:
+        for picture in pictures(self.files):
+            if picture.frame is not None:
+                self.frames[picture.stem.partition("/")[0]] = picture.frame + 1
+            if picture.frame is None or self._is_left(picture.file, picture.stem, picture):
+                yield picture
+
+    def _is_left(self, file: Path, stem: str, name: object) -> bool:
+        if self._is_done(file, stem):
+            self.skipped.append(str(name))
+            return False
+        return True
+
+
+class _Networks:
+    """What is computed of a picture: at the scales of these heads, in tiles where asked for."""
+
+    def __init__(
+        self,
+        model: MedusaModel,
+        names: Sequence[str],
+        long_side: int | None,
+        tile: int | Literal["auto"] | None,
+        progress: Progress,
+    ) -> None:
+        self.model, self.names, self.progress = model, names, progress
+        self.long_side, self.tile = long_side, tile
+        self._largest = 0
+
+    def read(self, picture: Picture) -> tuple[np.ndarray, Views]:
+        """The image `(H, W, 3) uint8`, and what heads look at."""
+        image = picture.load()
+        return image, self.model.scaled(image, self.names, self.long_side)
+
+    @torch.inference_mode()
+    def compute(self, views: Views) -> dict[str, Tensor]:
+        """Raw predictions by head; with "auto", from tiles half as large until they fit."""
+        side = max(max(image.shape[-2:]) for _, image in views)
+        self._largest = max(self._largest, side)
+        if self.tile != "auto":
+            return self.model.run(views, self.tile)
+        tile = None
+        while True:
             try:
-                done.append({**picture.place, "results": written.result()})
-            except FAILURES as err:  # what cannot be written ends all
-                if not is_out_of_memory(err):
+                return self.model.run(views, tile)
+            except FAILURES as err:
+                if not is_out_of_memory(err) or side <= MIN_TILE:
                     raise
-                failed.append({**picture.place, "error": _reason(picture, err)})
+            tile = side = max(MIN_TILE, side // 2)
+            self.progress.message(f"Out of memory: trying tiles of {tile}.")
 
-    with ThreadPoolExecutor(2, "medusa-predict") as pool:
-        try:
-            for picture, loading in _ahead(pool, read, todo):
-                try:
-                    image, views = loading.result()
-                    outputs = compute(views)
-                except FAILURES as err:
-                    failed.append({**picture.place, "error": _reason(picture, err)})
-                else:
-                    writing.append((picture, pool.submit(write, picture.stem, image, outputs)))
-                    collect(AHEAD)
-                progress.advance()
-            collect(0)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return done, failed
-
-
-def _reason(picture: Picture, error: BaseException) -> str:
-    """Why this picture could not be predicted; raises what is not a matter of this picture."""
-    if is_out_of_memory(error):
-        return (
-            f"{picture}: out of memory. Cut it into tiles: --tile auto, or a smaller one than now."
-        )
-    of_all = isinstance(error, (ExecutionError, PluginError, UsageError))
-    if of_all or not isinstance(error, MedusaError):
-        raise error
-    return error.message if str(picture) in error.message else f"{picture}: {error.message}"
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, make: Callable[[Item], Made], items: Iterable[Item]
-) -> Iterator[tuple[Item, Future[Made]]]:
-    """Each item with what is made of it, in order, a few ahead of time."""
-    waiting: deque[tuple[Item, Future[Made]]] = deque()
-    for item in items:
-        waiting.append((item, pool.submit(make, item)))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def _spare_inputs(files: Iterable[Path], targets: Iterable[Path]) -> None:
-    """Refuse to write over an image that is to be read."""
-    real = [os.path.realpath(file) for file in files]
-    inputs = {place for file in real for place in (file, os.path.dirname(file))}
-    for path in targets:
-        if os.path.realpath(path) in inputs:
-            raise UsageError(
-                f"{path}: is one of the images, or holds one: results would be written there.",
-                hint="Choose another folder: --out DIR",
+    def tell_unused_tile(self) -> None:
+        """Say so where `tile` has cut no picture."""
+        if isinstance(self.tile, int) and 0 < self._largest <= self.tile:
+            self.progress.message(
+                f"--tile {self.tile} has cut nothing: the largest picture that heads looked at has "
+                f"{self._largest} pixels on its longer side. More: --size PIXELS."
             )
-
-
-def _spare_others(targets: Iterable[Path]) -> None:
-    """Refuse to write over what no run has recorded as its own."""
-    for path in targets:
-        if os.path.lexists(path):
-            raise UsageError(
-                f"{path}: is there, and no result of an earlier run, as {naming.RECORD} beside it "
-                "would tell.",
-                hint="Choose another folder: --out DIR",
-            )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise DataError(f"{folder}: cannot be made: {err.strerror}.") from err
