@@ -85,39 +85,16 @@ def train_backbone(
         channels, owner = binding.task.out_channels, plan.head_owners[name]
         try_head(host, plan.heads[name], plan.backbone.info, channels, owner)
     with training(plan.model, JOINT):
-        source = Source(plan.dataset, plan.size, (IDENTITY,))
-        images, targets = cache_images(source, list(plan.bindings.values()), progress)
-        labelled = {
-            name: [sample for sample, known in enumerate(valid) if known.any()]
-            for name, (_, valid) in zip(plan.bindings, targets, strict=True)
-        }
-        for name, samples in labelled.items():
-            target = plan.bindings[name].task.spec.target_name
-            preparation.tell_labelled(name, plan.dataset, samples, target, progress)
+        images, targets = cache_images(
+            Source(plan.dataset, plan.size, (IDENTITY,)), list(plan.bindings.values()), progress
+        )
+        labelled = _labelled(plan, targets, progress)
         started = time.perf_counter()
         heads, outcome, unfolded = _train(host, plan, images, targets, progress)
-        provenance = _provenance(plan, outcome, unfolded)
-        backbone = plan.backbone.cpu().freeze()
-        record, weights = record_of(backbone, provenance)
-        features = probe.probe_features(backbone)
-        committed = {
-            name: finishing.new_head(
-                host,
-                plan.bindings[name].task,
-                plan.heads[name],
-                head,
-                backbone,
-                record.fingerprint,
-                features,
-                plan.size,
-                _own_part(outcome, name, alone=len(heads) == 1),
-                {**provenance, **_own_data(plan, name, labelled[name]), "joint": True},
-                plan.head_owners[name],
-            )
-            for name, head in heads.items()
-        }
-        _commit(plan.model, record, weights, committed)
-    for name, head in committed.items():
+        record, weights, finished = _finished(host, plan, heads, outcome, unfolded, labelled)
+        _commit(plan.model, record, weights, finished)
+        seconds = time.perf_counter() - started
+    for name, head in finished.items():
         host.tell(added(plan.model, name, head.manifest))
     layout = Layout(plan.model)
     log = json_lines(outcome.log)
@@ -127,14 +104,14 @@ def train_backbone(
         "dry_run": False,
         "fingerprint_before": plan.record.fingerprint,
         "fingerprint": record.fingerprint,
-        "heads": {name: head.manifest.metrics for name, head in committed.items()},
+        "heads": {name: head.manifest.metrics for name, head in finished.items()},
         "best_step": outcome.best_step,
         "balance": outcome.balance,
         "precision": how.precision,
         "skipped": preparation.shown_skipped(plan.skipped),
         "unfolded_norms": unfolded,
         "cpu_seconds": round(outcome.cpu_seconds, 1),
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(seconds, 1),
         "report": finishing.draw_report(
             "the backbone",
             lambda: joint_report({n: b.task for n, b in plan.bindings.items()}, outcome),
@@ -143,6 +120,16 @@ def train_backbone(
         ),
         "log": finishing.write_report(layout.log(JOINT), log, progress),
     }
+
+
+def _labelled(plan: JointPlan, targets: Sequence[Any], progress: Progress) -> dict[str, list[int]]:
+    """The samples that have the target of each task; told where some lack it."""
+    found = {}
+    for (name, binding), (_, valid) in zip(plan.bindings.items(), targets, strict=True):
+        found[name] = [sample for sample, known in enumerate(valid) if known.any()]
+        target = binding.task.spec.target_name
+        preparation.tell_labelled(name, plan.dataset, found[name], target, progress)
+    return found
 
 
 def _train(
@@ -195,6 +182,38 @@ def _train(
         log = preparation.training_log(run, board, progress)
         outcome = run.run(progress, f"Training the backbone on {', '.join(joint)}", log)
     return heads, outcome, run.unfolded
+
+
+def _finished(
+    host: Host,
+    plan: JointPlan,
+    heads: Mapping[str, Head],
+    outcome: Outcome,
+    unfolded: int,
+    labelled: Mapping[str, Sequence[int]],
+) -> tuple[BackboneRecord, bytes, dict[str, NewHead]]:
+    """What is committed: the frozen backbone's record and weights, and its heads."""
+    provenance = _provenance(plan, outcome, unfolded)
+    backbone = plan.backbone.cpu().freeze()
+    record, weights = record_of(backbone, provenance)
+    features = probe.probe_features(backbone)
+    finished = {
+        name: finishing.new_head(
+            host,
+            plan.bindings[name].task,
+            plan.heads[name],
+            head,
+            backbone,
+            record.fingerprint,
+            features,
+            plan.size,
+            _own_part(outcome, name, alone=len(heads) == 1),
+            {**provenance, **_own_data(plan, name, labelled[name]), "joint": True},
+            plan.head_owners[name],
+        )
+        for name, head in heads.items()
+    }
+    return record, weights, finished
 
 
 def _commit(
