@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import shutil
@@ -75,7 +76,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     path = settings_file(environ)
     try:
-        return Settings.model_validate_json(path.read_bytes().strip() or b"{}")
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8).strip()
+        return Settings.model_validate_json(content or b"{}")
     except (FileNotFoundError, NotADirectoryError):
         return Settings()
     except OSError as err:

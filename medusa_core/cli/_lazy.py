@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
+TYPED = "medusa.typed"
+"""Where a context keeps the words after the command."""
+
+
 class _Context(click.Context):
     """Of a command that runs: whatever it calls, plugins included, cannot spoil its result."""
 
@@ -52,6 +56,7 @@ class LazyGroup(click.Group):
         name = args[0]
         if not (name in self.table or name.startswith("-") or ctx.resilient_parsing):
             raise UnknownNameError("command", name, self.table, hint="See: medusa --help")
+        ctx.meta[TYPED] = tuple(args[1:])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

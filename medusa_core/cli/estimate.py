@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medusa_core.cli._lazy import TYPED
 from medusa_core.cli._options import (
     HEAD_BATCH,
     HEAD_LR,
@@ -14,7 +15,6 @@ from medusa_core.cli._options import (
     batch_option,
     data_option,
     examples,
-    given_options,
     json_option,
     learning_options,
     model_option,
@@ -90,8 +90,6 @@ def command(
             f"steps from two short trainings, measured on {basis['selection_images']} images: "
             f"{runs}."
         )
-        line = next_line("add-task", task, "-m", result["model"], data=data)
-        more = given_options("task", "model", "data", "as_json")
-        console.print(" ".join([line, *(f"{option} …" for option in more)]))
+        console.print(next_line("add-task", *click.get_current_context().meta[TYPED]))
 
     emit(result, as_json, human)

@@ -89,7 +89,7 @@ def _files_of(named: str | Path, progress: Progress) -> list[Path]:
     elif path.exists():
         return [path]
     elif glob.has_magic(str(path)):
-        entries = [match for match in _matches(path) if not match.is_dir()]
+        entries = [match for match in _matches(_with_literal_start(path)) if not match.is_dir()]
         found = _of_kind(entries, IMAGES | video.EXTENSIONS)
     else:
         raise UsageError(f"{path}: no such file.")
@@ -118,6 +118,16 @@ def _kind(path: Path) -> str:
         return naming.RECORD
     suffix = path.suffix.lower()
     return "results of earlier runs" if suffix in IMAGES else suffix or "without an ending"
+
+
+def _with_literal_start(pattern: Path) -> Path:
+    """A pattern below a folder that is there: brackets in the names of such folders are names."""
+    start = Path()
+    for number, part in enumerate(pattern.parts):
+        if not os.path.isdir(start / part):  # also where that cannot be told
+            return Path(glob.escape(str(start)), *pattern.parts[number:])
+        start /= part
+    return pattern
 
 
 def _matches(pattern: Path) -> Iterator[Path]:

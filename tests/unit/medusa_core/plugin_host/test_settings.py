@@ -1,3 +1,4 @@
+import codecs
 import json
 import os
 from pathlib import Path
@@ -128,6 +129,12 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, text, sai
 @pytest.mark.parametrize("path", ["/dev/null", "/dev/null/settings.json", "/nowhere/s.json"])
 def test_no_file_and_an_empty_one_say_nothing(path):
     assert read_settings({"MEDUSA_CONFIG": path}) == Settings()
+
+
+def test_the_mark_that_some_editors_put_first_is_no_matter(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_bytes(codecs.BOM_UTF8 + b'{"model": "m"}')
+    assert read_settings({"MEDUSA_CONFIG": str(path)}).model == "m"
 
 
 NOBODY = st.from_regex(r"nosuchuser[a-z0-9]{0,8}", fullmatch=True)

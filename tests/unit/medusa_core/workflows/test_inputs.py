@@ -47,6 +47,14 @@ def test_folders_with_the_letters_of_a_pattern_are_entered(photos: Path, tmp_pat
     assert found == {Path("far", "shown", "p1.jpg")}
 
 
+def test_brackets_in_folders_that_are_there_are_names(photos: Path) -> None:
+    shutil.copytree(photos / "deep", photos / "run [1]" / "deep")
+    named = str(photos / "run [1]" / "**" / "p*.jpg")
+    assert {path.name for path in find_files([named])} == {"p1.jpg", "p3.jpg", "p5.jpg"}
+    [other] = find_files([str(photos / "run [[]1[]]" / "deep" / "p[1].jpg")])
+    assert other == photos / "run [1]" / "deep" / "p1.jpg"
+
+
 def test_an_empty_name_is_not_the_current_folder(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
