@@ -34,7 +34,7 @@ HEAD = """\
 PAGES = {
     "Models": ("init", "open", "MedusaModel", "verify", "doctor", "bench"),
     "Tasks": ("add_task", "estimate", "evaluate", "predict", "remove_task", "rename_head"),
-    "Heads as files": ("export_head", "add_head"),
+    "Heads as files": ("export_head", "add_head", "export"),
     "Backbones": ("train_backbone",),
     "Errors": ("MedusaError",),
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medusa_core.workflows.doctor import doctor
     from medusa_core.workflows.estimate import estimate
     from medusa_core.workflows.evaluate import evaluate
+    from medusa_core.workflows.export import export
     from medusa_core.workflows.head_files import add_head, export_head
     from medusa_core.workflows.heads import remove_task, rename_head
     from medusa_core.workflows.init import init
@@ -36,6 +37,7 @@ __all__ = [
     "doctor",
     "estimate",
     "evaluate",
+    "export",
     "export_head",
     "init",
     "open",
@@ -55,6 +57,7 @@ _LAZY = {
     "doctor": ("medusa_core.workflows.doctor", "doctor"),
     "estimate": ("medusa_core.workflows.estimate", "estimate"),
     "evaluate": ("medusa_core.workflows.evaluate", "evaluate"),
+    "export": ("medusa_core.workflows.export", "export"),
     "export_head": ("medusa_core.workflows.head_files", "export_head"),
     "init": ("medusa_core.workflows.init", "init"),
     "open": ("medusa_core.model", "open_model"),

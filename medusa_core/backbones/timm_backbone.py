@@ -74,7 +74,7 @@ class Backbone(nn.Module):
         self.channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
         self.register_buffer("mean", _channelwise(description.mean), persistent=False)
         self.register_buffer("std", _channelwise(description.std), persistent=False)
-        self.to(memory_format=torch.channels_last)
+        self._apply(_channels_last)
         self.info = _measure(self)
 
     def freeze(self) -> Backbone:
@@ -218,6 +218,11 @@ def _has_tag(name: str) -> bool:
         return False
 
 
+def _channels_last(tensor: Tensor) -> Tensor:
+    """In that order where it has four axes; `nn.Module.to` stops at those that have five."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
 def _channelwise(values: tuple[float, float, float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
 
@@ -289,7 +294,8 @@ def _dry_run(backbone: Backbone, size: tuple[int, int]) -> list[Tensor]:
             levels = backbone(torch.zeros(1, 3, height, width))
     except Exception as err:
         raise UsageError(
-            f"Backbone {name!r} fails on a {height}×{width} image: {err}",
+            f"Backbone {name!r} fails on a {height}×{width} image: "
+            f"{str(err) or type(err).__name__}",
             hint="Models of a fixed input size cannot be used.",
         ) from err
     finally:

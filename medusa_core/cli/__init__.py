@@ -29,6 +29,10 @@ COMMANDS = {
     ),
     "remove-task": ("medusa_core.cli.remove_task:command", "Remove a head."),
     "rename-head": ("medusa_core.cli.rename_head:command", "Give a head another name."),
+    "export": (
+        "medusa_core.cli.export:command",
+        "Write heads to a file that runs without Medusa.",
+    ),
     "export-head": (
         "medusa_core.cli.export_head:command",
         "Write a head to a file, for another model.",

@@ -12,6 +12,9 @@ import warnings
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from medusa_core.api import Sample
 from medusa_core.data.files import exists, read_bounded
@@ -59,6 +62,7 @@ class FolderDataset:
             if isinstance(t, TABLES)
         }
         self._tell_missing()
+        self._tell_unusable()
         self.digest = self._digest()
 
     def __len__(self) -> int:
@@ -77,9 +81,8 @@ class FolderDataset:
             if targets is not None and target not in targets:
                 continue
             if isinstance(description, TABLES):
-                if fields := self._texts[target].get(name):
-                    table = self._path(description.table, "")
-                    found[target] = read_value(table, description, name, fields)
+                if name in self._texts[target]:
+                    found[target] = self._value(target, name)
                 continue
             path = self._path(description.path, name)
             if exists(path):
@@ -95,6 +98,32 @@ class FolderDataset:
                 warnings.warn(
                     f"{self.root}: none of the {len(self.ids)} files {target.path} of split "
                     f"{self.split!r} exists, so no image has {name!r}.",
+                    MedusaWarning,
+                    stacklevel=2,
+                )
+
+    def _value(self, target: str, name: str) -> np.ndarray:
+        """What a table says of an image."""
+        description: Any = self.description.targets[target]
+        table = self._path(description.table, "")
+        return read_value(table, description, name, self._texts[target][name])
+
+    def _tell_unusable(self) -> None:
+        """Warn of fields that are no values; those of no image being any is an error."""
+        for target, texts in self._texts.items():
+            known = [name for name in self.ids if name in texts]
+            errors = []
+            for name in known:
+                try:
+                    self._value(target, name)
+                except DataError as err:
+                    errors.append(err)
+            if errors and len(errors) == len(known):
+                raise errors[0]
+            if errors:
+                warnings.warn(
+                    f"{self.root}: {len(errors)} of {len(known)} values of {target!r} in split "
+                    f"{self.split!r} cannot be used. The first: {errors[0].message}",
                     MedusaWarning,
                     stacklevel=2,
                 )

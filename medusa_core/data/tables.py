@@ -22,6 +22,8 @@ ID = "id"
 MAX_BYTES = 1 << 25
 MAX_COLUMNS = 1000
 
+_SKIP = "To do without such images: --on-bad-sample skip"
+
 Texts = Mapping[str, tuple[str, ...]]
 """Id → what stands in the columns of a target, for images of which all of that is known."""
 
@@ -106,7 +108,7 @@ def read_value(
         if label not in target.labels:
             raise DataError(
                 f"{path}: {name}: {label!r} is not one of the labels in dataset.json.",
-                hint=f"They are: {some(target.labels)}.",
+                hint=f"They are: {some(target.labels)}. {_SKIP}",
             )
         return np.asarray(target.labels.index(label), np.int64)
     numbers = [_number(path, name, text) for text in fields]
@@ -134,6 +136,7 @@ def _number(path: Path, name: str, text: str) -> float:
         value = math.nan
     if not abs(value) < 3e38:  # float32 holds no more
         raise DataError(
-            f"{path}: {name}: {text!r} is not a number.", hint="Leave unknown fields empty."
+            f"{path}: {name}: {text!r} is not a number.",
+            hint=f"Leave unknown fields empty. {_SKIP}",
         )
     return value

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medusa_core.errors import MedusaError, StoreError
 from medusa_core.names import some
 from medusa_core.progress import Progress, SilentProgress
-from medusa_core.store import commit, files, head_file, records
+from medusa_core.store import commit, files, head_file, outside, records
 from medusa_core.store.commit import NewHead
 from medusa_core.store.folder import ModelFolder, fingerprint_error
 from medusa_core.store.head_file import HeadFile
 from medusa_core.store.layout import checked_name
-from medusa_core.store.transaction import best_effort
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,14 +54,7 @@ def export_head(
     with ModelFolder.open(model) as folder:
         data = head_file.pack(folder.head_document(name), folder.read_head_bytes(name))
         manifest = folder.heads[name]
-    if os.path.exists(path) and not os.path.isfile(path):  # where a link leads to counts
-        raise StoreError(f"{path} is there, and is not a file.", hint="Name a file with -o.")
-    _check_free(path, Path(model), replace)
-    with files.alone(path.parent):
-        _check_free(path, Path(model), replace)  # still
-        files.rewrite(path, data, through=path.with_name(f".{path.name}.medusa-part"))
-    with best_effort(f"{path} was written, but a power failure may still undo it"):
-        files.sync_folder(path.parent)
+    outside.write(path, data, partial(_check_free, model=Path(model), replace=replace))
     return {
         "schema_version": 1,
         "model": str(model),
@@ -79,14 +71,9 @@ def _check_free(path: Path, model: Path, replace: bool) -> None:
 
     What ends in .medusa is taken for one, so that a damaged one can be replaced.
     """
-    if path.resolve().is_relative_to(model.resolve()):
-        raise StoreError(f"{path} lies in the model folder.", hint="Name another place with -o.")
+    outside.require_free(path, model, replace)
     if not files.exists(path):
         return
-    if not replace:
-        raise StoreError(
-            f"{path} is there already.", hint="Choose another file with -o, or add --replace."
-        )
     if path.suffix != SUFFIX:
         try:
             head_file.read(path)

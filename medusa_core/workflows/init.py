@@ -75,8 +75,8 @@ def init(
 
     Args:
         model: the folder, which must not exist or be empty.
-        backbone: a timm model with features at strides 4, 8, 16 and 32, or a plain ViT; None: the
-            bundled universal backbone.
+        backbone: a timm model for images of any size with features at strides 4, 8, 16 and 32, or a
+            plain ViT; None: the bundled universal backbone.
         weights: a safetensors file in timm's names.
         pretrained: timm's own weights, from where a plugin keeps them or else from the network.
         from_scratch: random weights from `seed`, to be trained by `medusa train-backbone`.

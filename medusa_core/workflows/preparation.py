@@ -46,7 +46,9 @@ def parse_data(data: str | Iterable[str]) -> tuple[DataRef, ...]:
     unique: dict[object, DataRef] = {}
     spelled: dict[object, str | None] = {}  # a folder named in two ways is one data set
     for ref in map(DataRef.parse, texts or DEFAULT_DATA):
-        place = (ref.name, ref.location and os.path.realpath(ref.location))
+        place = ref.name, ref.location
+        if ref.location and os.path.exists(ref.location):
+            place = ref.name, os.path.realpath(ref.location)
         location = spelled.setdefault(place, ref.location)
         unique.setdefault((place, ref.task), replace(ref, location=location))
     return tuple(unique.values())

@@ -348,6 +348,15 @@ def test_a_model_of_a_fixed_input_size_is_refused() -> None:
     assert "fixed input size" in str(e.value.hint)
 
 
+def test_an_error_without_a_word_is_named() -> None:
+    with pytest.raises(UsageError, match=r"halonet26t.* fails on a 128×128 image: AssertionError"):
+        build(describe("halonet26t"))
+
+
+def test_weights_of_five_axes_are_in_no_way() -> None:
+    require_any_size(build(describe("lambda_resnet26t")))
+
+
 def test_a_model_of_images_up_to_a_size_is_refused() -> None:
     with pytest.raises(UsageError, match="mvitv2_tiny.* fails on a 224×416") as e:
         require_any_size(build(describe("mvitv2_tiny")))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from medusa_core.data import tables
 from medusa_core.data.folder import FolderDataset
-from medusa_core.errors import DataError
+from medusa_core.errors import DataError, MedusaWarning
 
 TABLE = "id,x,y,place\na,1.5,-2,hall\nb,,3,yard\nc,4,5,\nother,7,8,hall\n"
 TARGETS: dict[str, Any] = {
@@ -82,6 +82,8 @@ def test_the_digest_follows_the_values_of_the_split(tmp_path: Path) -> None:
         ("id,x,y,place\na,1,2,hall\na,1,2,hall\n", "line 3: the id 'a'"),
         ("id,x,y,place\na,1,2\n", "more or fewer fields"),
         ("id,x,y,place\na,1,2,hall,more\n", "more or fewer fields"),
+        ("id,x,y,place\na,O.5,2,hall\nb,O.7,2,hall\n", "a: 'O.5' is not a number"),
+        ("id,x,y,place\na,1,2,attic\n", "a: 'attic' is not one of the labels"),
         ('id,x,y,place\n"a,1,2,hall\n', "cannot be read as a table"),
         ("", "no column 'id'"),
     ],
@@ -97,17 +99,20 @@ def test_a_bad_number_is_told_with_its_image_and_leaves_the_rest_alone(
     tmp_path: Path, text: str
 ) -> None:
     table = f'id,x,y,place\na,1,2,hall\nb,"{text}",2,yard\n'
-    data = FolderDataset(str(write(tmp_path, table)), "train")
+    with pytest.warns(MedusaWarning, match=rf"1 of 2 values of 'pose' .*'{text}' is not a number"):
+        data = FolderDataset(str(write(tmp_path, table)), "train")
     with pytest.raises(DataError, match=rf"known\.csv: b: '{text}' is not a number") as caught:
         data.load(1)
     assert "empty" in str(caught.value.hint)
+    assert "--on-bad-sample skip" in str(caught.value.hint)
     assert data.load(0).targets.keys() == set(TARGETS)
     assert data.load(1, ["tilt", "place"]).targets.keys() == {"tilt", "place"}
 
 
 def test_a_bad_label_is_told_with_its_image_and_leaves_the_rest_alone(tmp_path: Path) -> None:
     table = "id,x,y,place\na,1,2,hall\nb,1,2,attic\n"
-    data = FolderDataset(str(write(tmp_path, table)), "train")
+    with pytest.warns(MedusaWarning, match=r"1 of 2 values of 'place' .*'attic' is not one"):
+        data = FolderDataset(str(write(tmp_path, table)), "train")
     with pytest.raises(DataError, match=r"known\.csv: b: 'attic' is not one of the labels") as err:
         data.load(1)
     assert "yard, hall" in str(err.value.hint)

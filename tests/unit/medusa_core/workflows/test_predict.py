@@ -305,11 +305,14 @@ def test_tiles_become_smaller_until_they_fit(
     assert np.array_equal(np.load(done["images"][0]["results"][0]["values"]), expected)
 
 
-def test_an_open_model_is_not_run_otherwise(model: MedusaModel, photos: Path) -> None:
+def test_an_open_model_is_not_run_otherwise(
+    model: MedusaModel, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
     for options in ({"execution": Execution("plain")}, {"device": "meta"}):
         with pytest.raises(UsageError):
-            predict([photos], model=model, **options)
-    predict([photos / "p0.jpg"], model=model, execution=Execution(), device="cpu")
+            predict([photos], model=model, out=out, **options)
+    predict([photos / "p0.jpg"], model=model, out=out, execution=Execution(), device="cpu")
 
 
 @pytest.mark.parametrize(("option", "says"), [("long_side", "--size 5"), ("tile", "too small")])
