@@ -12,7 +12,8 @@ import numpy as np
 
 from medusa_core.data.files import require_plain
 from medusa_core.data.images import MAX_PIXELS
-from medusa_core.errors import DataError, UsageError
+from medusa_core.errors import DataError
+from medusa_core.extras import require_extra
 
 EXTENSIONS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"}
 
@@ -40,19 +41,8 @@ class Frame:
 
 
 def require_av() -> Any:
-    """PyAV.
-
-    Raises:
-        UsageError: it cannot be imported; the hint is the pip line.
-    """
-    try:
-        import av
-    except ImportError as err:
-        raise UsageError(
-            f"Videos are read by a package that is not installed: {err}.",
-            hint="pip install 'medusa-heads[video]'",
-        ) from err
-    return av
+    """PyAV. UsageError where it is not installed."""
+    return require_extra("video", "Reading videos", "av")
 
 
 def count_frames(path: Path) -> int:

@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from medusa_core.errors import UsageError
+from medusa_core.extras import require_extra
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import files
 
 Record = Mapping[str, Any]
+TENSORBOARD = ("log", "--tensorboard", "torch.utils.tensorboard")
+"""What it takes, as `require_extra` wants it."""
 
 
 class Sink(Protocol):
@@ -99,7 +101,7 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path) -> None:
-        require_tensorboard()
+        require_extra(*TENSORBOARD)
         self.folder = folder
         self.writer: Any = None
 
@@ -122,21 +124,6 @@ class TensorBoard:
         """Write what is waiting."""
         if self.writer is not None:
             self.writer.close()
-
-
-def require_tensorboard() -> None:
-    """Check that TensorBoard can be written.
-
-    Raises:
-        UsageError: the package is not installed.
-    """
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError as err:
-        raise UsageError(
-            f"--tensorboard needs a package that is not installed: {err}.",
-            hint="pip install 'medusa-heads[log]'",
-        ) from err
 
 
 def scalars(record: Record) -> dict[str, float]:

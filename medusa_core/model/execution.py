@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
+from medusa_core.extras import require_extra
 from medusa_core.heads.base import Head
 from medusa_core.model.images import own_levels
 from medusa_core.model.inference import computes_bfloat16, keep_memory, prepare
@@ -69,9 +70,7 @@ class Execution:
                 "--engine plain is the float32 reference.", hint="Leave --precision out."
             )
         if self.engine == "openvino":
-            from medusa_core.model.openvino import require_openvino
-
-            require_openvino()
+            require_extra("openvino", "--engine openvino", "openvino")
 
     def __str__(self) -> str:
         return f"{self.engine}, {self.precision}" + (", compiled" * self.compiled)

@@ -12,7 +12,7 @@ from torch.export import Dim, ExportedProgram
 
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import Size
-from medusa_core.errors import ExecutionError, MedusaError, UsageError
+from medusa_core.errors import ExecutionError, MedusaError
 from medusa_core.model.execution import LIMITS, movement
 from medusa_core.model.medusa_model import MedusaModel
 
@@ -104,22 +104,6 @@ def to_onnx(network: Decoded, program: ExportedProgram, about: str) -> tuple[byt
 
 FORMATS = {".pt2": to_pt2, ".onnx": to_onnx}
 """Ending of a file → what makes its bytes, and runs them."""
-
-
-def require_onnx() -> None:
-    """Fail early where ONNX files cannot be made.
-
-    Raises:
-        UsageError: the hint is the pip line.
-    """
-    try:
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as err:
-        raise UsageError(
-            f"ONNX files need a package that is not installed: {err}.",
-            hint="pip install 'medusa-heads[onnx]'",
-        ) from err
 
 
 def exported(

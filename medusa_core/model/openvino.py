@@ -10,24 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medusa_core.errors import UsageError
-
 _TYPES = {"fp32": "f32", "bf16": "bf16"}
-
-
-def require_openvino() -> None:
-    """Fail early where it cannot be imported.
-
-    Raises:
-        UsageError: the hint is the pip line.
-    """
-    try:
-        import openvino  # noqa: F401
-    except ImportError as err:
-        raise UsageError(
-            f"--engine openvino needs a package that is not installed: {err}.",
-            hint="pip install 'medusa-heads[openvino]'",
-        ) from err
 
 
 class _Flat(nn.Module):

@@ -11,8 +11,9 @@ from typing import Any
 from medusa_core import __version__
 from medusa_core.data.geometry import Size
 from medusa_core.errors import UsageError
+from medusa_core.extras import require_extra
 from medusa_core.model.execution import Execution
-from medusa_core.model.exporting import FORMATS, INPUT, MOST, Decoded, exported, require_onnx
+from medusa_core.model.exporting import FORMATS, INPUT, MOST, Decoded, exported
 from medusa_core.model.images import MIN_SIDE
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.plugin_host.host import Host
@@ -138,7 +139,7 @@ def _checked_ending(path: Path) -> str:
             hint="-o heads.pt2 for PyTorch, -o heads.onnx for ONNX",
         )
     if ending == ".onnx":
-        require_onnx()
+        require_extra("onnx", "Writing ONNX files", "onnxruntime", "onnxscript")
     return ending
 
 

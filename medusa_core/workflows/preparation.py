@@ -19,13 +19,14 @@ from medusa_core.engine.datasets import DataRef, Joined, Subset, check_target, l
 from medusa_core.engine.precision import check_cuda_graphs, check_precision
 from medusa_core.engine.training import Training
 from medusa_core.engine.training_log import (
+    TENSORBOARD,
     JsonLines,
     Sink,
     TensorBoard,
     TrainingLog,
-    require_tensorboard,
 )
 from medusa_core.errors import DataError, UnknownNameError, UsageError
+from medusa_core.extras import require_extra
 from medusa_core.model.devices import choose_device
 from medusa_core.model.execution import Execution
 from medusa_core.model.images import STRIDE
@@ -291,6 +292,6 @@ def training_device(
     if cuda_graphs:
         check_cuda_graphs(device, precision)
     if tensorboard is not None:
-        require_tensorboard()
+        require_extra(*TENSORBOARD)
     keep_memory()
     return device

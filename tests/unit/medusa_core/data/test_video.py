@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 import itertools
 import struct
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -215,14 +214,7 @@ def test_huge_frames_are_refused(write_video: WriteVideo, monkeypatch: pytest.Mo
 
 
 def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "av":
-            raise ImportError("No module named 'av'")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UsageError) as caught:
         video.require_av()
     assert "medusa-heads[video]" in str(caught.value.hint)
