@@ -39,7 +39,8 @@ _MEDUSA_COMPLETE=fish_source medusa | source    # ~/.config/fish/config.fish
 | 1 | the operation failed, or a check (`--min`, `verify`) is not met |
 | 2 | wrong usage, or an unknown name |
 | 3 | a plugin or weights are missing or broken |
-| 130 | interrupted |
+| 130 | interrupted (Ctrl-C) |
+| 143 | terminated (SIGTERM); like Ctrl-C, it keeps what a training has learnt, for `--resume` |
 
 Environment variables and the settings file are described in [settings](settings.md).
 """

@@ -39,8 +39,10 @@ class TargetInfo:
 class Dataset(Protocol):
     """One split of a data set; `DatasetSpec.implementation(location, split)` returns it.
 
-    `digest` identifies the content (it keys the feature cache): it must change when any image or
-    target changes. `ids` are unique and stable: the selection split is drawn by hashing them.
+    `digest` identifies the content (it keys the cache of targets): it must change when any image or
+    target changes. One that has an `image_digest`, too, which changes when any image does, keeps
+    cached features when only targets change. `ids` are unique and stable: the selection split is
+    drawn by hashing them.
     """
 
     @property

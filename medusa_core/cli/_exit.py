@@ -7,16 +7,25 @@ import io
 import logging
 import os
 import shlex
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any, TextIO
 
 import click
 
 from medusa_core.cli._output import Lenient, clean, print_error, print_warning
-from medusa_core.errors import FAILED, INTERRUPTED, OK, MedusaError, MedusaWarning
+from medusa_core.errors import (
+    FAILED,
+    INTERRUPTED,
+    OK,
+    TERMINATED,
+    MedusaError,
+    MedusaWarning,
+)
 
 
 def run(group: click.Group, args: Sequence[str] | None = None) -> int:
@@ -24,8 +33,30 @@ def run(group: click.Group, args: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     _replace_closed_streams()
     _tolerate_unprintable()
-    with _readers_may_leave():
+    with _readers_may_leave(), _terminated_like_interrupted():
         return _run(group, args)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM has come."""
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Schedulers and containers end a process by SIGTERM: like Ctrl-C, it keeps what was done."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(group: click.Group, args: list[str]) -> int:
@@ -33,6 +64,9 @@ def _run(group: click.Group, args: list[str]) -> int:
     try:
         with _warnings_as_lines(debug):
             return _invoke(group, args)
+    except _Terminated:
+        print_error("Terminated.", prefix="")
+        return TERMINATED
     except (KeyboardInterrupt, EOFError, click.Abort):
         print_error("Interrupted.", prefix="")
         return INTERRUPTED

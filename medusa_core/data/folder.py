@@ -63,7 +63,7 @@ class FolderDataset:
         }
         self._tell_missing()
         self._tell_unusable()
-        self.digest = self._digest()
+        self.image_digest, self.digest = self._digests()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -171,8 +171,9 @@ class FolderDataset:
                 )
         return ids
 
-    def _digest(self) -> str:
-        """Hash of the description, the ids, and size and time of every file."""
+    def _digests(self) -> tuple[str, str]:
+        """Hashes of ids, and size and time of files: of the images, and of all, as described."""
+        images = hashlib.sha256(self.description.image.encode())
         state = hashlib.sha256(self.description.model_dump_json().encode())
         patterns = [self.description.image]
         for target in self.description.targets.values():
@@ -182,12 +183,16 @@ class FolderDataset:
             for name in self.ids:
                 state.update(json.dumps([name, texts.get(name)]).encode())
         for name in self.ids:
-            for pattern in patterns:
-                try:
-                    path = self._path(pattern, name)
-                    stat = path.stat()
-                    entry = f"{path.name}:{stat.st_size}:{stat.st_mtime_ns}"
-                except (OSError, DataError):  # reported, or skipped, as it is loaded
-                    entry = f"{Path(pattern.replace('{id}', name)).name}:missing"
-                state.update(f"{name}:{entry}\n".encode())
-        return state.hexdigest()[:32]
+            entries = [f"{name}:{self._stamp(pattern, name)}\n".encode() for pattern in patterns]
+            images.update(entries[0])
+            state.update(b"".join(entries))
+        return images.hexdigest()[:32], state.hexdigest()[:32]
+
+    def _stamp(self, pattern: str, name: str) -> str:
+        """Name, size and time of a file."""
+        try:
+            path = self._path(pattern, name)
+            stat = path.stat()
+        except (OSError, DataError):  # reported, or skipped, as it is loaded
+            return f"{Path(pattern.replace('{id}', name)).name}:missing"
+        return f"{path.name}:{stat.st_size}:{stat.st_mtime_ns}"

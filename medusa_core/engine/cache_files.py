@@ -20,6 +20,7 @@ from medusa_core.data.geometry import Size, View, invalid_value
 from medusa_core.data.targets import bounds
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_folder import cache_folder
+from medusa_core.engine.datasets import image_digest
 from medusa_core.engine.row_file import RowWriter, file_size, read_rows
 from medusa_core.errors import StoreError
 from medusa_core.plugin_host.attribution import AttributedTask
@@ -39,12 +40,12 @@ class Source:
     def __len__(self) -> int:
         return len(self.dataset) * len(self.views)
 
-    def identities(self) -> list[dict[str, Any]]:
-        """A view: what the content of every file of it depends on."""
+    def identities(self, data: str) -> list[dict[str, Any]]:
+        """A view: what the content of a file of it depends on; `data` is the digest of what."""
         return [
             {
                 "version": CACHE_VERSION,
-                "data": self.dataset.digest,
+                "data": data,
                 "size": list(self.size),
                 "view": asdict(view),
             }
@@ -137,8 +138,9 @@ def files_of(source: Source, inputs: Inputs, bindings: Sequence[Binding]) -> lis
             ("valid", number, {"kind": "valid", **about}, valid.shape, np.dtype(np.uint8)),
         ]
     files = []
-    for view, identity in enumerate(source.identities()):
-        for part, task, about, shape, dtype in parts:
+    for part, task, about, shape, dtype in parts:
+        data = image_digest(source.dataset) if task is None else source.dataset.digest
+        for view, identity in enumerate(source.identities(data)):
             text = json.dumps({**identity, **about}, sort_keys=True, separators=(",", ":"))
             name = f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
             path, count = cache_folder() / name, len(source.dataset)

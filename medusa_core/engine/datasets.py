@@ -58,6 +58,12 @@ class DataRef:
         return f"{bound}{self.name}" + (f":{self.location}" if self.location else "")
 
 
+def image_digest(dataset: Dataset) -> str:
+    """What identifies the images of a data set, whatever targets they have."""
+    found: str = getattr(dataset, "image_digest", dataset.digest)
+    return found
+
+
 class Joined:
     """Several data sets as one. Ids are prefixed by the position of their data set."""
 
@@ -72,6 +78,7 @@ class Joined:
                 known = self.targets.get(target, info)
                 self.targets[target] = _joined(known, info, f"{self.name}: target {target!r}")
         self.digest = _digest(*(part.digest for part in parts))
+        self.image_digest = _digest(*map(image_digest, parts))
         self._ends = list(accumulate(len(part) for part in parts))
 
     def __len__(self) -> int:
@@ -102,6 +109,7 @@ class Only:
         self.name, self.split, self.ids = whole.name, whole.split, whole.ids
         self.targets = {name: info for name, info in whole.targets.items() if name in targets}
         self.digest = _digest(whole.digest, "only", *sorted(self.targets))
+        self.image_digest = image_digest(whole)
 
     def __len__(self) -> int:
         return len(self.whole)
@@ -125,6 +133,7 @@ class Subset:
         self.name, self.split, self.targets = whole.name, whole.split, whole.targets
         self.ids = tuple(whole.ids[i] for i in indices)
         self.digest = _digest(whole.digest, *map(str, indices))
+        self.image_digest = _digest(image_digest(whole), *map(str, indices))
 
     def __len__(self) -> int:
         return len(self.indices)

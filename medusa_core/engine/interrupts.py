@@ -1,38 +1,48 @@
-"""Ctrl-C during work that must not be left half done."""
+"""Ctrl-C and SIGTERM during work that must not be left half done."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+Handler = Callable[[int, FrameType | None], object]
 
 
 @contextmanager
 def interrupted_afterwards() -> Iterator[None]:
     """Let a first Ctrl-C take effect at the end of the block: half a step cannot be resumed.
 
-    A second one takes effect at once. Only the main thread can do this; others do nothing.
+    So a first SIGTERM, where something handles it. A second signal takes effect at once. Only the
+    main thread can do this; others do nothing.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or (
-        threading.current_thread() is not threading.main_thread()
-    ):
-        yield
-        return
-    waiting = False
+    handlers = _handlers() if threading.current_thread() is threading.main_thread() else {}
+    waiting: list[tuple[int, FrameType | None]] = []
 
     def later(number: int, frame: FrameType | None) -> None:
-        nonlocal waiting
         if waiting:
-            raise KeyboardInterrupt
-        waiting = True
+            handlers[number](number, frame)
+        waiting.append((number, frame))
 
-    signal.signal(signal.SIGINT, later)
+    for number in handlers:
+        signal.signal(number, later)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        raise KeyboardInterrupt
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number, frame in waiting:
+        handlers[number](number, frame)
+
+
+def _handlers() -> dict[int, Handler]:
+    """What is done about each of the signals, where Python does it."""
+    found: dict[int, Handler] = {}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        found[signal.SIGINT] = signal.default_int_handler
+    ended = signal.getsignal(signal.SIGTERM)
+    if callable(ended):
+        found[signal.SIGTERM] = ended
+    return found

@@ -169,10 +169,18 @@ class AttributedDataset:
     @cached_property  # it reads the code, and is asked for with every head and file
     def digest(self) -> str:
         """See `Dataset.digest`."""
+        return self._whole("digest")
+
+    @cached_property
+    def image_digest(self) -> str:
+        """See `Dataset`; the digest where it has none."""
+        return self._whole("image_digest") if hasattr(self.inner, "image_digest") else self.digest
+
+    def _whole(self, attribute: str) -> str:
         with attributed(*self._who):
-            own = self.inner.digest
+            own = getattr(self.inner, attribute)
             if not isinstance(own, str):
-                raise TypeError(f"its digest is {_kind(own)}, not text")
+                raise TypeError(f"its {attribute} is {_kind(own)}, not text")
         text = f"{own}\n{self._place}\n{code_digest(type(self.inner), self._maker)}"
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 

@@ -71,7 +71,7 @@ class Tree:
         self.targets: Mapping[str, TargetInfo] = {t: s.info for t, s in sources.items()}
         self._images = images
         self._sources = sources
-        self.digest = self._digest()
+        self.image_digest, self.digest = self._digests()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -94,16 +94,19 @@ class Tree:
                 found[target] = source.read(files, size)
         return Sample(id=name, image=image, targets=found)
 
-    def _digest(self) -> str:
-        """Hash of names, sizes and times of all files."""
+    def _digests(self) -> tuple[str, str]:
+        """Hashes of names, sizes and times: of the images, and of all files."""
+        images = hashlib.sha256(f"{self.name}\n{self.split}\n".encode())
         state = hashlib.sha256(f"{self.name}\n{self.split}\n{sorted(self._sources)}\n".encode())
         for source in self._sources.values():
             state.update(b"".join(map(_stamp, source.shared)))
         for name in self.ids:
-            state.update(f"{name}\n".encode() + _stamp(self._images.file(name)))
+            image = f"{name}\n".encode() + _stamp(self._images.file(name))
+            images.update(image)
+            state.update(image)
             for source in self._sources.values():
                 state.update(b"".join(map(_stamp, source.files(name))))
-        return state.hexdigest()[:32]
+        return images.hexdigest()[:32], state.hexdigest()[:32]
 
 
 def open_root(location: str | None, name: str, hint: str) -> Path:

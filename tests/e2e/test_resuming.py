@@ -54,6 +54,29 @@ def test_ctrl_c_between_an_evaluation_and_its_weights(medusa, model, tmp_path, m
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_ends_a_training_gently_keeps_its_steps(medusa, model, monkeypatch, sent, code):
+    """Schedulers send the second."""
+    real, steps = head_training.HeadTraining.losses, []
+
+    def losses(self):
+        steps.append(self.step)
+        if len(steps) == 3:
+            os.kill(os.getpid(), sent)
+        return real(self)
+
+    monkeypatch.setattr(head_training.HeadTraining, "losses", losses)
+    line = [*ADD, "--steps", "6"]
+    before = signal.getsignal(signal.SIGTERM)
+    done = medusa(*line)
+    assert done.code == code
+    assert "--resume" in done.err
+    assert medusa(*line, "--resume").code == 0
+    assert steps == [0, 1, 2, *range(steps[3], 6)]
+    assert steps[3] >= 2
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_ctrl_c_after_a_training_that_was_to_replace_a_head(medusa, unchanged, press_ctrl_c):
     """Nothing is said of a replacement that was not made, and how to have it is."""
     line = ["add-task", "depth", "--replace", *ROOMS, *FAST, *TINY]

@@ -118,7 +118,20 @@ def test_whatever_decides_the_content_is_another_file(cache, backbone, memory, b
 
 def test_equal_views_are_equal_whatever_made_them(cache, backbone, memory, bind):
     source = Source(memory(), SIZE, (View(), View(flip=True)))
-    assert source.identities() == Source(memory(), SIZE, fixed_views(2)).identities()
+    assert source.identities("d") == Source(memory(), SIZE, fixed_views(2)).identities("d")
+
+
+@pytest.mark.parametrize("part", ["image", "target"])
+def test_new_targets_of_old_images_need_no_new_features(cache, backbone, memory, bind, part):
+    dataset = memory()
+    dataset.image_digest = "images"
+    fill(backbone, dataset, [bind("depth")])
+    before = set(cache.iterdir())
+    dataset.digest += "-changed"
+    dataset.image_digest += "-changed" * (part == "image")
+    fill(backbone, dataset, [bind("depth")])
+    views = 3
+    assert len(set(cache.iterdir()) - before) == (3 if part == "image" else 2) * views
 
 
 def test_views_are_shared_and_new_ones_added(cache, backbone, memory, bind):
