@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medusa_core.backbones.timm_backbone import Backbone, check_name
 from medusa_core.errors import WeightsError
+from medusa_core.names import some
 
 _DTYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32}
 
@@ -47,11 +48,13 @@ def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str)
         else:
             chosen[key] = found
     if problems:
+        left = [name for name in tensors if name not in chosen.values()]
         shown = "; ".join(problems[:8]) + ("; …" if len(problems) > 8 else "")
         raise WeightsError(
             f"Cannot load {source} into {backbone.description.name}: "
             f"{len(problems)} problems: {shown}",
-            hint="The file must hold the weights of this timm model, under timm's names.",
+            hint="The file must hold finite weights of this timm model, under timm's names. "
+            f"What fits nothing in it: {some(left, 5) or 'nothing'}.",
         )
     with torch.no_grad():
         for key, found in chosen.items():

@@ -151,7 +151,8 @@ def _print(console: Console, result: dict[str, Any]) -> None:
     name = clean(backbone["name"])
     console.print(f"{name}: {count(backbone['params'])} params, {backbone['gmacs']:.2f} GMACs")
     if not heads:
-        console.print("No heads yet. Add one: medusa add-task TASK (see: medusa tasks)")
+        add = shlex.join(["medusa", "add-task", "TASK", "-m", str(result["model"])])
+        console.print(f"No heads yet. Add one: {add} (see: medusa tasks)")
         return
     console.print(table(COLUMNS, map(_cells, heads), numeric=COLUMNS[3:6]))
     for head in heads:

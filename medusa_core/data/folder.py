@@ -95,12 +95,13 @@ class FolderDataset:
             if isinstance(target, TABLES):
                 continue
             if not any(self._is_there(target.path, one) for one in self.ids):
-                warnings.warn(
-                    f"{self.root}: none of the {len(self.ids)} files {target.path} of split "
-                    f"{self.split!r} exists, so no image has {name!r}.",
-                    MedusaWarning,
-                    stacklevel=2,
+                self._warn(
+                    f"none of the {len(self.ids)} files {target.path} of split {self.split!r} "
+                    f"exists, so no image has {name!r}."
                 )
+
+    def _warn(self, what: str) -> None:
+        warnings.warn(f"{self.root}: {what}", MedusaWarning, stacklevel=4)
 
     def _value(self, target: str, name: str) -> np.ndarray:
         """What a table says of an image."""
@@ -112,6 +113,11 @@ class FolderDataset:
         """Warn of fields that are no values; those of no image being any is an error."""
         for target, texts in self._texts.items():
             known = [name for name in self.ids if name in texts]
+            if texts and not known:
+                self._warn(
+                    f"none of the {len(texts)} ids with {target!r}, such as {next(iter(texts))!r}, "
+                    f"is one of split {self.split!r}, such as {self.ids[0]!r}."
+                )
             errors = []
             for name in known:
                 try:
@@ -121,11 +127,9 @@ class FolderDataset:
             if errors and len(errors) == len(known):
                 raise errors[0]
             if errors:
-                warnings.warn(
-                    f"{self.root}: {len(errors)} of {len(known)} values of {target!r} in split "
-                    f"{self.split!r} cannot be used. The first: {errors[0].message}",
-                    MedusaWarning,
-                    stacklevel=2,
+                self._warn(
+                    f"{len(errors)} of {len(known)} values of {target!r} in split {self.split!r} "
+                    f"cannot be used. The first: {errors[0].message}"
                 )
 
     def _is_there(self, pattern: str, name: str) -> bool:

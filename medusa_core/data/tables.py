@@ -35,12 +35,16 @@ class Part(BaseModel):
 
 
 class NumbersTarget(Part):
-    """Numbers for a whole image: those of `columns` in a CSV file, in `unit`."""
+    """Numbers for a whole image: those of `columns` in a CSV file, in `unit`.
+
+    An image that has the number `invalid` in one of them does not have the target.
+    """
 
     encoding: Literal["numbers"]
     table: str
     columns: tuple[str, ...] = Field(min_length=1, max_length=MAX_COLUMNS)
     unit: str | None = None
+    invalid: float | None = None
 
 
 class ClassTarget(Part):
@@ -88,11 +92,17 @@ def read_texts(path: Path, target: NumbersTarget | ClassTarget) -> Texts:
                 raise DataError(f"{path}: line {line}: the id {name!r} is empty or listed twice.")
             seen.add(name)
             fields = tuple(row[place].strip() for place in places)
-            if all(fields):
+            if all(fields) and not _says_unknown(target, fields):
                 texts[name] = fields
     except (OSError, ValueError, csv.Error) as err:
         raise DataError(f"{path}: cannot be read as a table: {err}.") from err
     return texts
+
+
+def _says_unknown(target: NumbersTarget | ClassTarget, fields: Sequence[str]) -> bool:
+    if isinstance(target, ClassTarget) or target.invalid is None:
+        return False
+    return any(_as_number(text) == target.invalid for text in fields)
 
 
 def read_value(
@@ -119,7 +129,10 @@ def _check_header(path: Path, header: list[str], columns: Collection[str]) -> No
     if len(header) > MAX_COLUMNS:
         raise DataError(f"{path}: {len(header)} columns, more than {MAX_COLUMNS}.")
     if ID not in header:
-        raise DataError(f"{path}: the first line names no column {ID!r}.")
+        raise DataError(
+            f"{path}: the first line names no column {ID!r}.",
+            hint=f"Columns are separated by commas, and called: {some(header)}.",
+        )
     if len(set(header)) != len(header):
         raise DataError(f"{path}: the first line names a column twice.")
     for column in columns:
@@ -130,13 +143,18 @@ def _check_header(path: Path, header: list[str], columns: Collection[str]) -> No
 
 
 def _number(path: Path, name: str, text: str) -> float:
-    try:
-        value = float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        value = math.nan
+    value = _as_number(text)
     if not abs(value) < 3e38:  # float32 holds no more
         raise DataError(
             f"{path}: {name}: {text!r} is not a number.",
             hint=f"Leave unknown fields empty. {_SKIP}",
         )
     return value
+
+
+def _as_number(text: str) -> float:
+    """The number that a field holds; NaN where it holds none."""
+    try:
+        return float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return math.nan

@@ -185,8 +185,10 @@ def _cached_rows(
 
 
 def _nothing_valid(source: Source, binding: Binding) -> DataError:
+    spec = binding.task.spec
+    known = "pixel" if spec.output.kind == "dense" else "value"
     return DataError(
-        f"{source.dataset.name}: no valid pixel of {binding.task.spec.target_name!r} in "
+        f"{source.dataset.name}: no valid {known} of {spec.target_name!r} in "
         f"{len(source.dataset)} images.",
         hint="Check the target's files, its name in the samples, and its invalid or ignore value.",
     )

@@ -77,6 +77,13 @@ def export(
             "size: it is exported for one size.",
             hint="Add the size of your images: --size HxW",
         )
+    whole = [name for name in names if opened.tasks[name].spec.output.kind == "global"]
+    if shape is None and whole:
+        raise UsageError(
+            f"{', '.join(whole)}: one value an image. What images are padded with would count, so "
+            "such heads are exported for one size.",
+            hint="Add the size of your images: --size HxW. Or leave them out: --tasks",
+        )
     if INPUT in names:
         raise UsageError(
             f"A head cannot be called {INPUT!r} in such a file: that is what it reads.",

@@ -245,7 +245,7 @@ class HeadRun:
     def _tell_range(self, plan: Plan, cached: CachedTask, samples: Sequence[int]) -> None:
         """How large targets with a unit are: a wrong scale is seen before it is trained on."""
         spec, views = plan.task.spec, len(cached.source.views)
-        if spec.target.unit is None or spec.output.kind != "dense":
+        if spec.target.unit is None:
             return
         rows = [sample * views for sample in spread(samples, RANGE_IMAGES)]
         shown = [cached.targets[row][cached.valid[row] != 0] for row in rows]

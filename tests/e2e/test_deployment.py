@@ -148,6 +148,23 @@ def test_windows_are_exported_for_one_size(medusa, tmp_path, monkeypatch):
     assert medusa("export", "-m", "swin", "--size", "64x64").code == 0
 
 
+def test_values_of_whole_images_are_exported_for_one_size(medusa, model, monkeypatch):
+    from medusa_core.workflows import export as workflow
+
+    monkeypatch.chdir(model.parent)
+    monkeypatch.setattr(workflow, "exported", lambda *_: (b"new", 0.0))
+    opened = medusa_core.open(model, execution=medusa_core.Execution("plain"))
+    task = opened.tasks["depth"]
+    output = task.spec.output.model_copy(update={"kind": "global"})
+    monkeypatch.setattr(task, "spec", task.spec.model_copy(update={"output": output}))
+    monkeypatch.setattr(workflow.preparation, "opened", lambda *_: opened)
+    done = medusa("export")
+    assert done.code == USAGE
+    assert done.error.startswith("depth: one value an image")
+    assert medusa("export", "--size", "64x64").code == 0
+    assert medusa("export", "--tasks", "semseg", "--replace", "-o", "two.pt2").code == 0
+
+
 def test_the_name_of_what_is_read_cannot_be_that_of_a_head(medusa, model, monkeypatch):
     monkeypatch.chdir(model.parent)
     medusa_core.rename_head(model, "depth", "images")

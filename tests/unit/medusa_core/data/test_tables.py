@@ -120,6 +120,32 @@ def test_a_bad_label_is_told_with_its_image_and_leaves_the_rest_alone(tmp_path: 
     assert data.load(1, ["pose", "tilt"]).targets.keys() == {"pose", "tilt"}
 
 
+def test_a_number_may_stand_for_unknown(tmp_path: Path) -> None:
+    table = "id,x,y,place\na,1,-999,hall\nb,-999.0,3,yard\nc,4,5,\n"
+    pose = {**TARGETS["pose"], "invalid": -999}
+    data = FolderDataset(str(write(tmp_path, table, pose=pose)), "train")
+    assert [sorted(data.load(i).targets) for i in range(3)] == [
+        ["place", "tilt"],
+        ["place", "tilt"],
+        ["pose", "tilt"],
+    ]
+    assert data.load(0).targets["tilt"] == -999
+
+
+def test_ids_of_no_image_are_told(tmp_path: Path) -> None:
+    table = "id,x,y,place\na.png,1,2,hall\nb.png,1,2,yard\n"
+    said = r"none of the 2 ids with '\w+', such as 'a\.png', is one of split 'train', such as 'a'"
+    with pytest.warns(MedusaWarning, match=said):
+        data = FolderDataset(str(write(tmp_path, table)), "train")
+    assert not data.load(0).targets
+
+
+def test_columns_that_are_not_told_apart_are_shown(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column 'id'") as caught:
+        FolderDataset(str(write(tmp_path, "id;x;y\na;1;2\n")), "train")
+    assert "commas, and called: id;x;y" in str(caught.value.hint)
+
+
 def test_a_table_outside_the_folder_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "secret.csv").write_text(TABLE)
     root = write(tmp_path / "own", pose={**TARGETS["pose"], "table": "../secret.csv"})
