@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from medusa_core.backbones.timm_backbone import Backbone
@@ -45,6 +46,8 @@ from medusa_core.workflows.head_plan import Plan, TrainOptions
 
 PATIENT_EVALUATIONS = 20
 """Evaluations of a training that may stop early: as often as it can."""
+REACH = 10.0
+"""Raw predictions begin near 0, and few trainings take them further."""
 RANGE_IMAGES = 20
 """Of so many images the range of a target is told."""
 
@@ -255,6 +258,21 @@ class HeadRun:
             self.progress.message(
                 f"{spec.target_name} of {len(rows)} images: {low:.4g} to {high:.4g} "
                 f"{spec.target.unit}, median {middle:.4g}."
+            )
+            self._tell_reach(plan, float(middle))
+
+    def _tell_reach(self, plan: Plan, middle: float) -> None:
+        """Where numbers lie beyond what raw predictions become: a scale is missing."""
+        spec, far = plan.task.spec, max(REACH, self.options.lr * plan.steps)
+        if plan.task.out_channels != 1:
+            return
+        shape = (1, 1, *plan.size) if spec.output.kind == "dense" else (1, 1)
+        ends = [float(plan.task.decode(torch.full(shape, raw)).mean()) for raw in (-far, far)]
+        if not min(ends) <= middle <= max(ends):
+            self.progress.message(
+                f"Raw predictions from {-far:.3g} to {far:.3g} are {min(ends):.4g} to "
+                f"{max(ends):.4g} {spec.target.unit}: a training may not get them to the median. "
+                f"Have `decode` of {spec.name} bring them to the scale of its target."
             )
 
     def _parts(self, plan: Plan, cached: CachedTask) -> tuple[list[int], list[int]]:

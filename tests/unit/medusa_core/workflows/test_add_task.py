@@ -55,6 +55,20 @@ def test_heads_added_together_are_those_added_apart(make_model, own_cache, monke
     assert len(weights(apart)) == 3
 
 
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_decode_without_a_scale_is_told(make_model, monkeypatch, capfd, scaled):
+    """As of a number from 0 to 255 that is predicted as it is."""
+    from medusa_tasks.depth.task import Depth
+
+    if not scaled:
+        monkeypatch.setattr(Depth, "decode", lambda self, raw: raw.squeeze(1) * 1e-3)
+    line = ["add-task", "depth", "-m", str(make_model()), "--data", *ROOMS, "--steps", "2"]
+    assert main([*line, "--batch", "2", "--limit", "6", "--size", "64x64", "--views", "1"]) == 0
+    said = capfd.readouterr().err
+    assert "depth of 5 images: " in said
+    assert ("Raw predictions from -10 to 10 are -0.01 to 0.01 m" in said) == (not scaled)
+
+
 def break_depth(monkeypatch, how):
     losses = HeadTraining.losses
 
