@@ -251,8 +251,7 @@ class HeadRun:
         if spec.target.unit is None:
             return
         rows = [sample * views for sample in spread(samples, RANGE_IMAGES)]
-        shown = [cached.targets[row][cached.valid[row] != 0] for row in rows]
-        values = np.concatenate([numbers.ravel() for numbers in shown])
+        values = np.concatenate([_known(cached.targets[row], cached.valid[row]) for row in rows])
         if values.size:
             low, middle, high = np.percentile(values.astype(np.float32), (0, 50, 100))
             self.progress.message(
@@ -436,3 +435,10 @@ def _patience(patience: int | None) -> dict[str, Any]:
     if patience is None:
         return {}
     return {"patience": patience, "evaluations": PATIENT_EVALUATIONS}
+
+
+def _known(target: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The numbers of a cached target that count; `valid` is a map, of a global target, too."""
+    dense = target.shape[:2] == valid.shape
+    numbers: np.ndarray = target[valid != 0] if dense else np.repeat(target, int(valid.any()))
+    return numbers.ravel()
