@@ -63,7 +63,9 @@ class FolderDataset:
         }
         self._tell_missing()
         self._tell_unusable()
-        self.image_digest, self.digest = self._digests()
+        of_images, self.digest = self._digests()
+        if type(self) is FolderDataset:  # one derived from it may make other images of the files
+            self.image_digest = of_images
 
     def __len__(self) -> int:
         return len(self.ids)

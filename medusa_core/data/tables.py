@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,7 +44,7 @@ class NumbersTarget(Part):
     table: str
     columns: tuple[str, ...] = Field(min_length=1, max_length=MAX_COLUMNS)
     unit: str | None = None
-    invalid: float | None = None
+    invalid: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
 
 
 class ClassTarget(Part):

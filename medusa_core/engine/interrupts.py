@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+PATIENCE = 2.0
 Handler = Callable[[int, FrameType | None], object]
 
 
@@ -15,15 +18,19 @@ Handler = Callable[[int, FrameType | None], object]
 def interrupted_afterwards() -> Iterator[None]:
     """Let a first Ctrl-C take effect at the end of the block: half a step cannot be resumed.
 
-    So a first SIGTERM, where something handles it. A second signal takes effect at once. Only the
-    main thread can do this; others do nothing.
+    So a first SIGTERM, where something handles it. Another one takes effect at once if it comes
+    `PATIENCE` seconds later: supervisors send several together. Only the main thread can do this;
+    others do nothing.
     """
     handlers = _handlers() if threading.current_thread() is threading.main_thread() else {}
     waiting: list[tuple[int, FrameType | None]] = []
+    since = math.inf
 
     def later(number: int, frame: FrameType | None) -> None:
-        if waiting:
+        nonlocal since
+        if time.monotonic() - since > PATIENCE:
             handlers[number](number, frame)
+        since = min(since, time.monotonic())
         waiting.append((number, frame))
 
     for number in handlers:

@@ -222,8 +222,11 @@ class Training(ABC):
                     saved = time.monotonic()
         except KeyboardInterrupt:
             if self.resumable and self._whole and self._broken() is None:
-                self.save()
-                progress.message(f"Stopped at step {self.step}. Add --resume to go on from there.")
+                with interrupted_afterwards():
+                    self.save()
+                    progress.message(
+                        f"Stopped at step {self.step}. Add --resume to go on from there."
+                    )
             raise
         progress.finish()
         clock.read()

@@ -6,6 +6,7 @@ What they return is checked where a wrong answer would otherwise fail far from i
 from __future__ import annotations
 
 import hashlib
+import inspect
 import operator
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -174,7 +175,8 @@ class AttributedDataset:
     @cached_property
     def image_digest(self) -> str:
         """See `Dataset`; the digest where it has none."""
-        return self._whole("image_digest") if hasattr(self.inner, "image_digest") else self.digest
+        own = inspect.getattr_static(self.inner, "image_digest", None)  # not that of what it wraps
+        return self.digest if own is None else self._whole("image_digest")
 
     def _whole(self, attribute: str) -> str:
         with attributed(*self._who):

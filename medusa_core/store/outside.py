@@ -37,6 +37,10 @@ def require_free(path: Path, model: Path, replace: bool) -> None:
     Raises:
         StoreError: as said.
     """
+    if not path.parent.is_dir():
+        raise StoreError(
+            f"{path.parent}: no such folder.", hint="Make it first, or name another place with -o."
+        )
     if path.resolve().is_relative_to(model.resolve()):
         raise StoreError(f"{path} lies in the model folder.", hint="Name another place with -o.")
     if os.path.exists(path) and not os.path.isfile(path):  # where a link leads to counts

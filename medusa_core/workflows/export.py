@@ -139,7 +139,7 @@ def describe(
 
 
 def _checked_ending(path: Path) -> str:
-    ending = path.suffix.lower()
+    ending = path.suffix
     if ending not in FORMATS:
         raise UsageError(
             f"{path}: ends in neither {' nor '.join(FORMATS)}.",

@@ -71,7 +71,9 @@ class Tree:
         self.targets: Mapping[str, TargetInfo] = {t: s.info for t, s in sources.items()}
         self._images = images
         self._sources = sources
-        self.image_digest, self.digest = self._digests()
+        of_images, self.digest = self._digests()
+        if type(self) is Tree:  # one derived from it may make other images of the files
+            self.image_digest = of_images
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -94,7 +94,8 @@ def test_a_file_for_one_size_takes_images_that_fit_no_stride(model):
         (("-o", "medusa-model/x.pt2"), "lies in the model folder"),
         (("-o", "taken.onnx"), "is there already"),
         (("-o", "folder.pt2", "--replace"), "not a file"),
-        (("-o", "nowhere/x.pt2"), "Cannot write"),
+        (("-o", "nowhere/x.pt2"), "nowhere: no such folder"),
+        (("-o", "heads.PT2"), "ends in neither"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_at_once(medusa, unchanged, line, said, monkeypatch):

@@ -54,15 +54,24 @@ def test_ctrl_c_between_an_evaluation_and_its_weights(medusa, model, tmp_path, m
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ((signal.SIGINT,), 130),
+        ((signal.SIGTERM,), 143),
+        ((signal.SIGTERM, signal.SIGTERM), 143),
+        ((signal.SIGTERM, signal.SIGINT), 143),
+    ],
+)
 def test_what_ends_a_training_gently_keeps_its_steps(medusa, model, monkeypatch, sent, code):
-    """Schedulers send the second."""
+    """Schedulers send SIGTERM, some of them to all processes, which pass it on."""
     real, steps = head_training.HeadTraining.losses, []
 
     def losses(self):
         steps.append(self.step)
         if len(steps) == 3:
-            os.kill(os.getpid(), sent)
+            for number in sent:
+                os.kill(os.getpid(), number)
         return real(self)
 
     monkeypatch.setattr(head_training.HeadTraining, "losses", losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -111,6 +112,24 @@ def test_the_digest_is_of_the_content(root: Path) -> None:
     assert FolderDataset(str(root), "val").digest != first
     moved = root.rename(root.with_name("moved"))
     assert FolderDataset(str(moved), "train").digest == first
+
+
+def test_images_are_told_apart_without_their_targets(root: Path) -> None:
+    """Of this class alone: one that is derived from it may make other images of them."""
+
+    class Derived(FolderDataset):
+        pass
+
+    first = FolderDataset(str(root), "train")
+    description = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps({**description, "name": "another"}))
+    second = FolderDataset(str(root), "train")
+    assert (second.image_digest, second.digest != first.digest) == (first.image_digest, True)
+    image = root / description["image"].format(id=first.ids[0])
+    image.write_bytes(image.read_bytes() + b" ")
+    assert FolderDataset(str(root), "train").image_digest != first.image_digest
+    assert FolderDataset(str(root), "val").image_digest != first.image_digest
+    assert not hasattr(Derived(str(root), "train"), "image_digest")
 
 
 def test_the_digest_changes_with_every_file(root: Path) -> None:

@@ -55,18 +55,51 @@ def test_heads_added_together_are_those_added_apart(make_model, own_cache, monke
     assert len(weights(apart)) == 3
 
 
-@pytest.mark.parametrize("scaled", [True, False])
-def test_a_decode_without_a_scale_is_told(make_model, monkeypatch, capfd, scaled):
+@pytest.mark.parametrize(
+    ("decode", "told"),
+    [
+        (None, False),
+        (lambda self, raw: raw.squeeze(1) * 1e-3, True),
+        (lambda self, raw: raw.squeeze(1) ** 2, False),
+        (lambda self, raw: raw.squeeze(1).where(raw.squeeze(1) < 9, torch.nan), False),
+    ],
+)
+def test_a_decode_without_a_scale_is_told(make_model, monkeypatch, capfd, decode, told):
     """As of a number from 0 to 255 that is predicted as it is."""
     from medusa_tasks.depth.task import Depth
 
-    if not scaled:
-        monkeypatch.setattr(Depth, "decode", lambda self, raw: raw.squeeze(1) * 1e-3)
+    if decode is not None:
+        monkeypatch.setattr(Depth, "decode", decode)
     line = ["add-task", "depth", "-m", str(make_model()), "--data", *ROOMS, "--steps", "2"]
     assert main([*line, "--batch", "2", "--limit", "6", "--size", "64x64", "--views", "1"]) == 0
     said = capfd.readouterr().err
     assert "depth of 5 images: " in said
-    assert ("Raw predictions from -10 to 10 are -0.01 to 0.01 m" in said) == (not scaled)
+    assert ("Raw predictions from -10 to 10 are -0.01 to 0.01 m" in said) == told
+    assert ("Raw predictions" in said) == told
+
+
+def test_what_the_range_is_told_by_ends_no_training(make_model, monkeypatch):
+    """Whole numbers have no mean, and a plugin's decode may want maps of one size."""
+    from medusa_core.workflows.head_run import HeadRun
+    from medusa_tasks.depth.task import Depth
+
+    real, seen = HeadRun._tell_reach, []
+
+    def broken(self, raw):
+        seen.append(1)
+        raise RuntimeError("maps of 64×64 only")
+
+    def tell(self, plan, middle):
+        with monkeypatch.context() as patch:
+            patch.setattr(Depth, "decode", broken)
+            real(self, plan, middle)
+            patch.setattr(Depth, "decode", lambda self, raw: raw.squeeze(1).round().long())
+            real(self, plan, middle)
+
+    monkeypatch.setattr(HeadRun, "_tell_reach", tell)
+    done = medusa_core.add_task("depth", model=make_model(), data=ROOMS, **QUICK)
+    assert set(done["heads"]) == {"depth"}
+    assert seen == [1]
 
 
 def break_depth(monkeypatch, how):
