@@ -39,7 +39,7 @@ def require_free(path: Path, model: Path, replace: bool) -> None:
     """
     if not path.parent.is_dir():
         raise StoreError(
-            f"{path.parent}: no such folder.", hint="Make it first, or name another place with -o."
+            f"{path.parent}: no such folder.", hint="Make the folder first, or name another place."
         )
     if path.resolve().is_relative_to(model.resolve()):
         raise StoreError(f"{path} lies in the model folder.", hint="Name another place with -o.")

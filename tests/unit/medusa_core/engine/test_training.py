@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from medusa_core.api import HeadRef, LabelSchema
 from medusa_core.data.geometry import fixed_views
-from medusa_core.engine import checkpoint, training
+from medusa_core.engine import checkpoint, interrupts, training
 from medusa_core.engine.cache_files import Rows, Source
 from medusa_core.engine.datasets import selection_split
 from medusa_core.engine.feature_cache import cache_tasks
@@ -134,6 +134,7 @@ def test_ctrl_c_at_any_moment_can_be_resumed_bit_for_bit(make, monkeypatch, wher
 def test_half_a_step_is_never_saved(make, monkeypatch):
     first = make()
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(interrupts, "PATIENCE", -1.0)
     real = first.optimizer.step
 
     def impatient():
