@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.costs import BACKBONE, TIMED_SIZE, head_of
 from benchmarks.peers.host import peers_host
 from medusa_core.backbones.timm_backbone import build, describe
-from medusa_core.cli._options import SizeType
+from medusa_core.cli._options import SIZE
 from medusa_core.model.inference import keep_memory, prepare
 
 
@@ -70,7 +70,7 @@ def profile(
 @click.option("--plain", is_flag=True, help="Networks as trained, not prepared.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda.")
 @click.option("--batch", default=1, show_default=True, help="Images.")
-@click.option("--size", type=SizeType(), default="{}x{}".format(*TIMED_SIZE), show_default=True)
+@click.option("--size", type=SIZE, default="{}x{}".format(*TIMED_SIZE), show_default=True)
 @click.option("--top", default=15, show_default=True, help="Rows of each table.")
 def main(task: str, plain: bool, device: str, batch: int, size: tuple[int, int], top: int) -> None:
     """Print where the time of the backbone and of a head goes."""

@@ -100,9 +100,9 @@ def table(folder: Path) -> Path:
         lines = TABLE_BYTES // 8
         path.write_text("id,y\n" + "".join(f"{n:05x},1\n" for n in range(lines)))
         return path
-    from medusa_core.data.tables import NumbersTarget, read_texts
+    from medusa_core.data.tables import NumbersTarget, read_values
 
-    read_texts(path, NumbersTarget(encoding="numbers", table="known.csv", columns=("y",)))
+    read_values(path, NumbersTarget(encoding="numbers", table="known.csv", columns=("y",)))
     return path
 
 

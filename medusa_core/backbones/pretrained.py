@@ -47,8 +47,8 @@ def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str)
             problems.append(f"{key} holds NaN or infinity")
         else:
             chosen[key] = found
+    left = sorted(set(tensors) - set(chosen.values()))
     if problems:
-        left = [name for name in tensors if name not in chosen.values()]
         shown = "; ".join(problems[:8]) + ("; …" if len(problems) > 8 else "")
         raise WeightsError(
             f"Cannot load {source} into {backbone.description.name}: "
@@ -59,7 +59,7 @@ def load_weights(backbone: Backbone, tensors: Mapping[str, Tensor], source: str)
     with torch.no_grad():
         for key, found in chosen.items():
             own[key].copy_(tensors[found])
-    return sorted(set(tensors) - set(chosen.values()))
+    return left
 
 
 def hub_repository(name: str) -> str | None:

@@ -148,6 +148,14 @@ model_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
+
+def output_option(what: str) -> Callable[[Command], Command]:
+    """`-o FILE`."""
+    return click.option(
+        "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help=what
+    )
+
+
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 
 data_option = click.option(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from medusa_core.cli._options import SIZE, examples, json_option, model_option, tasks_option
+from medusa_core.cli._options import (
+    SIZE,
+    examples,
+    json_option,
+    model_option,
+    output_option,
+    tasks_option,
+)
 from medusa_core.cli._output import count, emit
 from medusa_core.cli._progress import make_progress
 
@@ -26,13 +32,7 @@ if TYPE_CHECKING:
 )
 @tasks_option
 @model_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The file, .pt2 or .onnx; default: MODEL.pt2 here.",
-)
+@output_option("The file, .pt2 or .onnx; default: MODEL.pt2 here.")
 @click.option(
     "--size",
     type=SIZE,

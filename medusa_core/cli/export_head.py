@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from medusa_core.cli._options import examples, json_option, model_option
+from medusa_core.cli._options import examples, json_option, model_option, output_option
 from medusa_core.cli._output import count, emit
 
 
@@ -17,13 +17,7 @@ from medusa_core.cli._output import count, emit
 )
 @click.argument("head")
 @model_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The file; default: HEAD.medusa here.",
-)
+@output_option("The file; default: HEAD.medusa here.")
 @click.option("--replace", is_flag=True, help="Replace a head file that is there.")
 @json_option
 def command(head: str, model: Path, output: Path | None, replace: bool, as_json: bool) -> None:

@@ -7,12 +7,10 @@ text file of ids (one a line) for each split. `docs/reference/folder.md` describ
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +19,7 @@ from medusa_core.data.files import exists, read_bounded
 from medusa_core.data.folder_decoding import decode
 from medusa_core.data.folder_description import FILE, TABLES, info, read_description
 from medusa_core.data.images import image_size, read_rgb
-from medusa_core.data.tables import read_texts, read_value
+from medusa_core.data.tables import read_values
 from medusa_core.errors import DataError, MedusaWarning, UnknownNameError, UsageError
 
 MAX_IDS = 100_000_000
@@ -56,8 +54,8 @@ class FolderDataset:
         self.targets = {
             name: info(self.root / FILE, t) for name, t in self.description.targets.items()
         }
-        self._texts = {
-            name: read_texts(self._path(t.table, ""), t)
+        self._values = {
+            name: read_values(self._path(t.table, ""), t)
             for name, t in self.description.targets.items()
             if isinstance(t, TABLES)
         }
@@ -83,8 +81,11 @@ class FolderDataset:
             if targets is not None and target not in targets:
                 continue
             if isinstance(description, TABLES):
-                if name in self._texts[target]:
-                    found[target] = self._value(target, name)
+                value = self._values[target].get(name)
+                if isinstance(value, DataError):
+                    raise DataError(value.message, value.hint)
+                if value is not None:
+                    found[target] = value
                 continue
             path = self._path(description.path, name)
             if exists(path):
@@ -105,27 +106,17 @@ class FolderDataset:
     def _warn(self, what: str) -> None:
         warnings.warn(f"{self.root}: {what}", MedusaWarning, stacklevel=4)
 
-    def _value(self, target: str, name: str) -> np.ndarray:
-        """What a table says of an image."""
-        description: Any = self.description.targets[target]
-        table = self._path(description.table, "")
-        return read_value(table, description, name, self._texts[target][name])
-
     def _tell_unusable(self) -> None:
         """Warn of fields that are no values; those of no image being any is an error."""
-        for target, texts in self._texts.items():
-            known = [name for name in self.ids if name in texts]
-            if texts and not known:
+        for target, values in self._values.items():
+            known = [values[name] for name in self.ids if name in values]
+            if values and not known:
                 self._warn(
-                    f"none of the {len(texts)} ids with {target!r}, such as {next(iter(texts))!r}, "
-                    f"is one of split {self.split!r}, such as {self.ids[0]!r}."
+                    f"none of the {len(values)} ids with {target!r}, such as "
+                    f"{next(iter(values))!r}, is one of split {self.split!r}, such as "
+                    f"{self.ids[0]!r}."
                 )
-            errors = []
-            for name in known:
-                try:
-                    self._value(target, name)
-                except DataError as err:
-                    errors.append(err)
+            errors = [value for value in known if isinstance(value, DataError)]
             if errors and len(errors) == len(known):
                 raise errors[0]
             if errors:
@@ -185,9 +176,14 @@ class FolderDataset:
         for target in self.description.targets.values():
             if not isinstance(target, TABLES):
                 patterns.append(target.path)
-        for texts in self._texts.values():
+        for values in self._values.values():
             for name in self.ids:
-                state.update(json.dumps([name, texts.get(name)]).encode())
+                value = values.get(name)
+                if isinstance(value, np.ndarray):
+                    known = value.tobytes()
+                else:
+                    known = b"none" if value is None else value.message.encode()
+                state.update(f"{name}:{len(known)}:".encode() + known)
         for name in self.ids:
             entries = [f"{name}:{self._stamp(pattern, name)}\n".encode() for pattern in patterns]
             images.update(entries[0])

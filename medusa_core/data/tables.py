@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,8 +24,8 @@ MAX_COLUMNS = 1000
 
 _SKIP = "To do without such images: --on-bad-sample skip"
 
-Texts = Mapping[str, tuple[str, ...]]
-"""Id → what stands in the columns of a target, for images of which all of that is known."""
+Values = dict[str, np.ndarray | DataError]
+"""Id → value of every image that has one, or why what stands there is none."""
 
 
 class Part(BaseModel):
@@ -64,13 +64,32 @@ class ClassTarget(Part):
         )
 
 
-def read_texts(path: Path, target: NumbersTarget | ClassTarget) -> Texts:
-    """What stands in the columns of a target; only that is kept of the file.
+def read_values(path: Path, target: NumbersTarget | ClassTarget) -> Values:
+    """Values `(C,) float32`, `()` of one column, or `() int64`, a class.
 
     Raises:
-        DataError: it cannot be read, is too large, lacks a column or the column `id`, or an id is
-            missing or listed twice; names the line.
+        DataError: the file cannot be read, is too large, lacks a column or the column `id`, or an
+            id is missing or listed twice; names the line.
     """
+    labels = target.labels if isinstance(target, ClassTarget) else ()
+    numbers = {label: number for number, label in enumerate(labels)}
+    values: Values = {}
+    for name, fields in _read_texts(path, target).items():
+        try:
+            if isinstance(target, ClassTarget):
+                values[name] = _class(path, name, fields[0], numbers)
+            else:
+                found = [_number(path, name, text) for text in fields]
+                if target.invalid not in found:
+                    shaped = found if len(found) > 1 else found[0]
+                    values[name] = np.asarray(shaped, np.float32)
+        except DataError as err:
+            values[name] = err
+    return values
+
+
+def _read_texts(path: Path, target: NumbersTarget | ClassTarget) -> dict[str, tuple[str, ...]]:
+    """Id → what stands in the columns of a target, for images of which all of that is known."""
     columns = (target.column,) if isinstance(target, ClassTarget) else target.columns
     texts: dict[str, tuple[str, ...]] = {}
     seen = set[str]()
@@ -92,37 +111,11 @@ def read_texts(path: Path, target: NumbersTarget | ClassTarget) -> Texts:
                 raise DataError(f"{path}: line {line}: the id {name!r} is empty or listed twice.")
             seen.add(name)
             fields = tuple(row[place].strip() for place in places)
-            if all(fields) and not _says_unknown(target, fields):
+            if all(fields):
                 texts[name] = fields
     except (OSError, ValueError, csv.Error) as err:
         raise DataError(f"{path}: cannot be read as a table: {err}.") from err
     return texts
-
-
-def _says_unknown(target: NumbersTarget | ClassTarget, fields: Sequence[str]) -> bool:
-    if isinstance(target, ClassTarget) or target.invalid is None:
-        return False
-    return any(_as_number(text) == target.invalid for text in fields)
-
-
-def read_value(
-    path: Path, target: NumbersTarget | ClassTarget, name: str, fields: Sequence[str]
-) -> np.ndarray:
-    """The target of the image `name`: `(C,) float32`, `()` of one column, or `() int64`, a class.
-
-    Raises:
-        DataError: a field is no number that float32 holds, or no label; names file and image.
-    """
-    if isinstance(target, ClassTarget):
-        [label] = fields
-        if label not in target.labels:
-            raise DataError(
-                f"{path}: {name}: {label!r} is not one of the labels in dataset.json.",
-                hint=f"They are: {some(target.labels)}. {_SKIP}",
-            )
-        return np.asarray(target.labels.index(label), np.int64)
-    numbers = [_number(path, name, text) for text in fields]
-    return np.asarray(numbers if len(numbers) > 1 else numbers[0], np.float32)
 
 
 def _check_header(path: Path, header: list[str], columns: Collection[str]) -> None:
@@ -142,19 +135,23 @@ def _check_header(path: Path, header: list[str], columns: Collection[str]) -> No
             )
 
 
+def _class(path: Path, name: str, label: str, numbers: Mapping[str, int]) -> np.ndarray:
+    if label not in numbers:
+        raise DataError(
+            f"{path}: {name}: {label!r} is not one of the labels in dataset.json.",
+            hint=f"They are: {some(tuple(numbers))}. {_SKIP}",
+        )
+    return np.asarray(numbers[label], np.int64)
+
+
 def _number(path: Path, name: str, text: str) -> float:
-    value = _as_number(text)
+    try:
+        value = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        value = math.nan
     if not abs(value) < 3e38:  # float32 holds no more
         raise DataError(
             f"{path}: {name}: {text!r} is not a number.",
             hint=f"Leave unknown fields empty. {_SKIP}",
         )
     return value
-
-
-def _as_number(text: str) -> float:
-    """The number that a field holds; NaN where it holds none."""
-    try:
-        return float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        return math.nan

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 PATIENCE = 2.0
+"""Seconds after which another signal is that of somebody who waits."""
+
 Handler = Callable[[int, FrameType | None], object]
 
 

@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.data.geometry import Size
 from medusa_core.errors import ExecutionError, MedusaError
-from medusa_core.model.execution import LIMITS, movement
+from medusa_core.model.execution import allowed_movement, movement
 from medusa_core.model.medusa_model import MedusaModel
 
 INPUT = "images"
@@ -63,7 +63,7 @@ def follow(network: Decoded, shape: tuple[int, Size] | None) -> ExportedProgram:
         many, rows, columns = (Dim(name, max=MOST) for name in ("batch", "rows", "columns"))
         dynamic = ({0: many, 2: stride * rows, 3: stride * columns},)
     try:
-        return torch.export.export(network, (torch.rand(batch, 3, *size),), dynamic_shapes=dynamic)
+        return torch.export.export(network, (torch.zeros(batch, 3, *size),), dynamic_shapes=dynamic)
     except MedusaError:
         raise
     except Exception as err:
@@ -144,7 +144,7 @@ def _moved(network: Decoded, images: Tensor, found: Values) -> float:
     for name, expected in network(images).items():
         value = found[name]
         if expected.is_floating_point():
-            moved, limit = movement(value, expected), LIMITS["fp32"]
+            moved, limit = movement(value, expected), allowed_movement("fp32", images.device)
         elif value.shape != expected.shape:
             moved, limit = float("inf"), CLASSES_LIMIT
         else:

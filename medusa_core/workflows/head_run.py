@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from medusa_core.backbones.timm_backbone import Backbone
@@ -19,7 +17,7 @@ from medusa_core.engine import checkpoint
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import Source
 from medusa_core.engine.cache_folder import cache_folder, cache_limit, check_room, free_space
-from medusa_core.engine.datasets import labelled_split, spread
+from medusa_core.engine.datasets import labelled_split
 from medusa_core.engine.feature_cache import CachedTask, cache_each, cache_sizes
 from medusa_core.engine.head_training import HeadTraining
 from medusa_core.engine.outcome import Outcome, TrainSettings
@@ -41,15 +39,11 @@ from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import BackboneRecord, HeadManifest
 from medusa_core.store.transaction import training
-from medusa_core.workflows import finishing, preparation
+from medusa_core.workflows import finishing, preparation, target_range
 from medusa_core.workflows.head_plan import Plan, TrainOptions
 
 PATIENT_EVALUATIONS = 20
 """Evaluations of a training that may stop early: as often as it can."""
-REACH = 10.0
-"""Raw predictions begin near 0, and few trainings take them further."""
-RANGE_IMAGES = 20
-"""Of so many images the range of a target is told."""
 
 
 @dataclass
@@ -174,7 +168,8 @@ class HeadRun:
             before = self._before(plan.name)
             cached = self.cache(plan, plans)
             parts = self._parts(plan, cached)
-            self._tell_range(plan, cached, parts[0])
+            far = self.options.lr * plan.steps
+            target_range.tell(plan.task, cached, parts[0], far, self.progress)
             started = time.perf_counter()
             head, outcome, batch = self.train(plan, cached, parts)
             plan = self._of_length(plan, len(parts[0]), batch)
@@ -243,42 +238,6 @@ class HeadRun:
             self.progress.message(
                 f"{plan.name}: {metric.name} {new:.4g}{unit}, {old:.4g}{unit} before, each on what "
                 "its own training chose weights by."
-            )
-
-    def _tell_range(self, plan: Plan, cached: CachedTask, samples: Sequence[int]) -> None:
-        """How large targets with a unit are: a wrong scale is seen before it is trained on."""
-        spec, views = plan.task.spec, len(cached.source.views)
-        if spec.target.unit is None:
-            return
-        rows = [sample * views for sample in spread(samples, RANGE_IMAGES)]
-        values = np.concatenate([_known(cached.targets[row], cached.valid[row]) for row in rows])
-        if values.size:
-            low, middle, high = np.percentile(values.astype(np.float32), (0, 50, 100))
-            self.progress.message(
-                f"{spec.target_name} of {len(rows)} images: {low:.4g} to {high:.4g} "
-                f"{spec.target.unit}, median {middle:.4g}."
-            )
-            self._tell_reach(plan, float(middle))
-
-    def _tell_reach(self, plan: Plan, middle: float) -> None:
-        """Where numbers lie beyond what raw predictions become: a scale is missing."""
-        spec, far = plan.task.spec, max(REACH, self.options.lr * plan.steps)
-        if plan.task.out_channels != 1:
-            return
-        try:
-            raw = torch.linspace(-far, far, 41)[:, None]
-            maps = raw[..., None, None].repeat(1, 1, 8, 8)
-            values = plan.task.decode(maps if spec.output.kind == "dense" else raw).double()
-        except FAILURES:  # where it matters, training will tell
-            return
-        values = values[values.isfinite()]
-        low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
-        slack = 0.1 * (high - low)
-        if len(values) and not low - slack <= middle <= high + slack:
-            self.progress.message(
-                f"Raw predictions from {-far:.3g} to {far:.3g} are {low:.4g} to {high:.4g} "
-                f"{spec.target.unit}: a training may not get them to the median. Have `decode` of "
-                f"{spec.name} bring them to the scale of its target."
             )
 
     def _parts(self, plan: Plan, cached: CachedTask) -> tuple[list[int], list[int]]:
@@ -442,10 +401,3 @@ def _patience(patience: int | None) -> dict[str, Any]:
     if patience is None:
         return {}
     return {"patience": patience, "evaluations": PATIENT_EVALUATIONS}
-
-
-def _known(target: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """The numbers of a cached target that count; `valid` is a map, of a global target, too."""
-    dense = target.shape[:2] == valid.shape
-    numbers: np.ndarray = target[valid != 0] if dense else np.repeat(target, int(valid.any()))
-    return numbers.ravel()

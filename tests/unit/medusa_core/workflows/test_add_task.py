@@ -80,23 +80,23 @@ def test_a_decode_without_a_scale_is_told(make_model, monkeypatch, capfd, decode
 
 def test_what_the_range_is_told_by_ends_no_training(make_model, monkeypatch):
     """Whole numbers have no mean, and a plugin's decode may want maps of one size."""
-    from medusa_core.workflows.head_run import HeadRun
+    from medusa_core.workflows import target_range
     from medusa_tasks.depth.task import Depth
 
-    real, seen = HeadRun._tell_reach, []
+    real, seen = target_range._tell_reach, []
 
     def broken(self, raw):
         seen.append(1)
         raise RuntimeError("maps of 64×64 only")
 
-    def tell(self, plan, middle):
+    def tell(*args):
         with monkeypatch.context() as patch:
             patch.setattr(Depth, "decode", broken)
-            real(self, plan, middle)
+            real(*args)
             patch.setattr(Depth, "decode", lambda self, raw: raw.squeeze(1).round().long())
-            real(self, plan, middle)
+            real(*args)
 
-    monkeypatch.setattr(HeadRun, "_tell_reach", tell)
+    monkeypatch.setattr(target_range, "_tell_reach", tell)
     done = medusa_core.add_task("depth", model=make_model(), data=ROOMS, **QUICK)
     assert set(done["heads"]) == {"depth"}
     assert seen == [1]
