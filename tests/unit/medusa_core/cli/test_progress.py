@@ -1,5 +1,6 @@
 import io
 import sys
+from itertools import pairwise
 
 import click
 import pytest
@@ -71,7 +72,7 @@ def test_lines_never_come_faster_than_the_interval(steps, total):
     for n, seconds in steps:
         clock.now += seconds
         progress.advance(n)
-    gaps = [b - a for (a, _), (b, _) in zip([(0.0, ""), *said], said, strict=False)]
+    gaps = [b - a for (a, _), (b, _) in pairwise([(0.0, ""), *said])]
     assert all(gap >= 5 for gap in gaps)
     progress.finish()
     done = sum(n for n, _ in steps)
