@@ -11,7 +11,22 @@ class FeatureInfo:
 
     For an image of `(B, 3, H, W)` with H and W multiples of `max(strides)`, level `i` is
     `(B, channels[i], H / strides[i], W / strides[i]) float32`.
+
+    computed: strides at which the backbone computes the levels, multiples of `strides`; the same by
+        default. Where one is larger, as for most levels of a plain ViT, the level is what it
+        computes, upsampled bilinearly (`Head.upsamples`).
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    computed: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.computed:
+            object.__setattr__(self, "computed", self.strides)
+
+    @property
+    def upsampling(self) -> tuple[int, ...]:
+        """By how much each level is upsampled: 1 where it is as it was computed."""
+        pairs = zip(self.computed, self.strides, strict=True)
+        return tuple(computed // stride for computed, stride in pairs)

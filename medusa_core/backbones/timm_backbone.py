@@ -17,6 +17,8 @@ from medusa_core.backbones.limit import not_larger
 from medusa_core.errors import UnknownNameError, UsageError, WeightsError
 
 LEVEL_STRIDES = (4, 8, 16, 32)
+TOKEN = 16
+"""Pixels of an image that a token of a plain ViT stands for, whatever its patches are."""
 KWARGS_ALLOWED = {"feature_location", "dynamic_img_size", "strict_img_size"}
 _DRY_RUN = (128, 128)
 _ANOTHER_SIZE = (224, 416)  # larger than many models are trained on, odd multiples of 32
@@ -88,22 +90,28 @@ class Backbone(nn.Module):
         return super().train(mode and not self.frozen)
 
     @property
+    def computed(self) -> tuple[int, ...]:
+        """Strides at which the levels are computed; see `FeatureInfo`."""
+        finest = 1 if self.patch is None else TOKEN
+        return tuple(max(stride, finest) for stride in LEVEL_STRIDES)
+
+    @property
     def stride(self) -> int:
         """Inputs must be multiples of this."""
         return max(LEVEL_STRIDES)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature levels, finest first.
+        """Feature levels as they are computed, finest first. See `Head.taken`.
 
         Args:
             images: `(B, 3, H, W) float32` in [0, 1], H and W multiples of `stride`.
 
         Returns:
-            `(B, channels[i], H / strides[i], W / strides[i])` for each level of `info`.
+            `(B, channels[i], H / computed[i], W / computed[i])` for each level of `info`.
         """
         x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         if self.patch is not None:
-            return _pyramid(self.net, x, self.patch)
+            return _token_levels(self.net, x, self.patch)
         levels = list(self.net(x))
         return [level.permute(0, 3, 1, 2) for level in levels] if self.channels_last else levels
 
@@ -247,19 +255,20 @@ def _choose_levels(name: str, net: nn.Module) -> tuple[int, ...]:
     return tuple(by_stride[stride] for stride in LEVEL_STRIDES)
 
 
-def _pyramid(net: nn.Module, x: Tensor, patch: int) -> list[Tensor]:
-    """Parameter-free pyramid of a plain ViT: four depths, resampled to strides 4, 8, 16, 32.
+def _token_levels(net: nn.Module, x: Tensor, patch: int) -> list[Tensor]:
+    """Parameter-free pyramid of a plain ViT: four depths, those of coarse strides averaged.
 
     The image is scaled by patch / 16 first, so that one token covers 16 pixels of the original.
+    Levels of finer strides are the tokens, upsampled; that is left to whoever reads them.
     """
-    height, width = x.shape[-2:]
-    if patch != 16:
-        size = (height * patch // 16, width * patch // 16)
+    if patch != TOKEN:
+        size = [side * patch // TOKEN for side in x.shape[-2:]]
         x = F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
-    return [
-        F.interpolate(level, size=(height // s, width // s), mode="bilinear", align_corners=False)
-        for level, s in zip(net(x), LEVEL_STRIDES, strict=True)
-    ]
+    levels = []
+    for tokens, stride in zip(net(x), LEVEL_STRIDES, strict=True):
+        level = tokens if stride <= TOKEN else F.avg_pool2d(tokens, stride // TOKEN)
+        levels.append(level.contiguous(memory_format=torch.channels_last))
+    return levels
 
 
 def require_any_size(backbone: Backbone) -> None:
@@ -281,7 +290,7 @@ def _measure(backbone: Backbone) -> FeatureInfo:
         raise UsageError(f"Backbone {name!r} reports channels {reported} but gives {channels}.")
     if not all(math.isfinite(float(level.sum())) for level in levels):
         raise UsageError(f"Backbone {name!r} gives features that are not finite.")
-    return FeatureInfo(channels=channels, strides=LEVEL_STRIDES)
+    return FeatureInfo(channels=channels, strides=LEVEL_STRIDES, computed=backbone.computed)
 
 
 def _dry_run(backbone: Backbone, size: tuple[int, int]) -> list[Tensor]:
@@ -301,7 +310,7 @@ def _dry_run(backbone: Backbone, size: tuple[int, int]) -> list[Tensor]:
     finally:
         backbone.train(was_training)
     shapes = [tuple(level.shape) for level in levels]
-    wanted = [(height // stride, width // stride) for stride in LEVEL_STRIDES]
+    wanted = [(height // stride, width // stride) for stride in backbone.computed]
     if [(len(shape), shape[2:]) for shape in shapes] != [(4, one) for one in wanted]:
         raise UsageError(
             f"Backbone {name!r} does not give strides {', '.join(map(str, LEVEL_STRIDES))}: of a "

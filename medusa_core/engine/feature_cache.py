@@ -43,11 +43,11 @@ class CachedTask:
         return [sample for sample, valid in enumerate(self.valid.files[0]) if valid.any()]
 
     def batch(self, rows: Sequence[int]) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Feature levels `(B, C, h, w) float32`, target, `(B, H, W) bool` mask of some rows."""
+        """Levels `(B, C, h, w) float32` as computed, target, `(B, H, W) bool` mask of some rows."""
         flat = torch.from_numpy(np.stack([self.features[row] for row in rows]))
         levels, start = [], 0
         padded = padded_size(self.source.size, max(self.info.strides))
-        for channels, stride in zip(self.info.channels, self.info.strides, strict=True):
+        for channels, stride in zip(self.info.channels, self.info.computed, strict=True):
             height, width = padded[0] // stride, padded[1] // stride
             part = flat[:, start : start + channels * height * width].float()
             start += channels * height * width
@@ -237,5 +237,5 @@ def _row_length(backbone: Backbone, size: Size) -> int:
     height, width = padded_size(size, backbone.stride)
     return sum(
         channels * (height // stride) * (width // stride)
-        for channels, stride in zip(backbone.info.channels, backbone.info.strides, strict=True)
+        for channels, stride in zip(backbone.info.channels, backbone.info.computed, strict=True)
     )

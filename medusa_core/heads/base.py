@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from medusa_core.api import FeatureInfo
+from medusa_core.heads.blocks import enlarged
+
 
 class Head(nn.Module, ABC):
     """Turns the feature levels of a backbone into one raw prediction.
@@ -15,6 +18,10 @@ class Head(nn.Module, ABC):
 
     provider: whose it is, to be named when it fails; the host sets it.
     wanted_channels: the `out_channels` it was built with; the host sets them.
+    wanted_features: the `features` it was built with; the host sets them.
+    upsamples: whether it takes levels as the backbone computes them (`FeatureInfo.computed`) and
+        upsamples what it makes of them. A projection to few channels before that is the same
+        function as after it, for a fraction of the cost and memory.
     recordable: whether `forward` does, in evaluation mode, the same operations for all features of
         one shape. It may then be run from a recording of them, with the same bits, in less time.
         Not if its Python looks at numbers in tensors, or changes anything.
@@ -22,9 +29,11 @@ class Head(nn.Module, ABC):
     """
 
     recordable = False
+    upsamples = False
     family: object = None
     provider: object = None
     wanted_channels: int | None = None
+    wanted_features: FeatureInfo | None = None
 
     @classmethod
     def side_by_side(cls, heads: Sequence[Head]) -> nn.Module | None:
@@ -42,13 +51,25 @@ class Head(nn.Module, ABC):
         """
         return None
 
+    def taken(self, features: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Levels as `forward` takes them, of levels as the backbone computed them.
+
+        Args:
+            features: `(B, C_i, H / computed_i, W / computed_i) float32` of each level.
+        """
+        if self.upsamples or self.wanted_features is None:
+            return features
+        factors = self.wanted_features.upsampling
+        return [enlarged(level, by) for level, by in zip(features, factors, strict=True)]
+
     @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Raw prediction `(B, out_channels, h, w)` at any resolution, usually that of level 0.
 
         Args:
-            features: `(B, C_i, H / stride_i, W / stride_i) float32` of each level, finest first.
-                Other heads get the same ones: not to be written to.
+            features: `(B, C_i, H / stride_i, W / stride_i) float32` of each level, finest first;
+                of a head that `upsamples`, `(B, C_i, H / computed_i, W / computed_i)`. Other heads
+                get the same ones: not to be written to.
         """
 
     def training_outputs(self, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:

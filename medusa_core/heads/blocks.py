@@ -131,22 +131,29 @@ def resample(level: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(level, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def enlarged(level: Tensor, factor: int) -> Tensor:
+    """`(B, C, h, w)` → `(B, C, h · factor, w · factor)`, bilinearly; itself for a factor of 1."""
+    return resample(level, [side * factor for side in level.shape[-2:]])
+
+
 class FeatureAttention(Foldable):
     """SFA: a learned mask over a learned projection, `sigmoid(A * X) ⊙ relu(V * X)`.
 
     The shared feature is what every task sees; the mask and projection are the task's own. `kind`
     says what the mask tells apart: "both" positions and channels, "spatial" positions only,
-    "channel" channels only (from their means over the image), "none" nothing: no mask.
-    `(B, inputs, h, w)` → `(B, outputs, h, w)`.
+    "channel" channels only (from their means over the image), "none" nothing: no mask. What is
+    projected is enlarged by `factor`, which equals projecting an enlarged feature.
+    `(B, inputs, h, w)` → `(B, outputs, h · factor, w · factor)`.
 
     parts: attentions of several heads that this one is made of, for inference.
     """
 
     parts = 1
 
-    def __init__(self, inputs: int, outputs: int, kind: str = "both") -> None:
+    def __init__(self, inputs: int, outputs: int, kind: str = "both", factor: int = 1) -> None:
         super().__init__()
         self.kind = kind
+        self.factor = factor
         self.value = conv_norm(inputs, outputs)
         self.mask: nn.Module | None = None
         self.both: nn.Module | None = None
@@ -166,9 +173,15 @@ class FeatureAttention(Foldable):
     def forward(self, feature: Tensor) -> Tensor:
         """Select from a shared feature what the task needs."""
         if self.both is not None:  # relu(V) · sigmoid(A) = relu(V · sigmoid(A))
-            return F.relu(_gated(self.both(feature), self.parts), inplace=True)
-        value = F.relu(self.value(feature), inplace=True)
-        return value if self.mask is None else _sigmoid(self.mask(feature), self.parts) * value
+            both = enlarged(self.both(feature), self.factor)
+            return F.relu(_gated(both, self.parts), inplace=True)
+        value = F.relu(enlarged(self.value(feature), self.factor), inplace=True)
+        if self.mask is None:
+            return value
+        mask = self.mask(feature)
+        if self.kind != "channel":  # that has no height and width
+            mask = enlarged(mask, self.factor)
+        return _sigmoid(mask, self.parts) * value
 
     def fold_(self) -> None:
         """One projection for mask and value, where reading interleaved halves is not slower."""

@@ -23,6 +23,7 @@ from medusa_core.heads.blocks import (
     Pointwise,
     Refinement,
     ScaleFusion,
+    enlarged,
     resample,
     start_at_zero,
 )
@@ -37,15 +38,19 @@ class MedusaHead(Head, Foldable):
     """SFA and refinement on every level, MSA across them, one prediction at the finest stride."""
 
     recordable = True
+    upsamples = True
 
     def __init__(self, features: FeatureInfo, out_channels: int, config: MedusaConfig) -> None:
         super().__init__()
+        self.upsampling = features.upsampling
         widths = level_widths(features, config.width)
         if not any(width % CHANNEL_BLOCK for width in widths):  # or bits depend on the place
             self.family = (widths, config.feature_attention, config.refinement, config.top_down)
         self.attend = nn.ModuleList(
-            FeatureAttention(inputs, width, config.feature_attention)
-            for inputs, width in zip(features.channels, widths, strict=True)
+            FeatureAttention(inputs, width, config.feature_attention, factor)
+            for inputs, width, factor in zip(
+                features.channels, widths, self.upsampling, strict=True
+            )
         )
         self.descend = (
             nn.ModuleList(Pointwise(coarse, fine) for fine, coarse in pairwise(widths))
@@ -117,7 +122,10 @@ class MedusaHead(Head, Foldable):
         fused = F.relu(fused, inplace=True)
         prediction = self.predict(fused if self.refine_fused is None else self.refine_fused(fused))
         if self.shortcut is not None:
-            read = [part(x) for part, x in zip(self.shortcut, features, strict=True)]
+            read = [
+                enlarged(part(x), factor)
+                for part, x, factor in zip(self.shortcut, features, self.upsampling, strict=True)
+            ]
             # In place, but not into a projection: what that gives is a view in training, and the
             # gradient of a write into a view takes copies in another layout.
             prediction = _from_the_coarsest(read).add_(prediction)

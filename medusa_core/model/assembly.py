@@ -145,7 +145,8 @@ def make_head(
         head = build(features, out_channels, config_model.model_validate(ref.config))
         if not isinstance(head, Head):
             raise TypeError(f"{entry.spec.implementation} gave {type(head).__name__}, not a Head")
-        head.provider, head.wanted_channels = entry.provider, out_channels
+        head.provider = entry.provider
+        head.wanted_features, head.wanted_channels = features, out_channels
         return head.to(memory_format=torch.channels_last)
 
 

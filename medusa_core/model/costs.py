@@ -31,9 +31,9 @@ def head_gmacs(head: Head, features: FeatureInfo) -> float:
     height, width = COST_SIZE
     levels = [
         torch.empty(1, channels, height // stride, width // stride, device="meta")
-        for channels, stride in zip(features.channels, features.strides, strict=True)
+        for channels, stride in zip(features.channels, features.computed, strict=True)
     ]
-    return _gmacs(twin, levels)
+    return _gmacs(twin, twin.taken(levels))
 
 
 def _gmacs(module: nn.Module, inputs: object) -> float:

@@ -305,13 +305,14 @@ def movement(found: Tensor, expected: Tensor) -> float:
 
 
 def _plain(module: Backbone | Head) -> Network:
-    return _as_network(module, isinstance(module, Backbone))
+    return _as_network(module, module)
 
 
-def _as_network(module: Callable[..., object], is_backbone: bool) -> Network:
-    if is_backbone:
-        return lambda tensors: list(module(tensors[0]))  # type: ignore[call-overload]
-    return lambda tensors: [module(tensors)]  # type: ignore[list-item]
+def _as_network(run: Callable[..., Any], module: Backbone | Head) -> Network:
+    """`run` does what the module does."""
+    if isinstance(module, Backbone):
+        return lambda tensors: list(run(tensors[0]))
+    return lambda tensors: [run(module.taken(tensors))]
 
 
 def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution) -> Network:
@@ -319,8 +320,8 @@ def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution)
     if execution.precision == "bf16":
         to_bfloat16(fast)
     if not execution.compiled:
-        return _as_network(fast, isinstance(module, Backbone))
-    return _as_network(torch.compile(fast), isinstance(module, Backbone))
+        return _as_network(fast, module)
+    return _as_network(torch.compile(fast), module)
 
 
 def joined(heads: Sequence[Head], execution: Execution) -> Network | None:
@@ -334,7 +335,7 @@ def joined(heads: Sequence[Head], execution: Execution) -> Network | None:
             to_bfloat16(fast)
     except Exception:  # noqa: BLE001 - anybody's heads; each is run alone
         return None
-    return lambda features: list(fast(features))
+    return lambda features: list(fast(heads[0].taken(features)))
 
 
 def to_bfloat16(network: nn.Module) -> None:
@@ -360,7 +361,10 @@ class _InBfloat16(nn.Module):
 def _openvino(module: Backbone | Head, example: list[Tensor], execution: Execution) -> Network:
     from medusa_core.model.openvino import compile_network
 
-    return compile_network(module, isinstance(module, Backbone), example, execution.precision)
+    if isinstance(module, Backbone):
+        return compile_network(module, True, example, execution.precision)
+    run = compile_network(module, False, module.taken(example), execution.precision)
+    return lambda tensors: run(module.taken(tensors))
 
 
 _MAKERS = {"torch": _torch, "openvino": _openvino}

@@ -83,6 +83,7 @@ HEAD_CHECKS: tuple[Check[HeadSubject], ...] = tuple(
         heads.head_costs_can_be_counted,
         heads.recordable_head_looks_at_no_numbers,
         heads.heads_side_by_side_say_what_each_says,
+        heads.upsampling_head_says_the_same_of_upsampled_levels,
     )
 )
 DATASET_CHECKS: tuple[Check[DatasetSubject], ...] = tuple(

@@ -9,7 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from medusa_core.api import FeatureInfo
 from medusa_core.heads.base import Head
+from medusa_core.heads.blocks import enlarged
 from medusa_core.model.costs import head_gmacs
 from medusa_core.model.recording import recorded
 from medusa_core.store import weights
@@ -182,6 +184,27 @@ def heads_side_by_side_say_what_each_says(subject: HeadSubject) -> None:
                 one.shape == expected.shape and torch.allclose(one, expected, atol=1e-4 * scale),
                 "a head side by side with others says something else",
             )
+
+
+def upsampling_head_says_the_same_of_upsampled_levels(subject: HeadSubject) -> None:
+    """A head that `upsamples` says of levels as computed what it would say of larger ones."""
+    given = FEATURES["cnn"]
+    computed = FeatureInfo(given.channels, given.strides, computed=(16, 16, 16, 32))
+    features = fake_features(computed, SIZE)
+    head, other = subject.make(computed), subject.make(given)
+    if not head.upsamples:
+        return
+    trained_steps(head, features, _to_one)
+    other.load_state_dict(head.state_dict())
+    with torch.no_grad():
+        found = head.eval()([level.clone() for level in features])
+        expected = other.eval()(
+            [enlarged(level, by) for level, by in zip(features, computed.upsampling, strict=True)]
+        )
+    require(
+        found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-3),
+        "a head that upsamples says something else of levels that are upsampled already",
+    )
 
 
 def _predictions(head: Head, features: Sequence[Tensor]) -> list[Tensor]:

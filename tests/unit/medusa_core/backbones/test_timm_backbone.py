@@ -11,6 +11,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from medusa_core.backbones.fingerprint import fingerprint
 from medusa_core.backbones.pretrained import download_pretrained, load_weights
@@ -25,6 +26,7 @@ from medusa_core.backbones.timm_backbone import (
     require_any_size,
 )
 from medusa_core.errors import UnknownNameError, UsageError
+from medusa_core.heads.blocks import enlarged
 
 CHANNELS = {
     "hrnet_w18_small_v2": (18, 36, 72, 144),
@@ -79,6 +81,8 @@ def test_levels_are_what_is_promised(name: str, backbones: Callable[[str], Backb
     backbone = backbones(name)
     assert backbone.info.channels == CHANNELS[name]
     assert backbone.info.strides == LEVEL_STRIDES
+    computed = (16, 16, 16, 32) if backbone.patch else LEVEL_STRIDES
+    assert backbone.info.computed == computed
     for height, width in ((33, 47), (64, 96)):
         images = pad_to_stride(_images(height, width, 2), backbone.stride, backbone.mean)
         with torch.no_grad():
@@ -86,7 +90,7 @@ def test_levels_are_what_is_promised(name: str, backbones: Callable[[str], Backb
         padded_height, padded_width = images.shape[-2:]
         assert [tuple(level.shape) for level in levels] == [
             (2, channels, padded_height // stride, padded_width // stride)
-            for channels, stride in zip(CHANNELS[name], LEVEL_STRIDES, strict=True)
+            for channels, stride in zip(CHANNELS[name], computed, strict=True)
         ]
         assert all(level.isfinite().all() for level in levels)
         assert all(level.dtype == torch.float32 for level in levels)
@@ -300,6 +304,25 @@ def test_levels_in_another_order_are_those_of_timm(
         timms = backbone.net((images - backbone.mean) / backbone.std)
     for level, other in zip(levels, timms, strict=True):
         assert torch.equal(level, other.permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
+def test_levels_of_a_plain_vit_are_its_tokens_resampled(
+    name: str, backbones: Callable[[str], Backbone]
+) -> None:
+    backbone, images = backbones(name), _images(96, 160, 2)
+    size = (96, 160) if backbone.patch == 16 else (84, 140)
+    with torch.no_grad():
+        levels = backbone(images)
+        shown = F.interpolate(
+            (images - backbone.mean) / backbone.std, size, mode="bilinear", antialias=True
+        )
+        tokens = backbone.net(shown)
+    for level, read, by, stride in zip(
+        levels, tokens, backbone.info.upsampling, LEVEL_STRIDES, strict=True
+    ):
+        expected = F.interpolate(read, (96 // stride, 160 // stride), mode="bilinear")
+        torch.testing.assert_close(enlarged(level, by), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224"])

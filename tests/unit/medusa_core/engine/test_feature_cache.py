@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from medusa_core.backbones import timm_backbone
 from medusa_core.data.geometry import IDENTITY, View, fixed_views, view_image
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import Rows, Source, compact
@@ -23,7 +24,9 @@ from .conftest import SIZE, fill
 NAMES = ("depth", "normals", "semseg")
 
 
-def test_cached_features_are_those_of_the_viewed_image(cache, backbone, memory, bind):
+@pytest.mark.parametrize("net", ["test_efficientnet", "test_vit"])
+def test_cached_features_are_those_of_the_viewed_image(cache, memory, bind, net):
+    backbone = timm_backbone.build(timm_backbone.describe(net)).freeze()
     dataset = memory()
     [task] = fill(backbone, dataset, [bind("depth")])
     views = fixed_views(3)

@@ -27,6 +27,7 @@ INFOS = (
     FeatureInfo((9, 13), (8, 16)),
     FeatureInfo((24, 24), (16, 16)),
     FeatureInfo((24,), (16,)),
+    FeatureInfo((24, 24, 24, 24), (4, 8, 16, 32), (16, 16, 16, 32)),
 )
 CONFIGS: list[dict[str, Any]] = [
     {},
@@ -62,7 +63,7 @@ def _features(info: FeatureInfo, size: tuple[int, int] = (64, 96), batch: int = 
     generator = torch.Generator().manual_seed(batch)
     return [
         torch.randn(batch, c, size[0] // s, size[1] // s, generator=generator)
-        for c, s in zip(info.channels, info.strides, strict=True)
+        for c, s in zip(info.channels, info.computed, strict=True)
     ]
 
 

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from medusa_core.backbones.timm_backbone import Backbone, build, describe
 from medusa_core.errors import ExecutionError, MedusaWarning, UsageError
 from medusa_core.heads.base import Head
 from medusa_core.model import execution as executions
@@ -361,3 +363,35 @@ def test_a_first_image_that_holds_no_numbers_refuses_no_head(path: Path) -> None
         found = model(images)
     expected = open_model(path)(images)
     assert all(torch.equal(found[name], expected[name]) for name in HEADS)
+
+
+class _Reader(Head):
+    """Counts on levels at their strides."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.wanted_features = backbone.info
+        self.read = nn.ModuleList(nn.Conv2d(c, 2, 1) for c in backbone.info.channels)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Levels side by side, at the finest stride."""
+        levels = [read(level) for read, level in zip(self.read, features, strict=True)]
+        larger = [
+            level.repeat_interleave(2**i, 2).repeat_interleave(2**i, 3)
+            for i, level in enumerate(levels)
+        ]
+        return torch.cat(larger, dim=1)
+
+
+@pytest.mark.parametrize("engine", ["plain", "torch", "openvino"])
+def test_heads_are_given_levels_of_a_plain_vit_at_their_strides(engine: str) -> None:
+    backbone = build(describe("test_vit")).freeze()
+    head, images = _Reader(backbone).eval(), _images(64, 96)
+    runner = Runner(backbone, Execution(engine))
+    with torch.no_grad():
+        sizes = [(64 // stride, 96 // stride) for stride in backbone.info.strides]
+        levels = zip(backbone(images), sizes, strict=True)
+        expected = head([F.interpolate(level, size, mode="bilinear") for level, size in levels])
+        for _ in range(3):
+            found = runner(images, {"reader": head})["reader"]
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

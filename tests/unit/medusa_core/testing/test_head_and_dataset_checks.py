@@ -174,6 +174,14 @@ def heads_side_by_side_say_what_each_says(variant, good):
     return variant(head=Swapped)
 
 
+@breaks(HEADS)
+def upsampling_head_says_the_same_of_upsampled_levels(variant, good):
+    class Boastful(good.Plain):
+        upsamples = True
+
+    return variant(head=Boastful)
+
+
 SEGMENTS = TaskSpec(
     name="segments",
     title="",
