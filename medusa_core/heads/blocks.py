@@ -175,13 +175,20 @@ class FeatureAttention(Foldable):
         if self.both is not None:  # relu(V) · sigmoid(A) = relu(V · sigmoid(A))
             both = enlarged(self.both(feature), self.factor)
             return F.relu(_gated(both, self.parts), inplace=True)
-        value = F.relu(enlarged(self.value(feature), self.factor), inplace=True)
+        value = F.relu(self._enlarged(self.value, feature), inplace=True)
         if self.mask is None:
             return value
-        mask = self.mask(feature)
-        if self.kind != "channel":  # that has no height and width
-            mask = enlarged(mask, self.factor)
+        whole = self.kind == "channel"  # without height and width
+        mask = self.mask(feature) if whole else self._enlarged(self.mask, feature)
         return _sigmoid(mask, self.parts) * value
+
+    def _enlarged(self, projection: Any, feature: Tensor) -> Tensor:
+        """In training, a projection is normalised by the statistics of what it is enlarged to."""
+        if self.factor == 1 or not self.training:
+            return enlarged(projection(feature), self.factor)
+        project, norm = projection
+        normalised: Tensor = norm(enlarged(project(feature), self.factor))
+        return normalised
 
     def fold_(self) -> None:
         """One projection for mask and value, where reading interleaved halves is not slower."""

@@ -88,6 +88,26 @@ def test_a_head_that_upsamples_says_what_it_says_of_upsampled_levels(
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("config", MEDUSA, ids=str)
+@pytest.mark.parametrize("info", [TOKENS, DEEP], ids=["tokens", "deep"])
+def test_the_default_head_learns_the_same_from_upsampled_levels(
+    config: dict[str, Any], info: FeatureInfo
+) -> None:
+    head = _settled("medusa", info, config).train().double()
+    given = FeatureInfo(info.channels, info.strides)
+    other = make_head(default_host(), HeadRef(name="medusa", config=config), given, 3).double()
+    other.load_state_dict(head.state_dict())
+    features = [level.double() for level in _features(info, 9)]
+    for one, levels in ((head, features), (other, _upsampled(info, features))):
+        outputs = one.training_outputs(levels)
+        torch.stack([weight * raw.square().mean() for weight, raw in outputs]).sum().backward()
+    gradients = dict(other.named_parameters())
+    for name, parameter in head.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=1e-7, atol=1e-9)
+    for buffer, expected in zip(head.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(buffer, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_levels_as_large_as_their_strides_are_taken_as_they_are() -> None:
     info = FeatureInfo(CHANNELS, STRIDES)
     assert info.computed == STRIDES
