@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import IO
 
 from medusa_core.errors import StoreError, UsageError
 from medusa_core.settings import folder_setting, read_settings
@@ -25,10 +26,12 @@ except ImportError:  # Windows itself keeps mapped files from being deleted
 LIMIT = "MEDUSA_CACHE_LIMIT"
 DEFAULT_LIMIT = 50 * 10**9
 PARTIAL = ".partial-"
+RESUMABLE = fcntl is not None
+"""Whether unfinished files can be gone on with: where there are locks, nobody else writes them."""
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_ABANDONED = 60.0 if fcntl is not None else 24 * 3600.0
-"""Seconds without a write after which an unfinished file may be one of a process that was killed;
-whoever still writes it holds its lock, where there are locks."""
+_ABANDONED = 7 * 24 * 3600.0
+"""Seconds without a write after which nobody will go on with an unfinished file; whoever still
+writes it holds its lock, where there are locks."""
 
 
 def cache_folder() -> Path:
@@ -56,8 +59,19 @@ def cache_limit() -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-_OWN = re.compile(r"[0-9a-f]{32}\.safetensors")
+_OWN = re.compile(rf"[0-9a-f]{{32}}\.safetensors|{re.escape(PARTIAL)}[0-9a-f]{{32}}-\w+")
 """Names of cache files: what else lies there is somebody's, and is never deleted."""
+
+
+def partial_prefix(path: Path) -> str:
+    """How names of unfinished files begin that are to become a file of the cache."""
+    return f"{PARTIAL}{path.stem}-"
+
+
+def partial_files(path: Path) -> dict[Path, int]:
+    """Unfinished files that are to become a file of the cache → bytes; some may be written now."""
+    found = sorted(path.parent.glob(f"{partial_prefix(path)}*"))
+    return {file: stat.st_size for file in found if (stat := _stat(file)) is not None}
 
 
 def make_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> int:
@@ -75,7 +89,7 @@ def make_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> int:
         StoreError: they cannot fit. Says how much is needed and what to do; where that is plain
             from the start, nothing was deleted.
     """
-    remove_leftovers(folder)
+    remove_leftovers(folder, keep)
     check_room(folder, needed, keep)
     sizes, old = _held(folder, keep)
     limit, free, used = cache_limit(), free_space(folder), sum(sizes.values())
@@ -144,9 +158,9 @@ def shown_bytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete unfinished files that nobody writes to any more: they may be large."""
-    for path in folder.glob(f"{PARTIAL}*"):
+def remove_leftovers(folder: Path, keep: Collection[Path] = ()) -> None:
+    """Delete unfinished files that nobody will go on with: they may be large."""
+    for path in set(folder.glob(f"{PARTIAL}*")).difference(keep):
         found = _stat(path)
         if found is not None and time.time() - found.st_mtime > _ABANDONED:
             _remove_unused(path)
@@ -163,10 +177,21 @@ def _remove_unused(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-                return True
+                if claimed := claim(file):
+                    path.unlink()
+                return claimed
         path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def claim(file: IO[bytes]) -> bool:
+    """Lock an open file for oneself alone; False where others use it, or nobody can know."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -11,6 +11,7 @@ from medusa_core.api import Dataset, Sample
 from medusa_core.data.geometry import Size, View, view_image
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import File, Inputs, Source, compact
+from medusa_core.engine.cache_folder import RESUMABLE
 from medusa_core.engine.row_file import RowWriter
 from medusa_core.errors import DataError
 from medusa_core.plugin_host.importing import FAILURES
@@ -30,6 +31,8 @@ def fill(
 ) -> tuple[dict[File, np.ndarray], dict[int, BaseException]]:
     """One pass over the data set that writes whatever is missing.
 
+    One that was interrupted is gone on with, at a whole batch: the same bits as without a pause.
+
     Returns:
         The rows of each file that was written; and the number of each task whose target could not
         be had → why. Of these, what was complete before stays; nothing more is written.
@@ -40,7 +43,12 @@ def fill(
     with ExitStack() as stack:
         writers = {file: stack.enter_context(file.writer()) for file in missing}
         by_part = {(file.view, file.part, file.binding): w for file, w in writers.items()}
-        failed = _write_all(source, inputs, bindings, by_part, progress)
+        try:
+            failed = _write_all(source, inputs, bindings, by_part, progress)
+        except KeyboardInterrupt:
+            if RESUMABLE:
+                progress.message("What was cached is kept; the same command goes on from there.")
+            raise
     return {file: w.rows for file, w in writers.items() if w.rows is not None}, failed
 
 
@@ -55,8 +63,13 @@ def _write_all(
     dataset, failed = source.dataset, dict[int, BaseException]()
     wanted = {task for _, _, task in writers if task is not None}
     waiting: dict[int, list[np.ndarray]] = {view: [] for view in sorted({v for v, _, _ in writers})}
-    progress.start(f"Caching {dataset.name} ({dataset.split})", len(dataset))
-    for index in range(len(dataset)):
+    done = min(writer.written for writer in writers.values()) // BATCH * BATCH
+    for writer in writers.values():
+        writer.rewind(done)
+    if done:
+        progress.message(f"{done} of {len(dataset)} images were cached before it was interrupted.")
+    progress.start(f"Caching {dataset.name} ({dataset.split})", len(dataset), done)
+    for index in range(done, len(dataset)):
         sample = _load(dataset, index, bindings, wanted, failed)
         for number, images in waiting.items():
             view = source.views[number]

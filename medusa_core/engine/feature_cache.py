@@ -20,7 +20,13 @@ from medusa_core.backbones.timm_backbone import Backbone, pad_to_stride
 from medusa_core.data.geometry import Size
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import File, Inputs, Rows, Source, files_of
-from medusa_core.engine.cache_folder import cache_folder, make_room, shown_bytes, touch
+from medusa_core.engine.cache_folder import (
+    cache_folder,
+    make_room,
+    partial_files,
+    shown_bytes,
+    touch,
+)
 from medusa_core.engine.cache_pass import fill
 from medusa_core.errors import DataError, StoreError
 from medusa_core.model.execution import prepared
@@ -205,8 +211,10 @@ def _announce(
         raise StoreError(
             f"{folder}: cannot be created: {err.strerror}.", hint="Choose another: MEDUSA_CACHE=DIR"
         ) from err
+    begun = {path: size for f in missing for path, size in partial_files(f.path).items()}
     needed = sum(file.size for file in missing)
-    free = make_room(folder, needed, {file.path for file in files})
+    rest = max(0, needed - sum(begun.values()))
+    free = make_room(folder, rest, {file.path for file in files} | begun.keys())
     progress.message(
         f"Caching {len(source.dataset)} images of {source.dataset.name} in {len(source.views)} "
         f"view{'s' if len(source.views) > 1 else ''}: {shown_bytes(needed)} in {folder}, where "

@@ -14,11 +14,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import numpy as np
 
-from medusa_core.engine.cache_folder import PARTIAL
-from medusa_core.errors import StoreError
+from medusa_core.engine.cache_folder import RESUMABLE, claim, partial_files, partial_prefix
+from medusa_core.errors import MedusaError, StoreError
 from medusa_core.store import files
 
 _DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8, "I16": np.int16, "I64": np.int64}
@@ -29,8 +30,11 @@ _TENSOR = "rows"
 class RowWriter:
     """Writes `count` rows of `shape` and `dtype`; the file appears when all are there.
 
+    Rows of a writer that was interrupted stay, and the next one for the same file has them.
+
     Attributes:
         rows: of the file once it has appeared, in use without a gap: others cannot delete it.
+        written: how many rows there are.
     """
 
     def __init__(
@@ -45,19 +49,28 @@ class RowWriter:
         self.rows: np.ndarray | None = None
         self.dtype = np.dtype(dtype)
         self.shape = tuple(shape)
-        self.missing = count
-        size = count * math.prod(self.shape) * self.dtype.itemsize
+        self.count = count
+        self._row = math.prod(self.shape) * self.dtype.itemsize
+        header = _header((count, *self.shape), self.dtype, count * self._row, metadata)
+        self._start = len(header)
         with _reported(path):
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL)
-        self._temporary = Path(temporary)
-        self._file = os.fdopen(descriptor, "wb")
+            self._temporary, self._file = _adopted(path, header) or _made(path)
         try:
-            files.lock(descriptor, shared=False)
             with _reported(path):
-                self._file.write(_header((count, *self.shape), self.dtype, size, metadata))
+                length = self._file.seek(0, os.SEEK_END)
+                self.written = min(count, max(0, length - self._start) // self._row)
+                if length < self._start:
+                    self._file.write(header)
+                self.rewind(self.written)
         except StoreError:
             self._discard()
             raise
+
+    def rewind(self, written: int) -> None:
+        """Keep the first `written` rows; the next one comes after them."""
+        with _reported(self.path):
+            self._file.truncate(self._file.seek(self._start + written * self._row))
+        self.written = written
 
     def write(self, row: np.ndarray) -> None:
         """Append one row."""
@@ -65,7 +78,7 @@ class RowWriter:
             raise ValueError(f"row of shape {row.shape}, {self.shape} expected")
         with _reported(self.path):
             self._file.write(np.ascontiguousarray(row, self.dtype).tobytes())
-        self.missing -= 1
+        self.written += 1
 
     def __enter__(self) -> RowWriter:
         return self
@@ -76,8 +89,13 @@ class RowWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        interrupted = kind is not None and not isinstance(error, MedusaError)  # fails again
+        if interrupted and self.written and RESUMABLE:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            return
         try:
-            if kind is None and self.missing == 0:
+            if kind is None and self.written == self.count:
                 with _reported(self.path):
                     self._file.flush()
                     os.fsync(self._file.fileno())
@@ -95,6 +113,28 @@ class RowWriter:
         with contextlib.suppress(OSError):  # on a full disk, of what is thrown away
             self._file.close()
         self._temporary.unlink(missing_ok=True)
+
+
+def _made(path: Path) -> tuple[Path, IO[bytes]]:
+    """An empty file for rows of `path`, locked: nobody else writes to it, or deletes it."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=partial_prefix(path))
+    files.lock(descriptor, shared=False)
+    return Path(name), os.fdopen(descriptor, "w+b")
+
+
+def _adopted(path: Path, header: bytes) -> tuple[Path, IO[bytes]] | None:
+    """What somebody left of `path` who was interrupted, locked; None where nobody did.
+
+    Whoever is still writing holds the lock. Without locks, nobody knows.
+    """
+    for kept in partial_files(path):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            file = stack.enter_context(kept.open("r+b"))
+            known = claim(file) and os.path.samestat(os.fstat(file.fileno()), kept.stat())
+            if known and file.read(len(header)) == header:
+                stack.pop_all()
+                return kept, file
+    return None
 
 
 def read_rows(path: Path) -> tuple[np.ndarray, dict[str, str]]:

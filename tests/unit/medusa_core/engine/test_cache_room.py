@@ -86,6 +86,46 @@ def test_files_in_use_stay_and_the_least_recently_used_go_first(
     assert third - set(cache.iterdir())
 
 
+def _interrupt(backbone, dataset, bindings):
+    """A pass over the first eight images."""
+    load = dataset.load
+
+    def interrupted(index, targets=None):
+        if index == 8:
+            raise KeyboardInterrupt
+        return load(index, targets)
+
+    dataset.load = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        fill(backbone, dataset, bindings)
+    dataset.load = load
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locks")
+def test_what_was_interrupted_goes_as_others_do_but_not_before_it_is_gone_on_with(
+    cache, backbone, memory, bind, monkeypatch
+):
+    whole, begun, other = (memory(16, seed=seed) for seed in range(3))
+    fill(backbone, whole, [bind("depth")])
+    size = sum(path.stat().st_size for path in cache.iterdir())
+    for path in cache.iterdir():
+        path.unlink()
+    _interrupt(backbone, begun, [bind("depth")])
+    monkeypatch.setenv("MEDUSA_CACHE_LIMIT", f"{1.01 * size / 1e9:.9f}GB")
+    for path in cache.iterdir():
+        os.utime(path, (1, 1))
+    begun.loads.clear()
+    fill(backbone, begun, [bind("depth")])  # which fits, its own half being there
+    assert begun.loads == list(range(8, 16))
+    for path in cache.iterdir():
+        path.unlink()
+    _interrupt(backbone, begun, [bind("depth")])
+    fill(backbone, other, [bind("depth")])  # which fits in its place
+    begun.loads.clear()
+    fill(backbone, begun, [bind("depth")])
+    assert begun.loads == list(range(16))
+
+
 def test_use_makes_a_file_young(cache, backbone, memory, bind):
     fill(backbone, memory(), [bind("depth")])
     for path in cache.iterdir():

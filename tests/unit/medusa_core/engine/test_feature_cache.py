@@ -262,19 +262,32 @@ def test_features_that_are_no_numbers_are_refused(cache, backbone, memory, bind)
     assert list(cache.iterdir()) == []
 
 
-def test_an_interrupted_pass_leaves_nothing(cache, backbone, memory, bind, monkeypatch):
-    dataset = memory()
+@pytest.mark.parametrize("at", [4, 8, 19, 23])
+def test_an_interrupted_pass_is_gone_on_with(
+    cache, backbone, memory, bind, monkeypatch, tmp_path, at
+):
+    """At a whole batch of images, so that no bit depends on the pause."""
+    bindings = [bind("depth"), bind("semseg")]
+    fill(backbone, memory(24), bindings)
+    expected = {path.name: path.read_bytes() for path in cache.iterdir()}
+    monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path / "other"))
+    dataset = memory(24)
     load = dataset.load
 
     def interrupted(index, targets=None):
-        if index == 4:
+        if index == at:
             raise KeyboardInterrupt
         return load(index, targets)
 
-    monkeypatch.setattr(dataset, "load", interrupted)
+    dataset.load = interrupted
     with pytest.raises(KeyboardInterrupt):
-        fill(backbone, dataset, [bind("depth")])
-    assert list(cache.iterdir()) == []
+        fill(backbone, dataset, bindings)
+    dataset.load = load
+    dataset.loads.clear()
+    fill(backbone, dataset, bindings)
+    assert dataset.loads == list(range(at // 8 * 8, 24))
+    other = tmp_path / "other" / "features"
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == expected
 
 
 def test_a_full_disk_is_noticed_before_any_sample_is_read(

@@ -10,6 +10,7 @@ from medusa_core.engine.cache_folder import remove_leftovers
 from medusa_core.engine.row_file import RowWriter, read_rows
 from medusa_core.errors import StoreError
 
+needs_locks = pytest.mark.skipif(os.name == "nt", reason="no locks")
 DTYPES = [np.float16, np.float32, np.uint8, np.int16, np.int64]
 
 
@@ -36,10 +37,93 @@ def test_an_unfinished_file_never_appears(tmp_path):
         writer.write(np.zeros(3, np.uint8))
     with (
         contextlib.suppress(KeyboardInterrupt),
-        RowWriter(path, 1, (3,), np.dtype(np.uint8), {}) as writer,
+        RowWriter(path, 1, (3,), np.dtype(np.uint8), {}),
     ):
-        writer.write(np.zeros(3, np.uint8))
         raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+ROWS = np.arange(15, dtype=np.float32).reshape(5, 3)
+
+
+def _writer(path, made_by="x"):
+    return RowWriter(path, 5, (3,), np.dtype(np.float32), {"made_by": made_by})
+
+
+def _write(path, stop=5, **metadata):
+    """Rows up to one at which it is interrupted; how many were there already."""
+    with contextlib.suppress(KeyboardInterrupt), _writer(path, **metadata) as writer:
+        there = writer.written
+        for row in ROWS[there:stop]:
+            writer.write(row)
+        if stop < 5:
+            raise KeyboardInterrupt
+    return there
+
+
+@needs_locks
+@pytest.mark.parametrize("stop", range(1, 5))
+def test_an_interrupted_file_is_gone_on_with(tmp_path, stop):
+    _write(tmp_path / "whole")
+    path = tmp_path / "rows"
+    assert _write(path, stop) == 0
+    assert not path.exists()
+    assert _write(path) == stop
+    assert path.read_bytes() == (tmp_path / "whole").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@needs_locks
+def test_a_file_of_a_killed_process_is_gone_on_with_wherever_it_ends(tmp_path):
+    _write(tmp_path / "whole")
+    data = (tmp_path / "whole").read_bytes()
+    start = len(data) - ROWS.nbytes
+    for length in range(len(data) + 1):
+        path = tmp_path / f"{length}"
+        (tmp_path / f".partial-{length}-a").write_bytes(data[:length])
+        assert _write(path) == max(0, length - start) // 12
+        assert path.read_bytes() == data
+    (tmp_path / ".partial-more-a").write_bytes(data + b"more")
+    _write(tmp_path / "more")
+    assert (tmp_path / "more").read_bytes() == data
+
+
+@needs_locks
+def test_rows_are_kept_up_to_where_it_is_rewound_to(tmp_path):
+    path = tmp_path / "rows"
+    _write(path, 4)
+    with _writer(path) as writer:
+        writer.rewind(2)
+        for row in -ROWS[2:]:
+            writer.write(row)
+    np.testing.assert_array_equal(read_rows(path)[0], np.concatenate([ROWS[:2], -ROWS[2:]]))
+
+
+@needs_locks
+def test_rows_of_something_else_are_not_gone_on_with(tmp_path):
+    path = tmp_path / "rows"
+    _write(path, 3)
+    assert _write(path, made_by="somebody else") == 0
+    assert read_rows(path)[1] == {"made_by": "somebody else"}
+
+
+@needs_locks
+def test_what_is_being_written_is_not_gone_on_with(tmp_path):
+    path = tmp_path / "rows"
+    _write(path, 3)
+    with _writer(path) as first:
+        assert first.written == 3
+        assert _write(path) == 0
+        np.testing.assert_array_equal(read_rows(path)[0], ROWS)
+        for row in ROWS[3:]:
+            first.write(row)
+    np.testing.assert_array_equal(read_rows(path)[0], ROWS)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_locks_nothing_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_file, "RESUMABLE", False)
+    _write(tmp_path / "rows", 3)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -119,7 +203,7 @@ def test_what_killed_processes_left_is_deleted_and_what_is_being_written_is_not(
     assert sorted(path.name for path in tmp_path.iterdir()) == [".partial-new", "rows"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no locks")
+@needs_locks
 def test_rows_are_in_use_as_soon_as_they_appear(tmp_path):
     """Whoever makes room between the writing of a file and its first reading spares it."""
     path = tmp_path / "x"
@@ -131,7 +215,7 @@ def test_rows_are_in_use_as_soon_as_they_appear(tmp_path):
     assert cache_folder._remove_unused(path)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no locks")
+@needs_locks
 def test_a_file_that_is_still_written_is_never_a_leftover(tmp_path):
     with RowWriter(tmp_path / "x", 1, (), np.dtype(np.uint8), {}) as writer:
         for path in tmp_path.iterdir():
