@@ -39,14 +39,17 @@ from medusa_core.workflows.bench import interleaved
 MANY = 16
 """Heads of the second claim: as many, of the tasks in turn."""
 PLAIN_NETWORKS = "backbone, as trained"
-PEERS = ("shared backbone + plain heads", "Medusa", "MTI-Net")
+MEDUSA = "Medusa"
+PEERS = ("shared backbone + plain heads", MEDUSA, "MTI-Net")
+"""All were made for HRNet."""
 
 
 @click.command()
+@click.option("--backbone", "name", default=BACKBONE, show_default=True, help="Others: no peers.")
 @click.option("--quick", is_flag=True, help="Few rounds; nothing is recorded.")
 @click.option("--rounds", default=30, show_default=True, help="Timed runs of each network.")
-def main(quick: bool, rounds: int) -> None:
-    """Measure, and write results/latency.{json,md}."""
+def main(name: str, quick: bool, rounds: int) -> None:
+    """Measure, and write results/latency.{json,md}, or latency-BACKBONE."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # untrained networks give numbers that trained ones do not
     keep_memory()
@@ -54,11 +57,12 @@ def main(quick: bool, rounds: int) -> None:
     host = peers_host()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        backbone = build(describe(BACKBONE)).freeze()
-        rows = measure(host, backbone, rounds)
+        backbone = build(describe(name)).freeze()
+        rows = measure(host, backbone, rounds, PEERS if name == BACKBONE else (MEDUSA,))
+    other = "" if name == BACKBONE else f" --backbone {name}"
     result = {
-        "command": f"python -m benchmarks.latency --rounds {rounds}",
-        "backbone": BACKBONE,
+        "command": f"python -m benchmarks.latency --rounds {rounds}{other}",
+        "backbone": name,
         "size": list(TIMED_SIZE),
         "rounds": rounds,
         **machine(),
@@ -66,14 +70,16 @@ def main(quick: bool, rounds: int) -> None:
     }
     print(table(result))
     if not quick:
-        save("latency", result, table(result))
+        save(f"latency-{name}" if other else "latency", result, table(result))
 
 
-def measure(host: Host, backbone: Backbone, rounds: int) -> list[dict[str, Any]]:
+def measure(
+    host: Host, backbone: Backbone, rounds: int, methods: Sequence[str]
+) -> list[dict[str, Any]]:
     """A row a network: CPU seconds, and the ratio to the backbone of the same round."""
     fast = prepare(backbone)
     names = list(OUTPUTS)
-    modules = {m: modules_of(decoder_of(host, m, backbone.info, names)) for m in PEERS}
+    modules = {m: modules_of(decoder_of(host, m, backbone.info, names)) for m in methods}
     many = [names[i % len(names)] for i in range(MANY)]
     sixteen = [head_of(host, None, backbone.info, name).eval() for name in many]
     images = torch.rand(1, 3, *TIMED_SIZE)
@@ -86,8 +92,9 @@ def measure(host: Host, backbone: Backbone, rounds: int) -> list[dict[str, Any]]
         plain = [as_network(module) for module in own]
         runs[f"{method}, {len(names)} tasks, not recorded"] = partial(run, fast, images, plain)
     runs[f"Medusa, {MANY} heads"] = recorded_on(fast, images, sixteen)
-    alone = [recorded_on(fast, images, [head]) for head in modules[PEERS[0]]]
-    runs[f"{SINGLE}, {len(names)} tasks"] = lambda: [one() for one in alone]
+    if PEERS[0] in modules:
+        alone = [recorded_on(fast, images, [head]) for head in modules[PEERS[0]]]
+        runs[f"{SINGLE}, {len(names)} tasks"] = lambda: [one() for one in alone]
     seconds = interleaved(runs, rounds, time.process_time)
     base = seconds["backbone"]
     return [
@@ -167,7 +174,8 @@ def table(result: dict[str, Any]) -> str:
         f"float32; CPU time, medians of {result['rounds']} rounds in which all take turns, "
         "each the second of two images, divided by the prepared backbone's of its round. "
         "All but the second row are prepared (BatchNorm folded, convolutions packed). Heads and "
-        "decoders are run from recordings where nothing else is said, Medusa's side by side.",
+        "decoders are run from recordings where nothing else is said, Medusa's side by side where "
+        "features are small enough.",
         "",
         "| network | ms | × backbone | quartiles | fastest / fastest |",
         "|---|---|---|---|---|",

@@ -1,13 +1,15 @@
 """Where the time of a network goes: each operation of one run, repeated on its own.
 
-On a busy machine this says more than a profiler: the fastest of many repetitions is shown.
+On a busy machine this says more than a profiler: the fastest of many repetitions is shown. Bytes
+are those of the tensors that an operation reads and writes; of the same on its own, caches spare
+some. On a graphics card their rate tells which operations are slower than its memory.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -22,13 +24,14 @@ from medusa_core.model.inference import keep_memory, prepare
 
 
 class OperationTimer(TorchDispatchMode):
-    """Collects seconds of every operation, by (name, shapes of its tensors)."""
+    """Collects seconds and bytes of every operation, by (name, shapes of its tensors)."""
 
     def __init__(self, wait: Callable[[], object], repeats: int = 15) -> None:
         super().__init__()
         self.wait = wait
         self.repeats = repeats
         self.seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.bytes: dict[tuple[str, str], int] = defaultdict(int)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -40,28 +43,38 @@ class OperationTimer(TorchDispatchMode):
             result = func(*args, **(kwargs or {}))
             self.wait()
             best = min(best, time.perf_counter() - started)
-        shapes = " ".join("×".join(map(str, s)) for s in _shapes(args))
-        self.seconds[func.__name__.partition(".")[0], shapes].append(best)
+        given, made = _tensors(args), _tensors([result])
+        shapes = " ".join("×".join(map(str, tensor.shape)) for tensor in given[:4])
+        key = func.__name__.partition(".")[0], shapes
+        self.seconds[key].append(best)
+        if func._schema.is_mutable or not _is_view(made, given):
+            self.bytes[key] += sum(t.numel() * t.element_size() for t in [*given, *made])
         return result
 
 
-def _shapes(args: Any) -> list[tuple[int, ...]]:
-    found: list[tuple[int, ...]] = []
+def _tensors(args: Any) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
     for arg in args:
         if isinstance(arg, torch.Tensor):
-            found.append(tuple(arg.shape))
+            found.append(arg)
         elif isinstance(arg, (list, tuple)):
-            found += _shapes(arg)
-    return found[:4]
+            found += _tensors(arg)
+    return found
+
+
+def _is_view(made: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> bool:
+    """Whether nothing is read or written, only described in another way."""
+    known = {t.untyped_storage()._cdata for t in given if not t.is_mkldnn}
+    return all(not t.is_mkldnn and t.untyped_storage()._cdata in known for t in made)
 
 
 def profile(
     run: Callable[[], object], wait: Callable[[], object]
-) -> list[tuple[str, str, int, float]]:
-    """The operations of a run, dearest first: name, shapes, calls, microseconds in all."""
+) -> list[tuple[str, str, int, float, int]]:
+    """The operations of a run, dearest first: name, shapes, calls, microseconds, bytes in all."""
     with torch.no_grad(), OperationTimer(wait) as timer:
         run()
-    rows = [(n, s, len(t), sum(t) * 1e6) for (n, s), t in timer.seconds.items()]
+    rows = [(*key, len(t), sum(t) * 1e6, timer.bytes[key]) for key, t in timer.seconds.items()]
     return sorted(rows, key=lambda row: -row[3])
 
 
@@ -88,9 +101,11 @@ def main(task: str, plain: bool, device: str, batch: int, size: tuple[int, int],
         head(features)
     for name, run in {BACKBONE: lambda: backbone(images), task: lambda: head(features)}.items():
         rows = profile(run, wait)
-        print(f"{name}: {sum(row[3] for row in rows) / 1e3:.1f} ms")
-        for operation, shapes, calls, microseconds in rows[:top]:
-            print(f"{microseconds:8.0f} µs {calls:4d} × {operation:28s} {shapes}")
+        whole = sum(row[3] for row in rows) / 1e3
+        print(f"{name}: {whole:.1f} ms, {sum(row[4] for row in rows) / 1e6:.0f} MB")
+        for operation, shapes, calls, microseconds, moved in rows[:top]:
+            rate = moved / max(microseconds, 1e-3) / 1e3
+            print(f"{microseconds:8.0f} µs {rate:5.0f} GB/s {calls:4d} × {operation:28s} {shapes}")
 
 
 if __name__ == "__main__":

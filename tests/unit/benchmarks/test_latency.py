@@ -30,15 +30,31 @@ def test_the_table_has_a_row_a_network() -> None:
 def test_operations_are_told_apart_by_shape() -> None:
     x, y = torch.ones(2, 3), torch.ones(4)
     rows = profile_ops.profile(lambda: (x + x, x + x, y + y, y.relu()), lambda: None)
-    found = {(name, shapes): calls for name, shapes, calls, _ in rows}
+    found = {(name, shapes): calls for name, shapes, calls, *_ in rows}
     assert found["add", "2×3 2×3"] == 2
     assert found["add", "4 4"] == 1
     assert found["relu", "4"] == 1
     assert [row[3] for row in rows] == sorted((row[3] for row in rows), reverse=True)
 
 
+def test_bytes_are_those_of_the_tensors_that_are_read_and_written() -> None:
+    x = torch.ones(10, 8)
+    steps = {"add": lambda: x + x[:, :1], "t": x.t, "mm": lambda: x @ x.T, "relu_": x.relu_}
+    found: dict[str, int] = {}
+    for step in steps.values():
+        for name, _, _, _, moved in profile_ops.profile(step, lambda: None):
+            found[name] = found.get(name, 0) + moved
+    assert {name: found[name] for name in steps} == {
+        "add": 4 * (80 + 10 + 80),
+        "t": 0,
+        "mm": 4 * (80 + 80 + 100),
+        "relu_": 4 * 2 * 80,
+    }
+
+
 @pytest.mark.slow
-def test_the_quick_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_the_quick_form_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a small backbone and a small image; `.ci/run` runs the real one."""
     from click.testing import CliRunner
 
@@ -46,8 +62,9 @@ def test_the_quick_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "TIMED_SIZE", (64, 64))
     monkeypatch.setattr(latency, "MANY", 2)
     flushed = torch.get_num_threads()
-    done = CliRunner().invoke(latency.main, ["--quick"])
+    done = CliRunner().invoke(latency.main, ["--quick", "--backbone", name])
     torch.set_flush_denormal(False)
     assert done.exit_code == 0, done.output
     assert "| Medusa, 6 tasks |" in done.output
+    assert ("| MTI-Net, 6 tasks |" in done.output) == (name == "test_resnet")
     assert torch.get_num_threads() == flushed
