@@ -137,35 +137,33 @@ class PackedConv2d(nn.Module):
         return {**self.__dict__, "_packed": None}
 
 
-class PackedPointwise(nn.Module):
-    """A 1×1 convolution as a matrix product, its weights as the CPU's library wants them.
+class PackedLinear(nn.Module):
+    """A matrix product whose weights lie as the CPU's library wants them, for every shape.
 
-    Calling the library costs half of what it does for a convolution, and one layout suits every
-    shape. PyTorch itself gives 1×1 convolutions of one thread to a slower library, but one that is
-    called for a tenth: small products are given to that, too.
+    PyTorch gives products of one thread to a slower library, but one that is called for a tenth:
+    small products are given to that, too.
     """
 
-    def __init__(self, plain: nn.Conv2d) -> None:
+    def __init__(self, plain: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
         self.weight = nn.Parameter(plain.weight.detach().flatten(1), requires_grad=False)
         self.bias = plain.bias
         self._packed: tuple[torch.dtype, Tensor, Tensor | None] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, h, w)` → `(B, outputs, h, w)` in the number format of the weights."""
+        """`(..., inputs)` → `(..., outputs)` in the number format of the weights."""
         if self._packed is None:
             weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), None)
             self._packed = (weight.dtype, weight, self.bias)
         dtype, weight, bias = self._packed
         if x.dtype is not dtype:
             x = x.to(dtype)
-        rows = _rows(x)
-        if dtype is torch.float32 and rows.numel() * len(weight) <= _small_product():
-            return _maps(F.linear(rows, self.weight, bias), x)
+        if dtype is torch.float32 and x.numel() * len(weight) <= _small_product():
+            return F.linear(x, self.weight, bias)
         result: Tensor = _operator("_linear_pointwise")(
-            rows.contiguous(), weight, bias, "none", [], ""
+            x.contiguous(), weight, bias, "none", [], ""
         )
-        return _maps(result, x)
+        return result
 
     __call__ = forward  # nobody hooks it
 
@@ -177,6 +175,20 @@ class PackedPointwise(nn.Module):
     def __getstate__(self) -> dict[str, object]:
         """Without the packed weights, which cannot be copied."""
         return {**self.__dict__, "_packed": None}
+
+
+class PackedPointwise(PackedLinear):
+    """A 1×1 convolution as a matrix product.
+
+    Calling the library costs half of what it does for a convolution, and one layout of weights
+    suits every shape.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, h, w)` → `(B, outputs, h, w)` in the number format of the weights."""
+        return _maps(super().forward(_rows(x)), x)
+
+    __call__ = forward  # nobody hooks it
 
 
 class PackedProduct(nn.Module):
@@ -312,6 +324,8 @@ def _pack(network: nn.Module) -> None:
     for name, module in list(network.named_modules()):
         if name and _is_plain(module):
             _replace(network, name, _packed(module))
+        elif name and type(module) is nn.Linear and not has_hooks(module):
+            _replace(network, name, PackedLinear(module))
     for module in network.modules():
         if type(module) is nn.Sequential and not any(has_hooks(child) for child in module):
             module.__class__ = Chain

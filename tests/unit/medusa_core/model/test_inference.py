@@ -17,8 +17,10 @@ from medusa_core.model.execution import movement
 from medusa_core.model.inference import (
     Chain,
     PackedConv2d,
+    PackedLinear,
     PackedPointwise,
     PackedProduct,
+    computes_bfloat16,
     prepare,
 )
 
@@ -46,9 +48,22 @@ def _images(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize(
     "name",
-    ["test_resnet", "hrnet_w18_small", "mobilenetv2_050", "tf_mobilenetv3_small_minimal_100"],
+    [
+        "test_resnet",
+        "hrnet_w18_small",
+        "mobilenetv2_050",
+        "tf_mobilenetv3_small_minimal_100",
+        "test_convnext",
+        "test_vit",
+        "eva02_tiny_patch14_224",
+        "swinv2_tiny_window8_256",
+    ],
 )
-def test_a_prepared_backbone_says_the_same_at_any_size(name: str) -> None:
+@pytest.mark.parametrize("most", [0, 1 << 30])
+def test_a_prepared_backbone_says_the_same_at_any_size(
+    name: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "_small_product", lambda: most)
     torch.manual_seed(0)
     backbone = _with_statistics(build(describe(name)).freeze())
     before = copy.deepcopy(backbone.state_dict())
@@ -117,6 +132,30 @@ class _Functional(nn.Module):
         return self.norm(F.conv2d(x, self.conv.weight, self.conv.bias))
 
 
+class _Attention(nn.Module):
+    """Layers of PyTorch, which reads weights of some parts without calling them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(12, 3, 20, batch_first=True)
+        self.last = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x.flatten(1, 2))
+        return self.last(x) + F.linear(x, self.last.weight)
+
+
+class _Transposed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
+def _hooked_linear() -> nn.Module:
+    network = nn.Sequential(nn.Linear(12, 4), nn.GELU())
+    network[0].register_forward_hook(_doubling)
+    return network
+
+
 def _doubling(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
     return output * 2
 
@@ -154,11 +193,21 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "dilated": lambda: nn.Sequential(nn.Conv2d(3, 4, 3, (2, 1), (2, 3), (2, 1)), nn.BatchNorm2d(4)),
     "transposed": lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2), nn.BatchNorm2d(4)),
     "a lone convolution": lambda: nn.Conv2d(3, 4, 1),
+    "attention": _Attention,
+    "a hooked product": _hooked_linear,
+    "a parametrised product": lambda: nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Linear(12, 4))
+    ),
+    "a product of other rows": lambda: nn.Sequential(
+        _Transposed(), nn.Linear(3, 4, bias=False), nn.Linear(4, 1)
+    ),
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_any_network_says_the_same(name: str) -> None:
+@pytest.mark.parametrize("most", [0, 1 << 30])
+def test_any_network_says_the_same(name: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "_small_product", lambda: most)
     torch.manual_seed(0)
     plain = _with_statistics(NETWORKS[name]())
     fast = prepare(plain)
@@ -173,10 +222,27 @@ def test_parts_of_an_untraceable_network_are_folded() -> None:
 
 
 def test_a_prepared_network_can_be_copied() -> None:
-    fast = prepare(nn.Sequential(nn.Conv2d(3, 4, 3)))
+    fast = prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.Linear(36, 5)))
     images = _images(1, 3, 8, 8)
     expected = fast(images)
     assert torch.equal(copy.deepcopy(fast)(images), expected)
+
+
+def test_matrix_products_are_packed_but_those_that_do_more() -> None:
+    fast = prepare(build(describe("test_vit")).freeze())
+    assert not any(type(module) is nn.Linear for module in fast.modules())
+    assert any(type(module) is PackedLinear for module in fast.modules())
+    assert type(prepare(_hooked_linear())[0]) is nn.Linear  # type: ignore[index]
+
+
+@pytest.mark.skipif(not computes_bfloat16(torch.device("cpu")), reason="no bfloat16")
+def test_packed_products_follow_their_weights_into_another_format() -> None:
+    fast = prepare(nn.Sequential(nn.Linear(12, 5)))
+    images = _images(2, 3, 12)
+    expected = fast(images)
+    found = fast.to(torch.bfloat16)(images)
+    assert found.dtype == torch.bfloat16
+    assert movement(found.float(), expected) < 0.02
 
 
 @pytest.mark.parametrize("outputs", [1, 5])
