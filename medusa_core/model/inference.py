@@ -87,6 +87,12 @@ def _small_product() -> int:
     return 1 << 23 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 1 << 22
 
 
+def _describe(packed: nn.Module, plain: nn.Module) -> None:
+    """Copy what code may ask of a layer beside calling it: its sizes, strides, and the like."""
+    asked = {name: value for name, value in vars(plain).items() if not name.startswith("_")}
+    vars(packed).update(asked)
+
+
 class PackedConv2d(nn.Module):
     """A convolution whose weights lie as the CPU's library wants them for the shape last seen.
 
@@ -101,6 +107,7 @@ class PackedConv2d(nn.Module):
             requires_grad=False,
         )
         self.bias = plain.bias
+        _describe(self, plain)
         self.geometry = (
             _pair(plain.padding),
             _pair(plain.stride),
@@ -146,23 +153,23 @@ class PackedLinear(nn.Module):
 
     def __init__(self, plain: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
-        self.weight = nn.Parameter(plain.weight.detach().flatten(1), requires_grad=False)
-        self.bias = plain.bias
-        self._packed: tuple[torch.dtype, Tensor, Tensor | None] | None = None
+        self.weight, self.bias = plain.weight, plain.bias
+        _describe(self, plain)
+        self._packed: tuple[torch.dtype, Tensor, Tensor, Tensor | None] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., inputs)` → `(..., outputs)` in the number format of the weights."""
         if self._packed is None:
-            weight = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), None)
-            self._packed = (weight.dtype, weight, self.bias)
-        dtype, weight, bias = self._packed
+            plain = self.weight.detach().flatten(1).contiguous()
+            packed = torch.ops.mkldnn._reorder_linear_weight(plain, None)
+            self._packed = (plain.dtype, plain, packed, self.bias)
+        dtype, plain, packed, bias = self._packed
         if x.dtype is not dtype:
             x = x.to(dtype)
-        if dtype is torch.float32 and x.numel() * len(weight) <= _small_product():
-            return F.linear(x, self.weight, bias)
-        result: Tensor = _operator("_linear_pointwise")(
-            x.contiguous(), weight, bias, "none", [], ""
-        )
+        if dtype is torch.float32 and x.numel() * len(plain) <= _small_product():
+            return F.linear(x, plain, bias)
+        product = _operator("_linear_pointwise")
+        result: Tensor = product(x.contiguous(), packed, bias, "none", [], "")
         return result
 
     __call__ = forward  # nobody hooks it
@@ -197,6 +204,7 @@ class PackedProduct(nn.Module):
     def __init__(self, plain: nn.Conv2d) -> None:
         super().__init__()
         self.weight, self.bias = plain.weight, plain.bias
+        _describe(self, plain)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, h, w)` → `(B, 1, h, w)` in the number format of the weights."""

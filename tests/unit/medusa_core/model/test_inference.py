@@ -132,6 +132,24 @@ class _Functional(nn.Module):
         return self.norm(F.conv2d(x, self.conv.weight, self.conv.bias))
 
 
+class _Curious(nn.Module):
+    """Looks at its layers, and reads the weights of one without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(10, 2)
+        self.single = nn.Conv2d(4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        row = self.conv.kernel_size[0] // 2
+        x = self.conv(F.pad(x, (row, row, row, row)))
+        x = F.conv2d(self.one(x), self.one.weight, self.one.bias) * self.single.out_channels
+        return (
+            self.fc(x[..., : self.fc.in_features - 2].repeat(1, 1, 1, 2)[..., :10])
+            + self.single(x).mean()
+        )
+
+
 class _Attention(nn.Module):
     """Layers of PyTorch, which reads weights of some parts without calling them."""
 
@@ -193,6 +211,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "dilated": lambda: nn.Sequential(nn.Conv2d(3, 4, 3, (2, 1), (2, 3), (2, 1)), nn.BatchNorm2d(4)),
     "transposed": lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2), nn.BatchNorm2d(4)),
     "a lone convolution": lambda: nn.Conv2d(3, 4, 1),
+    "curious": _Curious,
     "attention": _Attention,
     "a hooked product": _hooked_linear,
     "a parametrised product": lambda: nn.Sequential(
