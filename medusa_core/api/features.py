@@ -15,6 +15,9 @@ class FeatureInfo:
     computed: strides at which the backbone computes the levels, multiples of `strides`; the same by
         default. Where one is larger, as for most levels of a plain ViT, the level is what it
         computes, upsampled bilinearly (`Head.upsamples`).
+
+    Raises:
+        ValueError: they are no multiples, or not as many.
     """
 
     channels: tuple[int, ...]
@@ -24,6 +27,13 @@ class FeatureInfo:
     def __post_init__(self) -> None:
         if not self.computed:
             object.__setattr__(self, "computed", self.strides)
+        if len(self.computed) != len(self.strides):
+            raise ValueError(f"{len(self.strides)} strides, {len(self.computed)} computed ones")
+        if any(
+            computed < stride or computed % stride
+            for computed, stride in zip(self.computed, self.strides, strict=True)
+        ):
+            raise ValueError(f"computed at {self.computed}, no multiples of {self.strides}")
 
     @property
     def upsampling(self) -> tuple[int, ...]:

@@ -101,7 +101,7 @@ class Backbone(nn.Module):
         return max(LEVEL_STRIDES)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature levels as they are computed, finest first. See `Head.taken`.
+        """Feature levels as they are computed, finest first. See `Head.given`.
 
         Args:
             images: `(B, 3, H, W) float32` in [0, 1], H and W multiples of `stride`.

@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -26,8 +27,6 @@ except ImportError:  # Windows itself keeps mapped files from being deleted
 LIMIT = "MEDUSA_CACHE_LIMIT"
 DEFAULT_LIMIT = 50 * 10**9
 PARTIAL = ".partial-"
-RESUMABLE = fcntl is not None
-"""Whether unfinished files can be gone on with: where there are locks, nobody else writes them."""
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _ABANDONED = 7 * 24 * 3600.0
 """Seconds without a write after which nobody will go on with an unfinished file; whoever still
@@ -59,19 +58,32 @@ def cache_limit() -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-_OWN = re.compile(rf"[0-9a-f]{{32}}\.safetensors|{re.escape(PARTIAL)}[0-9a-f]{{32}}-\w+")
+_OWN = re.compile(rf"[0-9a-f]{{32}}\.safetensors|{re.escape(PARTIAL)}[0-9a-f]{{32}}-\w*-\w+")
 """Names of cache files: what else lies there is somebody's, and is never deleted."""
+
+
+@cache
+def this_boot() -> str:
+    """A name of the system's present run; empty where it has none, or no locks.
+
+    Unfinished files are gone on with in the run they are of: who knows what a power cut left.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""
+    return re.sub(r"\W", "", boot) if fcntl is not None else ""
 
 
 def partial_prefix(path: Path) -> str:
     """How names of unfinished files begin that are to become a file of the cache."""
-    return f"{PARTIAL}{path.stem}-"
+    return f"{PARTIAL}{path.stem}-{this_boot()}-"
 
 
-def partial_files(path: Path) -> dict[Path, int]:
-    """Unfinished files that are to become a file of the cache → bytes; some may be written now."""
-    found = sorted(path.parent.glob(f"{partial_prefix(path)}*"))
-    return {file: stat.st_size for file in found if (stat := _stat(file)) is not None}
+def partial_files(path: Path) -> list[Path]:
+    """Unfinished files that are to become a file of the cache; some may be written now."""
+    found = path.parent.glob(f"{partial_prefix(path)}*")
+    return sorted(file for file in found if _stat(file) is not None)
 
 
 def make_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> int:
@@ -96,7 +108,7 @@ def make_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> int:
     for path in old:
         if needed <= free and used + needed <= limit:
             break
-        if _remove_unused(path):
+        if remove_unused(path):
             used -= sizes[path]
             free += sizes[path]
     _require(folder, needed, free, 0, used, limit)
@@ -163,7 +175,7 @@ def remove_leftovers(folder: Path, keep: Collection[Path] = ()) -> None:
     for path in set(folder.glob(f"{PARTIAL}*")).difference(keep):
         found = _stat(path)
         if found is not None and time.time() - found.st_mtime > _ABANDONED:
-            _remove_unused(path)
+            remove_unused(path)
 
 
 def touch(path: Path) -> None:
@@ -172,7 +184,7 @@ def touch(path: Path) -> None:
         os.utime(path)
 
 
-def _remove_unused(path: Path) -> bool:
+def remove_unused(path: Path) -> bool:
     """Delete a file; False where somebody uses it, or it cannot be deleted."""
     try:
         with path.open("rb") as file:

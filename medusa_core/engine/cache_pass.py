@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from medusa_core.api import Dataset, Sample
 from medusa_core.data.geometry import Size, View, view_image
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import File, Inputs, Source, compact
-from medusa_core.engine.cache_folder import RESUMABLE
 from medusa_core.engine.row_file import RowWriter
 from medusa_core.errors import DataError
 from medusa_core.plugin_host.importing import FAILURES
@@ -22,82 +20,99 @@ PADDING = (124, 116, 104)
 """RGB beside a picture that does not fill the canvas: the mean colour of ImageNet."""
 
 
+Key = tuple[int, str, int | None]
+"""View, part and task of a file."""
+
+
 def fill(
     source: Source,
     inputs: Inputs,
     bindings: Sequence[Binding],
-    missing: Sequence[File],
+    writers: Mapping[File, RowWriter],
     progress: Progress,
-) -> tuple[dict[File, np.ndarray], dict[int, BaseException]]:
+) -> dict[int, BaseException]:
     """One pass over the data set that writes whatever is missing.
 
-    One that was interrupted is gone on with, at a whole batch: the same bits as without a pause.
+    Each file goes on after the rows that it has, features at a whole batch: they have the same bits
+    as without a pause. Ends when no task is left.
 
     Returns:
-        The rows of each file that was written; and the number of each task whose target could not
-        be had → why. Of these, what was complete before stays; nothing more is written.
+        The number of each task whose target could not be had → why. Of these, nothing more is
+        written.
 
     Raises:
         Exception: of an image.
     """
-    with ExitStack() as stack:
-        writers = {file: stack.enter_context(file.writer()) for file in missing}
-        by_part = {(file.view, file.part, file.binding): w for file, w in writers.items()}
-        try:
-            failed = _write_all(source, inputs, bindings, by_part, progress)
-        except KeyboardInterrupt:
-            if RESUMABLE:
-                progress.message("What was cached is kept; the same command goes on from there.")
-            raise
-    return {file: w.rows for file, w in writers.items() if w.rows is not None}, failed
+    by_key = {(file.view, file.part, file.binding): w for file, w in writers.items()}
+    failed = _write_all(source, inputs, bindings, by_key, progress)
+    for (_, _, task), writer in by_key.items():
+        if task in failed:
+            writer.rewind(0)
+    return failed
 
 
 def _write_all(
     source: Source,
     inputs: Inputs,
     bindings: Sequence[Binding],
-    writers: Mapping[tuple[int, str, int | None], RowWriter],
+    by_key: Mapping[Key, RowWriter],
     progress: Progress,
 ) -> dict[int, BaseException]:
-    """Every sample in every view. Ends when no task is left."""
     dataset, failed = source.dataset, dict[int, BaseException]()
-    wanted = {task for _, _, task in writers if task is not None}
-    waiting: dict[int, list[np.ndarray]] = {view: [] for view in sorted({v for v, _, _ in writers})}
-    done = min(writer.written for writer in writers.values()) // BATCH * BATCH
-    for writer in writers.values():
-        writer.rewind(done)
-    if done:
-        progress.message(f"{done} of {len(dataset)} images were cached before it was interrupted.")
-    progress.start(f"Caching {dataset.name} ({dataset.split})", len(dataset), done)
-    for index in range(done, len(dataset)):
-        sample = _load(dataset, index, bindings, wanted, failed)
-        for number, images in waiting.items():
-            view = source.views[number]
-            shown = view_image(sample.image, source.size, view, PADDING)
-            for task in sorted(wanted - failed.keys()):
-                if (number, "target", task) not in writers:
-                    continue
-                try:
-                    target, valid = _viewed(bindings[task], sample, shown, source.size, view)
-                except FAILURES as err:
-                    failed[task] = err
-                    continue
-                writers[number, "target", task].write(target)
-                writers[number, "valid", task].write(valid)
-            if (number, "input", None) in writers:
-                images.append(shown)
+    features = [writer for (_, part, _), writer in by_key.items() if part == "input"]
+    for writer in features:
+        writer.rewind(writer.written // BATCH * BATCH)
+    if there := min((writer.written for writer in features), default=0):
+        progress.message(f"Going on: {there} of {len(dataset)} images are there.")
+    start = min(writer.written for writer in by_key.values())
+    progress.start(f"Caching {dataset.name} ({dataset.split})", len(dataset), start)
+    waiting: dict[int, list[np.ndarray]] = {view: [] for view, part, _ in by_key if part == "input"}
+    for index in range(start, len(dataset)):
+        due = {k: w for k, w in by_key.items() if w.written <= index and k[2] not in failed}
+        if due:
+            _write_sample(source, index, bindings, due, waiting, failed)
         if bindings and len(failed) == len(bindings):
             return failed
-        for number, images in waiting.items():
+        for view, images in waiting.items():
             if images and (len(images) >= BATCH or index == len(dataset) - 1):
-                for sample_index, row in enumerate(inputs.compute(images), index + 1 - len(images)):
+                rows = inputs.compute(images)
+                for number, row in enumerate(rows, index + 1 - len(images)):
                     if not np.isfinite(row).all():
-                        raise _not_finite(dataset, sample_index)
-                    writers[number, "input", None].write(row)
+                        raise _not_finite(dataset, number)
+                    by_key[view, "input", None].write(row)
                 images.clear()
         progress.advance()
     progress.finish()
     return failed
+
+
+def _write_sample(
+    source: Source,
+    index: int,
+    bindings: Sequence[Binding],
+    due: Mapping[Key, RowWriter],
+    waiting: Mapping[int, list[np.ndarray]],
+    failed: dict[int, BaseException],
+) -> None:
+    """Targets of one sample in every view in which something is due; its images wait."""
+    tasks = sorted({task for _, _, task in due if task is not None})
+    sample = _load(source.dataset, index, bindings, tasks, failed)
+    for number in sorted({view for view, _, _ in due}):
+        view = source.views[number]
+        shown = view_image(sample.image, source.size, view, PADDING)
+        for task in tasks:
+            parts = [part for part in ("target", "valid") if (number, part, task) in due]
+            if not parts or task in failed:
+                continue
+            try:
+                target, valid = _viewed(bindings[task], sample, shown, source.size, view)
+            except FAILURES as err:
+                failed[task] = err
+                continue
+            for part in parts:
+                due[number, part, task].write(target if part == "target" else valid)
+        if (number, "input", None) in due:
+            waiting[number].append(shown)
 
 
 def _not_finite(dataset: Dataset, index: int) -> DataError:

@@ -6,7 +6,8 @@ stride-2 convolution is not symmetric.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,11 +24,12 @@ from medusa_core.engine.cache_files import File, Inputs, Rows, Source, files_of
 from medusa_core.engine.cache_folder import (
     cache_folder,
     make_room,
-    partial_files,
     shown_bytes,
+    this_boot,
     touch,
 )
 from medusa_core.engine.cache_pass import fill
+from medusa_core.engine.row_file import RowWriter
 from medusa_core.errors import DataError, StoreError
 from medusa_core.model.execution import prepared
 from medusa_core.model.images import to_tensor
@@ -165,13 +167,19 @@ def _cached_rows(
 ) -> tuple[Rows, list[tuple[Rows, Rows] | BaseException]]:
     files = files_of(source, inputs, bindings)
     found = {file: rows for file in files if (rows := file.open()) is not None}
-    incomplete = {(file.view, file.binding) for file in files if file not in found}
-    missing = [file for file in files if (file.view, file.binding) in incomplete]
     failed: dict[int, BaseException] = {}
-    if missing:
-        _announce(source, files, missing, progress)
-        written, failed = fill(source, inputs, bindings, missing, progress)
-        found |= written
+    if missing := [file for file in files if file not in found]:
+        _make_folder()
+        try:
+            with ExitStack() as stack:
+                writers = {file: stack.enter_context(file.writer()) for file in missing}
+                _announce(source, files, writers, progress)
+                failed = fill(source, inputs, bindings, writers, progress)
+        except KeyboardInterrupt:
+            if this_boot():
+                progress.message("What was cached is kept; the same command goes on from there.")
+            raise
+        found |= {file: w.rows for file, w in writers.items() if w.rows is not None}
     for file in found:
         touch(file.path)
     if bindings and len(failed) == len(bindings):
@@ -200,10 +208,7 @@ def _nothing_valid(source: Source, binding: Binding) -> DataError:
     )
 
 
-def _announce(
-    source: Source, files: Sequence[File], missing: Sequence[File], progress: Progress
-) -> None:
-    """Make room for what is missing, and say how much it is; refuse what cannot fit."""
+def _make_folder() -> None:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -211,10 +216,16 @@ def _announce(
         raise StoreError(
             f"{folder}: cannot be created: {err.strerror}.", hint="Choose another: MEDUSA_CACHE=DIR"
         ) from err
-    begun = {path: size for f in missing for path, size in partial_files(f.path).items()}
-    needed = sum(file.size for file in missing)
-    rest = max(0, needed - sum(begun.values()))
-    free = make_room(folder, rest, {file.path for file in files} | begun.keys())
+
+
+def _announce(
+    source: Source, files: Sequence[File], writers: Mapping[File, RowWriter], progress: Progress
+) -> None:
+    """Make room for what is missing, and say how much it is; refuse what cannot fit."""
+    folder = cache_folder()
+    needed = sum(writer.missing_bytes for writer in writers.values())
+    used = {file.path for file in files} | {writer.temporary for writer in writers.values()}
+    free = make_room(folder, needed, used)
     progress.message(
         f"Caching {len(source.dataset)} images of {source.dataset.name} in {len(source.views)} "
         f"view{'s' if len(source.views) > 1 else ''}: {shown_bytes(needed)} in {folder}, where "

@@ -18,13 +18,21 @@ from typing import IO
 
 import numpy as np
 
-from medusa_core.engine.cache_folder import RESUMABLE, claim, partial_files, partial_prefix
-from medusa_core.errors import MedusaError, StoreError
+from medusa_core.engine.cache_folder import (
+    claim,
+    partial_files,
+    partial_prefix,
+    remove_unused,
+    this_boot,
+)
+from medusa_core.errors import StoreError
 from medusa_core.store import files
 
 _DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8, "I16": np.int16, "I64": np.int64}
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
 _TENSOR = "rows"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of a disk, a user's share of it, or what a process may write."""
 
 
 class RowWriter:
@@ -49,22 +57,26 @@ class RowWriter:
         self.rows: np.ndarray | None = None
         self.dtype = np.dtype(dtype)
         self.shape = tuple(shape)
-        self.count = count
+        self.count, self.written = count, 0
         self._row = math.prod(self.shape) * self.dtype.itemsize
         header = _header((count, *self.shape), self.dtype, count * self._row, metadata)
         self._start = len(header)
         with _reported(path):
-            self._temporary, self._file = _adopted(path, header) or _made(path)
+            self.temporary, self._file = _adopted(path, header) or _made(path)
         try:
             with _reported(path):
                 length = self._file.seek(0, os.SEEK_END)
-                self.written = min(count, max(0, length - self._start) // self._row)
                 if length < self._start:
                     self._file.write(header)
-                self.rewind(self.written)
-        except StoreError:
-            self._discard()
+                self.rewind(min(count, max(0, length - self._start) // self._row))
+        except StoreError as err:
+            self._leave(err)
             raise
+
+    @property
+    def missing_bytes(self) -> int:
+        """Of rows that are not written yet."""
+        return (self.count - self.written) * self._row
 
     def rewind(self, written: int) -> None:
         """Keep the first `written` rows; the next one comes after them."""
@@ -89,52 +101,74 @@ class RowWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        interrupted = kind is not None and not isinstance(error, MedusaError)  # fails again
-        if interrupted and self.written and RESUMABLE:
-            with contextlib.suppress(OSError):
-                self._file.close()
+        if kind is not None or self.written < self.count:
+            self._leave(error)
             return
         try:
-            if kind is None and self.written == self.count:
-                with _reported(self.path):
-                    self._file.flush()
-                    os.fsync(self._file.fileno())
-                    if os.name != "nt":  # where a file in use cannot be renamed
-                        files.lock(self._file, shared=True)
-                        self.rows = read_rows(self._temporary)[0]
-                    self._file.close()
-                    os.replace(self._temporary, self.path)
-                    if self.rows is None:
-                        self.rows = read_rows(self.path)[0]
-        finally:
-            self._discard()
+            self._finish()
+        except BaseException as err:
+            self._leave(err)
+            raise
 
-    def _discard(self) -> None:
-        with contextlib.suppress(OSError):  # on a full disk, of what is thrown away
+    def _finish(self) -> None:
+        with _reported(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            if os.name != "nt":  # where a file in use cannot be renamed
+                files.lock(self._file, shared=True)
+                self.rows = read_rows(self.temporary)[0]
             self._file.close()
-        self._temporary.unlink(missing_ok=True)
+            os.replace(self.temporary, self.path)
+            if self.rows is None:
+                self.rows = read_rows(self.path)[0]
+        for other in partial_files(self.path):
+            remove_unused(other)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Keep rows that can be gone on with, but not on a full disk."""
+        kept = self.written > 0 and this_boot() and not _is_full(error)
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if not kept:
+            self.temporary.unlink(missing_ok=True)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    cause = None if error is None else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _FULL
 
 
 def _made(path: Path) -> tuple[Path, IO[bytes]]:
     """An empty file for rows of `path`, locked: nobody else writes to it, or deletes it."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=partial_prefix(path))
-    files.lock(descriptor, shared=False)
-    return Path(name), os.fdopen(descriptor, "w+b")
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=partial_prefix(path))
+        file = os.fdopen(descriptor, "w+b")
+        files.lock(file, shared=False)
+        if _is_there(file, Path(name)):
+            return Path(name), file
+        file.close()  # somebody made room before it was locked
 
 
 def _adopted(path: Path, header: bytes) -> tuple[Path, IO[bytes]] | None:
     """What somebody left of `path` who was interrupted, locked; None where nobody did.
 
-    Whoever is still writing holds the lock. Without locks, nobody knows.
+    Whoever is still writing holds the lock.
     """
-    for kept in partial_files(path):
+    for kept in partial_files(path) if this_boot() else ():
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            file = stack.enter_context(kept.open("r+b"))
-            known = claim(file) and os.path.samestat(os.fstat(file.fileno()), kept.stat())
-            if known and file.read(len(header)) == header:
+            descriptor = os.open(kept, os.O_RDWR | os.O_NOFOLLOW)
+            file = stack.enter_context(os.fdopen(descriptor, "r+b"))
+            if claim(file) and _is_there(file, kept) and file.read(len(header)) == header:
                 stack.pop_all()
                 return kept, file
     return None
+
+
+def _is_there(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except OSError:
+        return False
 
 
 def read_rows(path: Path) -> tuple[np.ndarray, dict[str, str]]:

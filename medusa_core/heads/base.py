@@ -51,7 +51,7 @@ class Head(nn.Module, ABC):
         """
         return None
 
-    def taken(self, features: Sequence[Tensor]) -> Sequence[Tensor]:
+    def given(self, features: Sequence[Tensor]) -> Sequence[Tensor]:
         """Levels as `forward` takes them, of levels as the backbone computed them.
 
         Args:

@@ -44,18 +44,16 @@ class LinearHead(Head):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Raw prediction at the deepest stride."""
-        return enlarged(self.predict(self.norm(features[-1])), self.factor)
+        return self.predict(self.norm(enlarged(features[-1], self.factor)))
 
 
 class HypercolumnHead(Head):
     """A 1×1 convolution on all levels, standardised and resampled to the finest."""
 
     recordable = True
-    upsamples = True
 
     def __init__(self, features: FeatureInfo, out_channels: int, config: BaselineConfig) -> None:
         super().__init__()
-        self.upsampling = features.upsampling
         self.norm = nn.ModuleList(nn.BatchNorm2d(c, affine=False) for c in features.channels)
         self.predict = nn.ModuleList(
             nn.Conv2d(c, out_channels, 1, bias=level == 0)
@@ -64,11 +62,9 @@ class HypercolumnHead(Head):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Raw prediction at the finest stride: the sum of the levels' projections."""
+        size = features[0].shape[-2:]
         levels = [
-            enlarged(predict(norm(x)), factor)
-            for norm, predict, x, factor in zip(
-                self.norm, self.predict, features, self.upsampling, strict=True
-            )
+            resample(predict(norm(x)), size)
+            for norm, predict, x in zip(self.norm, self.predict, features, strict=True)
         ]
-        size = levels[0].shape[-2:]
-        return torch.stack([resample(level, size) for level in levels]).sum(dim=0)
+        return torch.stack(levels).sum(dim=0)

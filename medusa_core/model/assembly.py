@@ -142,7 +142,9 @@ def make_head(
     entry = host.heads.entry(ref.name, distribution=distribution)
     config_model, build = host.config_model(entry.spec), host.implementation(entry.spec)
     with attributed(entry.provider, f"head architecture {ref.name!r}"):
-        head = build(features, out_channels, config_model.model_validate(ref.config))
+        upsamples = getattr(build, "upsamples", False)  # others need not know where levels are from
+        known = features if upsamples else FeatureInfo(features.channels, features.strides)
+        head = build(known, out_channels, config_model.model_validate(ref.config))
         if not isinstance(head, Head):
             raise TypeError(f"{entry.spec.implementation} gave {type(head).__name__}, not a Head")
         head.provider = entry.provider

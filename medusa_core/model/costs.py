@@ -33,7 +33,7 @@ def head_gmacs(head: Head, features: FeatureInfo) -> float:
         torch.empty(1, channels, height // stride, width // stride, device="meta")
         for channels, stride in zip(features.channels, features.computed, strict=True)
     ]
-    return _gmacs(twin, twin.taken(levels))
+    return _gmacs(twin, twin.given(levels))
 
 
 def _gmacs(module: nn.Module, inputs: object) -> float:

@@ -312,7 +312,7 @@ def _as_network(run: Callable[..., Any], module: Backbone | Head) -> Network:
     """`run` does what the module does."""
     if isinstance(module, Backbone):
         return lambda tensors: list(run(tensors[0]))
-    return lambda tensors: [run(module.taken(tensors))]
+    return lambda tensors: [run(module.given(tensors))]
 
 
 def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution) -> Network:
@@ -335,7 +335,7 @@ def joined(heads: Sequence[Head], execution: Execution) -> Network | None:
             to_bfloat16(fast)
     except Exception:  # noqa: BLE001 - anybody's heads; each is run alone
         return None
-    return lambda features: list(fast(heads[0].taken(features)))
+    return lambda features: list(fast(heads[0].given(features)))
 
 
 def to_bfloat16(network: nn.Module) -> None:
@@ -363,8 +363,8 @@ def _openvino(module: Backbone | Head, example: list[Tensor], execution: Executi
 
     if isinstance(module, Backbone):
         return compile_network(module, True, example, execution.precision)
-    run = compile_network(module, False, module.taken(example), execution.precision)
-    return lambda tensors: run(module.taken(tensors))
+    run = compile_network(module, False, module.given(example), execution.precision)
+    return lambda tensors: run(module.given(tensors))
 
 
 _MAKERS = {"torch": _torch, "openvino": _openvino}

@@ -227,13 +227,13 @@ def _may_be_skipped() -> Iterator[None]:
 def head_output(head: Head, features: Sequence[Tensor]) -> Tensor:
     """Raw prediction of a head from levels as the backbone computed them. See `Head.forward`."""
     with running(head, "forward"):
-        return _prediction(head(head.taken(features)), head, features)
+        return _prediction(head(head.given(features)), head, features)
 
 
 def training_outputs(head: Head, features: Sequence[Tensor]) -> list[tuple[float, Tensor]]:
     """Weighted raw predictions from such levels. See `Head.training_outputs`."""
     with running(head, "training_outputs"):
-        pairs = head.training_outputs(head.taken(features))
+        pairs = head.training_outputs(head.given(features))
         return [(float(weight), _prediction(raw, head, features)) for weight, raw in pairs]
 
 

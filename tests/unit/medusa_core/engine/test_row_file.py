@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from medusa_core.engine import cache_folder, row_file
-from medusa_core.engine.cache_folder import remove_leftovers
+from medusa_core.engine.cache_folder import partial_files, partial_prefix, remove_leftovers
 from medusa_core.engine.row_file import RowWriter, read_rows
 from medusa_core.errors import StoreError
 
@@ -35,6 +35,9 @@ def test_an_unfinished_file_never_appears(tmp_path):
     path = tmp_path / "rows.safetensors"
     with RowWriter(path, 2, (3,), np.dtype(np.uint8), {}) as writer:
         writer.write(np.zeros(3, np.uint8))
+    assert not path.exists()
+    [left] = partial_files(path)
+    left.unlink()
     with (
         contextlib.suppress(KeyboardInterrupt),
         RowWriter(path, 1, (3,), np.dtype(np.uint8), {}),
@@ -80,10 +83,10 @@ def test_a_file_of_a_killed_process_is_gone_on_with_wherever_it_ends(tmp_path):
     start = len(data) - ROWS.nbytes
     for length in range(len(data) + 1):
         path = tmp_path / f"{length}"
-        (tmp_path / f".partial-{length}-a").write_bytes(data[:length])
+        (tmp_path / f"{partial_prefix(path)}a").write_bytes(data[:length])
         assert _write(path) == max(0, length - start) // 12
         assert path.read_bytes() == data
-    (tmp_path / ".partial-more-a").write_bytes(data + b"more")
+    (tmp_path / f"{partial_prefix(tmp_path / 'more')}a").write_bytes(data + b"more")
     _write(tmp_path / "more")
     assert (tmp_path / "more").read_bytes() == data
 
@@ -121,8 +124,73 @@ def test_what_is_being_written_is_not_gone_on_with(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@needs_locks
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_file_that_is_interrupted_at_its_very_end_is_gone_on_with(tmp_path, monkeypatch, step):
+    path = tmp_path / "rows"
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(row_file.os, step, interrupt)
+        _write(path)
+    assert not path.exists()
+    assert _write(path) == 5
+    np.testing.assert_array_equal(read_rows(path)[0], ROWS)
+
+
+@needs_locks
+def test_a_finished_file_leaves_no_other_beginnings(tmp_path):
+    path = tmp_path / "rows"
+    _write(path, 3)
+    with _writer(path) as first:
+        _write(path, 2)
+        assert len(partial_files(path)) == 2
+        for row in ROWS[3:]:
+            first.write(row)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@needs_locks
+def test_a_file_that_is_deleted_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    lock, deleted = row_file.files.lock, []
+
+    def late(file, **options):
+        if not deleted:
+            deleted.extend(partial_files(tmp_path / "rows"))
+            deleted[0].unlink()
+        return lock(file, **options)
+
+    monkeypatch.setattr(row_file.files, "lock", late)
+    assert _write(tmp_path / "rows") == 0
+    assert deleted
+    np.testing.assert_array_equal(read_rows(tmp_path / "rows")[0], ROWS)
+
+
+@needs_locks
+def test_links_and_folders_are_not_gone_on_with(tmp_path):
+    path, other = tmp_path / "rows", tmp_path / "other"
+    _write(path, 3)
+    [left] = partial_files(path)
+    left.rename(other)
+    left.symlink_to(other)
+    (tmp_path / f"{partial_prefix(path)}b").mkdir()
+    os.mkfifo(tmp_path / f"{partial_prefix(path)}c")
+    before = other.read_bytes()
+    assert _write(path) == 0
+    assert other.read_bytes() == before
+
+
+@needs_locks
+def test_what_a_power_cut_left_is_not_gone_on_with(tmp_path, monkeypatch):
+    _write(tmp_path / "rows", 3)
+    monkeypatch.setattr(cache_folder, "this_boot", lambda: "later")
+    assert _write(tmp_path / "rows") == 0
+
+
 def test_without_locks_nothing_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(row_file, "RESUMABLE", False)
+    monkeypatch.setattr(row_file, "this_boot", lambda: "")
     _write(tmp_path / "rows", 3)
     assert list(tmp_path.iterdir()) == []
 
@@ -209,10 +277,10 @@ def test_rows_are_in_use_as_soon_as_they_appear(tmp_path):
     path = tmp_path / "x"
     with RowWriter(path, 1, (2,), np.dtype(np.uint8), {}) as writer:
         writer.write(np.arange(2, dtype=np.uint8))
-    assert not cache_folder._remove_unused(path)
+    assert not cache_folder.remove_unused(path)
     assert writer.rows.tolist() == [[0, 1]]
     del writer
-    assert cache_folder._remove_unused(path)
+    assert cache_folder.remove_unused(path)
 
 
 @needs_locks

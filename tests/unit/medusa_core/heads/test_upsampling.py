@@ -34,9 +34,7 @@ MEDUSA: list[dict[str, Any]] = [
     {"top_down": False, "refinement": "none", "scale_attention": "concatenation"},
     {"refinement": "full", "scale_attention": "sum", "width": 16},
 ]
-HEADS = [("medusa", config) for config in MEDUSA] + [
-    (name, {}) for name in ("constant", "linear", "hypercolumn")
-]
+HEADS = [("medusa", config) for config in MEDUSA] + [("constant", {}), ("linear", {})]
 
 
 def _features(info: FeatureInfo, seed: int = 0) -> list[Tensor]:
@@ -88,14 +86,14 @@ def test_a_head_that_upsamples_says_what_it_says_of_upsampled_levels(
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("config", MEDUSA, ids=str)
+@pytest.mark.parametrize(("name", "config"), HEADS)
 @pytest.mark.parametrize("info", [TOKENS, DEEP], ids=["tokens", "deep"])
-def test_the_default_head_learns_the_same_from_upsampled_levels(
-    config: dict[str, Any], info: FeatureInfo
+def test_a_head_that_upsamples_learns_the_same_from_upsampled_levels(
+    name: str, config: dict[str, Any], info: FeatureInfo
 ) -> None:
-    head = _settled("medusa", info, config).train().double()
+    head = _settled(name, info, config).train().double()
     given = FeatureInfo(info.channels, info.strides)
-    other = make_head(default_host(), HeadRef(name="medusa", config=config), given, 3).double()
+    other = make_head(default_host(), HeadRef(name=name, config=config), given, 3).double()
     other.load_state_dict(head.state_dict())
     features = [level.double() for level in _features(info, 9)]
     for one, levels in ((head, features), (other, _upsampled(info, features))):
@@ -114,7 +112,7 @@ def test_levels_as_large_as_their_strides_are_taken_as_they_are() -> None:
     assert info.upsampling == (1, 1, 1, 1)
     assert info == FeatureInfo(CHANNELS, STRIDES, computed=STRIDES)
     head, features = _full_head(info), _features(info)
-    assert all(a is b for a, b in zip(head.taken(features), features, strict=True))
+    assert all(a is b for a, b in zip(head.given(features), features, strict=True))
     assert enlarged(features[0], 1) is features[0]
 
 
@@ -156,3 +154,23 @@ def test_cheaper_is_the_point() -> None:
     cells = 120 * 160
     saved = 2 * 384 * (32 * (cells - cells / 16) + 64 * (cells / 4 - cells / 16))
     assert costs[1] - costs[0] == pytest.approx(saved / 1e9)
+
+
+@pytest.mark.parametrize(
+    "computed", [(16, 16, 16), (16, 16, 16, 16), (2, 8, 16, 32), (6, 8, 16, 32)]
+)
+def test_levels_are_never_computed_finer_than_they_are_given(computed: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="computed"):
+        FeatureInfo(CHANNELS, STRIDES, computed)
+
+
+def test_heads_that_do_not_upsample_need_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is made of a head that would, say, must not do it a second time."""
+    built: list[FeatureInfo] = []
+    host = default_host()
+    monkeypatch.setattr(
+        type(host), "implementation", lambda *_: lambda info, *_: built.append(info) or Full(info)
+    )
+    head = make_head(host, HeadRef(name="medusa", config={}), TOKENS, 3)
+    assert built == [FeatureInfo(CHANNELS, STRIDES)]
+    assert head.wanted_features == TOKENS
