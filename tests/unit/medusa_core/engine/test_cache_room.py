@@ -9,7 +9,7 @@ import pytest
 
 from medusa_core.data.geometry import fixed_views
 from medusa_core.engine.cache_files import Source
-from medusa_core.engine.cache_folder import PARTIAL, cache_limit
+from medusa_core.engine.cache_folder import PARTIAL, cache_limit, this_boot
 from medusa_core.engine.feature_cache import cache_sizes, cache_tasks
 from medusa_core.errors import StoreError, UsageError
 from medusa_core.progress import SilentProgress
@@ -102,7 +102,7 @@ def _interrupt(backbone, dataset, bindings):
     dataset.load = load
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no locks")
+@pytest.mark.skipif(not this_boot(), reason="nothing can be gone on with")
 def test_what_was_interrupted_goes_as_others_do_but_not_before_it_is_gone_on_with(
     cache, backbone, memory, bind, monkeypatch
 ):

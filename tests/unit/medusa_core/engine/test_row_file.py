@@ -10,7 +10,7 @@ from medusa_core.engine.cache_folder import partial_files, partial_prefix, remov
 from medusa_core.engine.row_file import RowWriter, read_rows
 from medusa_core.errors import StoreError
 
-needs_locks = pytest.mark.skipif(os.name == "nt", reason="no locks")
+needs_locks = pytest.mark.skipif(not cache_folder.this_boot(), reason="nothing can be gone on with")
 DTYPES = [np.float16, np.float32, np.uint8, np.int16, np.int64]
 
 
