@@ -174,8 +174,8 @@ def table(result: dict[str, Any]) -> str:
         f"float32; CPU time, medians of {result['rounds']} rounds in which all take turns, "
         "each the second of two images, divided by the prepared backbone's of its round. "
         "All but the second row are prepared (BatchNorm folded, convolutions packed). Heads and "
-        "decoders are run from recordings where nothing else is said, Medusa's side by side where "
-        "features are small enough.",
+        "decoders are run from recordings where nothing else is said, Medusa's side by side"
+        + ("." if result["backbone"] == BACKBONE else " where features are small enough."),
         "",
         "| network | ms | × backbone | quartiles | fastest / fastest |",
         "|---|---|---|---|---|",

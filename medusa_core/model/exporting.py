@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -91,8 +92,10 @@ def to_onnx(network: Decoded, program: ExportedProgram, about: str) -> tuple[byt
     entry = proto.metadata_props.add()
     entry.key, entry.value = ABOUT, about
     data = proto.SerializeToString()
+    options: Any = onnxruntime.SessionOptions()  # type: ignore[attr-defined]
+    options.log_severity_level = 4  # what fails is told once, by us
     session: Any = onnxruntime.InferenceSession(  # type: ignore[attr-defined]
-        data, providers=["CPUExecutionProvider"]
+        data, options, providers=["CPUExecutionProvider"]
     )
 
     def run(images: Tensor) -> Values:
@@ -163,9 +166,9 @@ def _cannot(
 ) -> ExecutionError:
     reason = next((line for line in str(err).splitlines() if line.strip()), type(err).__name__)
     heads = ", ".join(network.names)
-    one_size = " Some backbones can be exported for one size only: --size HxW." if not shape else ""
+    one_size = "Some backbones can be exported for one size only: --size HxW. " if not shape else ""
     return ExecutionError(
         f"{network.model.record.name} with {heads} cannot {what} (torch {torch.__version__}): "
-        f"{reason[:300]}",
-        hint=f"Try fewer heads: --tasks.{one_size}",
+        f"{shorten(reason, 300, placeholder='…')}",
+        hint=f"{one_size}Try fewer heads: --tasks.",
     )

@@ -203,7 +203,8 @@ def upsampling_head_says_the_same_of_upsampled_levels(subject: HeadSubject) -> N
         )
     require(
         found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-3),
-        "a head that upsamples says something else of levels that are upsampled already",
+        "a head that upsamples says something else of levels that are upsampled already: enlarge "
+        "what is made of level i by features.upsampling[i]",
     )
 
 

@@ -126,6 +126,11 @@ def init(
             )
     record, data = record_of(net, {**provenance, "timm": timm.__version__})
     commit.create(model, record, data)
+    if net.info.computed != net.info.strides:
+        progress.message(
+            f"Levels of {record.name} finer than stride {min(net.info.computed)} are its tokens, "
+            "enlarged."
+        )
     return report(Path(model), record, left_over)
 
 
