@@ -36,6 +36,10 @@ class CoupledDecoder(nn.Module, ABC):
     `out_channels` is task → channels of its raw prediction, in the order of the tasks.
     """
 
+    def given(self, features: Sequence[Tensor]) -> Sequence[Tensor]:
+        """As `Head.given`: the backbones that it is for compute levels at their strides."""
+        return features
+
     @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
         """Task → `(B, C, h_0, w_0)`, without the initial predictions, which training alone needs.

@@ -172,6 +172,7 @@ def test_a_frozen_backbone_stays_bit_for_bit(train, make_model, decoder, frozen)
     given = backbone_of(make_model(folder="given"))
     before = weights(given)
     trained = train(decoder, backbone=given, frozen=frozen)
+    assert trained.gmacs > 0
     assert same(weights(given), before)  # in either case: it was copied
     assert same(weights(trained.backbone), before) == frozen
     with torch.random.fork_rng():
