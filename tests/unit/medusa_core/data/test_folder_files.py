@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickle  # to write what must be refused
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,6 @@
 import copy
 import dataclasses
 import shutil
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +10,8 @@ import torch
 
 from medusa_core.backbones import timm_backbone
 from medusa_core.data.geometry import IDENTITY, View, fixed_views, view_image
-from medusa_core.engine import feature_cache, row_file
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.cache_files import Rows, Source, compact
-from medusa_core.engine.cache_folder import this_boot
 from medusa_core.engine.cache_pass import PADDING
 from medusa_core.engine.feature_cache import cache_each, cache_images
 from medusa_core.engine.row_file import RowWriter, read_rows
@@ -263,141 +260,6 @@ def test_features_that_are_no_numbers_are_refused(cache, backbone, memory, bind)
         fill(net, dataset, [bind("depth")])
     assert err.value.hint
     assert not list(cache.glob("*.safetensors"))
-
-
-def _interrupted(dataset, at, run):
-    """An attempt that ends when a sample is to be loaded."""
-    load = dataset.load
-
-    def interrupted(index, targets=None):
-        if index == at:
-            raise KeyboardInterrupt
-        return load(index, targets)
-
-    dataset.load = interrupted
-    with pytest.raises(KeyboardInterrupt):
-        run()
-    dataset.load = load
-    dataset.loads.clear()
-
-
-def _contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-needs_locks = pytest.mark.skipif(not this_boot(), reason="nothing can be gone on with")
-
-
-@needs_locks
-@pytest.mark.parametrize("at", [4, 8, 19, 23])
-def test_an_interrupted_pass_is_gone_on_with(
-    cache, backbone, memory, bind, monkeypatch, tmp_path, at
-):
-    """At a whole batch of images, so that no bit depends on the pause."""
-    bindings = [bind("depth"), bind("semseg")]
-    fill(backbone, memory(24), bindings)
-    expected = _contents(cache)
-    monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path / "other"))
-    dataset = memory(24)
-    _interrupted(dataset, at, lambda: fill(backbone, dataset, bindings))
-    fill(backbone, dataset, bindings)
-    assert dataset.loads == list(range(at // 8 * 8, 24))
-    assert _contents(tmp_path / "other" / "features") == expected
-
-
-@needs_locks
-@pytest.mark.parametrize("change", ["task", "views"])
-def test_features_are_gone_on_with_where_more_is_asked_for(
-    cache, backbone, memory, bind, monkeypatch, tmp_path, change
-):
-    later = {"task": ([bind("depth"), bind("semseg")], 3), "views": ([bind("depth")], 4)}[change]
-    fill(backbone, memory(24), later[0], views=later[1])
-    expected = _contents(cache)
-    monkeypatch.setenv("MEDUSA_CACHE", str(tmp_path / "other"))
-    dataset, computed = memory(24), []
-    _interrupted(dataset, 16, lambda: fill(backbone, dataset, [bind("depth")]))
-    features = feature_cache._Features.__call__
-    monkeypatch.setattr(
-        feature_cache._Features,
-        "__call__",
-        lambda self, images: computed.append(len(images)) or features(self, images),
-    )
-    fill(backbone, dataset, later[0], views=later[1])
-    assert sum(computed) == 3 * 8 if change == "task" else 3 * 8 + 24
-    assert _contents(tmp_path / "other" / "features") == expected
-
-
-@needs_locks
-def test_features_are_kept_where_no_target_can_be_had(cache, backbone, memory, bind):
-    """Which are dearer; whoever mends the targets goes on with them."""
-    lacking = memory(24)
-    load = lacking.load
-
-    def broken(index, targets=None):
-        if index == 20 and targets:
-            raise DataError("image20: depth cannot be read.")
-        return load(index, targets)
-
-    lacking.load = broken
-    with pytest.raises(DataError, match="image20"):
-        fill(backbone, lacking, [bind("depth")])
-    lacking.load, features = load, [path.stat().st_size for path in cache.iterdir()]
-    assert len(features) == 3
-    lacking.loads.clear()
-    fill(backbone, lacking, [bind("depth")])
-    assert lacking.loads == list(range(24))
-    assert len(list(cache.iterdir())) == 9
-
-
-@needs_locks
-def test_a_task_that_fails_is_not_in_the_way_of_going_on(cache, backbone, memory, bind):
-    lacking = memory(24)
-    load = lacking.load
-
-    def broken(index, targets=None):
-        if index == 3 and targets and "normals" in targets:
-            raise DataError("image3: normals cannot be read.")
-        return load(index, targets)
-
-    lacking.load = broken
-    bindings = [bind("normals"), bind("depth")]
-    run = partial(
-        cache_each,
-        backbone,
-        "f" * 64,
-        Source(lacking, SIZE, fixed_views(2)),
-        bindings,
-        SilentProgress(),
-    )
-    _interrupted(lacking, 20, run)
-    failed, depth = run()
-    assert isinstance(failed, DataError)
-    assert len(depth.features) == 48
-    assert set(lacking.loads) == {3, *range(16, 24)}
-
-
-@needs_locks
-@pytest.mark.parametrize("at", range(1, 10))
-def test_a_pass_that_is_interrupted_at_its_end_is_not_lost(
-    cache, backbone, memory, bind, monkeypatch, at
-):
-    dataset, calls = memory(16), []
-    fsync = row_file.os.fsync
-
-    def interrupted(descriptor):
-        calls.append(descriptor)
-        if len(calls) == at:
-            raise KeyboardInterrupt
-        fsync(descriptor)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(row_file.os, "fsync", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fill(backbone, dataset, [bind("depth")])
-    dataset.loads.clear()
-    fill(backbone, dataset, [bind("depth")])
-    assert dataset.loads == []
-    assert not list(cache.glob(".*"))
 
 
 def test_a_full_disk_is_noticed_before_any_sample_is_read(
