@@ -28,9 +28,11 @@ LIMIT = "MEDUSA_CACHE_LIMIT"
 DEFAULT_LIMIT = 50 * 10**9
 PARTIAL = ".partial-"
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_ABANDONED = 7 * 24 * 3600.0
-"""Seconds without a write after which nobody will go on with an unfinished file; whoever still
-writes it holds its lock, where there are locks."""
+_ABANDONED = 60.0 if fcntl is not None else 24 * 3600.0
+"""Seconds without a write after which an unfinished file may be one of a process that was killed;
+whoever still writes it holds its lock, where there are locks."""
+_FORGOTTEN = 7 * 24 * 3600.0
+"""The same for one that can be gone on with."""
 
 
 def cache_folder() -> Path:
@@ -174,7 +176,9 @@ def remove_leftovers(folder: Path, keep: Collection[Path] = ()) -> None:
     """Delete unfinished files that nobody will go on with: they may be large."""
     for path in set(folder.glob(f"{PARTIAL}*")).difference(keep):
         found = _stat(path)
-        if found is not None and time.time() - found.st_mtime > _ABANDONED:
+        known = this_boot() and f"-{this_boot()}-" in path.name
+        limit = _FORGOTTEN if known else _ABANDONED
+        if found is not None and time.time() - found.st_mtime > limit:
             remove_unused(path)
 
 

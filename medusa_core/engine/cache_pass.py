@@ -61,7 +61,8 @@ def _write_all(
     dataset, failed = source.dataset, dict[int, BaseException]()
     features = [writer for (_, part, _), writer in by_key.items() if part == "input"]
     for writer in features:
-        writer.rewind(writer.written // BATCH * BATCH)
+        if writer.written < len(dataset):
+            writer.rewind(writer.written // BATCH * BATCH)
     if there := min((writer.written for writer in features), default=0):
         progress.message(f"Going on: {there} of {len(dataset)} images are there.")
     start = min(writer.written for writer in by_key.values())

@@ -130,7 +130,7 @@ def test_a_task_that_fails_is_not_in_the_way_of_going_on(cache, backbone, memory
 def test_a_pass_that_is_interrupted_at_its_end_is_not_lost(
     cache, backbone, memory, bind, monkeypatch, at
 ):
-    dataset, calls = memory(16), []
+    dataset, calls = memory(20), []
     fsync = row_file.os.fsync
 
     def interrupted(descriptor):

@@ -183,6 +183,20 @@ def test_links_and_folders_are_not_gone_on_with(tmp_path):
 
 
 @needs_locks
+def test_what_cannot_be_gone_on_with_is_deleted_soon(tmp_path, monkeypatch):
+    path = tmp_path / "rows"
+    _write(path, 3)
+    [left] = partial_files(path)
+    hour_ago = left.stat().st_mtime - 3600
+    os.utime(left, (hour_ago, hour_ago))
+    remove_leftovers(tmp_path)
+    assert left.exists()
+    monkeypatch.setattr(cache_folder, "this_boot", lambda: "later")
+    remove_leftovers(tmp_path)
+    assert not left.exists()
+
+
+@needs_locks
 def test_what_a_power_cut_left_is_not_gone_on_with(tmp_path, monkeypatch):
     _write(tmp_path / "rows", 3)
     monkeypatch.setattr(cache_folder, "this_boot", lambda: "later")
