@@ -1,7 +1,8 @@
 """How the networks of a model are run: as they are, prepared, in bfloat16, compiled, by OpenVINO.
 
 Whatever way is chosen, each head's first image is run as it is, too, and the two are compared.
-Heads that are prepared and small enough are run from recordings once the shape of images repeats.
+Heads, and backbones of few weights, that are prepared are run from recordings once the shape of
+small images repeats.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from medusa_core.model.images import own_levels
 from medusa_core.model.inference import computes_bfloat16, keep_memory, prepare
 from medusa_core.model.memory import is_out_of_memory
 from medusa_core.model.recorded_calls import Network
-from medusa_core.model.recording import Desk
+from medusa_core.model.recording import Desk, repeating
 from medusa_core.plugin_host.attribution import head_output, running
 
 ENGINES = ("torch", "openvino", "plain")
@@ -319,9 +320,10 @@ def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution)
     fast = prepare(module, pack=not execution.compiled)
     if execution.precision == "bf16":
         to_bfloat16(fast)
-    if not execution.compiled:
-        return _as_network(fast, module)
-    return _as_network(torch.compile(fast), module)
+    if execution.compiled:
+        return _as_network(torch.compile(fast), module)
+    network = _as_network(fast, module)
+    return repeating(network, module) if isinstance(module, Backbone) else network
 
 
 def joined(heads: Sequence[Head], execution: Execution) -> Network | None:

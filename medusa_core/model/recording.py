@@ -2,31 +2,37 @@
 
 A head is some eighty small operations on a CPU. Finding out, in Python, which comes next, and new
 memory for what each gives, take about as long as the operations. A recording knows both. It does
-the same operations in the same order, so it gives the same bits.
+the same operations in the same order, so it gives the same bits. Backbones of few weights gain,
+too.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medusa_core.model.recorded_calls import Listener, Network, Recording, planned
 
 LARGEST = 1 << 21
 """Numbers in all feature levels up to which networks are recorded; then, operations are long."""
 SMALL = 1 << 18
-"""The same for several networks in one: what saves calls costs memory."""
+"""The same for several networks in one, where what saves calls costs memory, and for images."""
 SHAPES = 4
 """Shapes of features that networks are recorded for."""
 GROUPS = 8
 """Groups of networks that are recorded for a shape: the first that come twice."""
 ASKED = 10_000
 """Groups of networks that are remembered."""
+LIGHT = 5_000_000
+"""Weights of a backbone up to which it is recorded; then, operations are long."""
+PATIENCE = 32
+"""Images of a shape after which it is: what recording takes is gained back by about 80."""
 
 
 class Desk:
@@ -34,19 +40,24 @@ class Desk:
 
     Recordings are made for the first shapes of features that come twice, a few of them. All share
     one piece of scratch memory, which is in the processor's cache when the next head needs it.
+
+    Args:
+        patience: how often a shape must come, if not twice.
+        largest: numbers in all levels, if not `LARGEST`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int = 2, largest: int | None = None) -> None:
+        self._patience, self._largest = patience, largest
         self._lock = Lock()
-        self._seen: set[object] = set()
+        self._seen: Counter[object] = Counter()
         self._asked: dict[tuple[Network, ...], int] = {}
         self._sheets: dict[object, _Sheet] = {}
         self._sheet = _Sheet([])
         self._scratch = torch.empty(0, dtype=torch.uint8)
 
-    def __reduce__(self) -> tuple[type[Desk], tuple[()]]:
+    def __reduce__(self) -> tuple[type[Desk], tuple[int, int | None]]:
         """Copies are empty: recordings are made again."""
-        return Desk, ()
+        return Desk, (self._patience, self._largest)
 
     @contextmanager
     def holding(
@@ -78,13 +89,14 @@ class Desk:
         form = threads, tuple((x.shape, x.stride(), x.dtype, x.device) for x in features)
         if form not in self._sheets:
             on_cpu = all(level.device.type == "cpu" for level in features)
-            small = 0 < sum(level.numel() for level in features) <= LARGEST
+            numbers = sum(level.numel() for level in features)
+            small = 0 < numbers <= (LARGEST if self._largest is None else self._largest)
             if len(self._sheets) == SHAPES or not (on_cpu and small):
                 return False
             if any(torch.empty_like(level).stride() != level.stride() for level in features):
                 return False  # a cut-out, on which sums have other bits than on its copy
-            if form not in self._seen:
-                self._seen.add(form)
+            self._seen[form] += 1
+            if self._seen[form] < self._patience:
                 return False
             with torch.inference_mode(False):
                 self._sheets[form] = _Sheet([torch.empty_like(level) for level in features])
@@ -126,6 +138,25 @@ class Desk:
             with torch.inference_mode(False):
                 self._scratch = torch.empty(recording.size, dtype=torch.uint8)
         return recording.run(self._scratch)
+
+
+def repeating(network: Network, backbone: nn.Module) -> Network:
+    """The same; where its weights are few, from a recording once a shape of small images repeats.
+
+    Args:
+        network: what the backbone does, prepared: images to feature levels.
+        backbone: as it was built.
+    """
+    if sum(weights.numel() for weights in backbone.parameters()) > LIGHT:
+        return network
+    own = Desk(PATIENCE, SMALL)
+
+    def repeated(images: Sequence[Tensor]) -> list[Tensor]:
+        with own.holding(images) as desk:
+            features = None if desk is None else desk.run(network)
+        return network(images) if features is None else features
+
+    return repeated
 
 
 @dataclass

@@ -6,7 +6,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from medusa_core.api import FeatureInfo, HeadRef
+from medusa_core.backbones.timm_backbone import build, describe
 from medusa_core.heads.base import Head
 from medusa_core.model import recorded_calls, recording
 from medusa_core.model.assembly import make_head
@@ -314,3 +315,50 @@ def test_places_in_use_at_once_do_not_overlap(drawn: list[tuple[int, int, int]])
         apart = starts[a] + lives[a].size <= starts[b] or starts[b] + lives[b].size <= starts[a]
         assert apart or not at_once or not (lives[a].size and lives[b].size)
     assert all(start % 64 == 0 for start in starts.values())
+
+
+def _repeating(backbone: nn.Module, patience: int, monkeypatch: pytest.MonkeyPatch) -> Network:
+    monkeypatch.setattr(recording, "PATIENCE", patience)
+    fast = prepare(backbone)
+    return recording.repeating(lambda images: list(fast(images[0])), backbone)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_byobnet", "mobilenetv2_035"])
+@torch.no_grad()
+def test_a_light_backbone_gives_the_same_bits_once_it_is_recorded(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    planned = recording.planned
+    monkeypatch.setattr(recording, "planned", lambda *a: made.append(a) or planned(*a))
+    backbone = build(describe(name)).freeze()
+    network, plain = _repeating(backbone, 3, monkeypatch), prepare(backbone)
+    for size, batch in [((64, 96), 1), ((96, 64), 2)]:
+        for seed in range(5):
+            images = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
+            kept = images.clone()
+            pairs = zip(network([images]), plain(images), strict=True)
+            assert all(torch.equal(a, b) and a.stride() == b.stride() for a, b in pairs)
+            assert torch.equal(images, kept)
+    assert len(made) == 2
+
+
+@torch.no_grad()
+def test_features_of_one_image_stay_when_the_next_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = _repeating(build(describe("test_resnet")).freeze(), 2, monkeypatch)
+    images = [torch.rand(1, 3, 64, 64) for _ in range(4)]
+    expected = [[level.clone() for level in network([image])] for image in images]
+    found = [network([image]) for image in images]
+    assert all(map(torch.equal, chain(*found), chain(*expected)))
+
+
+@pytest.mark.parametrize(("limit", "most"), [("LIGHT", 0), ("SMALL", 3 * 64 * 64 - 1)])
+@torch.no_grad()
+def test_heavy_backbones_and_large_images_are_not_recorded(
+    limit: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, limit, most)
+    monkeypatch.setattr(recording, "recorded", lambda *_: pytest.fail("recorded"))
+    network = _repeating(build(describe("test_resnet")).freeze(), 1, monkeypatch)
+    for _ in range(3):
+        network([torch.rand(1, 3, 64, 64)])
