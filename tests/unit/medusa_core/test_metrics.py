@@ -12,7 +12,15 @@ from torch import Tensor
 
 from medusa_core.api import Metric
 from medusa_core.errors import DataError
-from medusa_core.metrics import AngularErrors, BoundaryF, DepthErrors, MaxF, MeanIoU, angle_between
+from medusa_core.metrics import (
+    AngularErrors,
+    BoundaryF,
+    DepthErrors,
+    MaxF,
+    MeanAbsoluteError,
+    MeanIoU,
+    angle_between,
+)
 
 B, H, W = 6, 31, 37
 THRESHOLDS = [i / 100 for i in range(1, 100)]
@@ -33,6 +41,13 @@ def _depth(g: torch.Generator) -> Case:
     target = torch.rand(B, H, W, generator=g) * 8 + 0.5
     decoded = target * (1 + 0.3 * torch.randn(B, H, W, generator=g)).clamp_min(0.1)
     return DepthErrors(), decoded, target, {"rmse": 0, "absrel": 0, "rmse_log": 0, "delta1": 1}
+
+
+def _numbers(g: torch.Generator) -> Case:
+    decoded, target = torch.randn(2, B, 3, H, W, generator=g)
+    target[:, 1, 5:9] = math.nan
+    decoded[:, 1, 5:9] = 0
+    return MeanAbsoluteError(), decoded, target, {"mae": 0}
 
 
 def _angles(g: torch.Generator) -> Case:
@@ -56,6 +71,7 @@ def _boundary_f(g: torch.Generator) -> Case:
 MAKERS: dict[str, Callable[[torch.Generator], Case]] = {
     "iou": _iou,
     "depth": _depth,
+    "numbers": _numbers,
     "angles": _angles,
     "max_f": _max_f,
     "boundary_f": _boundary_f,
@@ -169,6 +185,19 @@ def test_depth_errors_equal_numpy() -> None:
     assert figures == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(B, H, W), (B, 4, H, W), (B,), (B, 4)], ids=len)
+def test_the_mean_absolute_error_equals_numpy(shape: tuple[int, ...]) -> None:
+    generator, metric = torch.Generator().manual_seed(1), MeanAbsoluteError()
+    decoded, target = torch.randn(2, *shape, generator=generator)
+    target[torch.rand(shape, generator=generator) < 0.2] = math.nan
+    dense = len(shape) > 2
+    valid = _valid() if dense else torch.arange(B) != 2
+    spread = valid if valid.ndim == target.ndim else valid[:, None].expand_as(target)
+    errors = (decoded.double() - target.double()).abs()[spread].numpy()
+    figures = metric.compute(metric.statistics(decoded, target, valid).sum(0))
+    assert figures == {"mae": pytest.approx(np.nanmean(errors), rel=1e-6)}
+
+
 def test_angular_errors_equal_numpy() -> None:
     metric, decoded, target, _ = _angles(torch.Generator().manual_seed(1))
     valid = _valid()
@@ -240,6 +269,7 @@ def test_a_prediction_that_is_not_a_number_is_not_taken_for_a_good_one() -> None
     for metric, predicted, true in (
         (AngularErrors(), decoded, target),
         (DepthErrors(), depth, torch.ones_like(depth)),
+        (MeanAbsoluteError(), decoded, target),
     ):
         figures = metric.compute(metric.statistics(predicted, true, everywhere).sum(0))
         assert all(math.isnan(value) for value in figures.values()), figures

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from medusa_core.api import Metric, Task
 from medusa_core.losses import masked_l1
+from medusa_core.metrics import MeanAbsoluteError
 from medusa_core.viz import apply_colour_map
 
 if TYPE_CHECKING:
@@ -41,17 +40,3 @@ class Sobel(Task):
     def render(self, image: np.ndarray, value: np.ndarray) -> np.ndarray:
         """Edges are light, flat areas dark."""
         return apply_colour_map(value)
-
-
-class MeanAbsoluteError(Metric):
-    """Figure `mae`, pooled over valid pixels. Statistics: sum of errors, pixels (`K = 2`)."""
-
-    def statistics(self, decoded: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Sums over `(B, H, W) float32` maps; see `Metric.statistics`."""
-        error = torch.where(valid, decoded.double() - target.double(), 0.0).abs()
-        return torch.stack([error.sum((1, 2)), valid.double().sum((1, 2))], dim=1)
-
-    def compute(self, total: Tensor) -> dict[str, float]:
-        """The mean; see `Metric.compute`."""
-        error, pixels = total.tolist()
-        return {"mae": error / pixels if pixels else math.nan}
