@@ -20,15 +20,17 @@ LICENCES = ("Apache-2.0", "MIT", "BSD-3-Clause")
 
 @click.command(
     "new",
-    short_help="Write a package for a task of your own.",
+    short_help="Write a package for a task or head of your own.",
     epilog=examples(
         "medusa plugins new sharpness",
         "medusa plugins new wall-paint --dataset --licence MIT --author 'A. Name'",
+        "medusa plugins new pyramid --head",
         "medusa plugins new sharpness --into plugins --dry-run",
     ),
 )
 @click.argument("name")
 @click.option("--dataset", is_flag=True, help="With a data set that the task learns from.")
+@click.option("--head", is_flag=True, help="A head architecture in place of a task.")
 @click.option(
     "--licence", type=click.Choice(LICENCES), default=LICENCES[0], show_default=True, help="Of it."
 )
@@ -45,6 +47,7 @@ LICENCES = ("Apache-2.0", "MIT", "BSD-3-Clause")
 def command(
     name: str,
     dataset: bool,
+    head: bool,
     licence: str,
     author: str | None,
     into: Path,
@@ -55,12 +58,19 @@ def command(
 
     NAME is that of the task: words of lower-case letters, separated by '-'. The task computes its
     target from the image, with --dataset it reads it from a data set in the package; change it from
-    there. Nothing that exists is written over.
+    there. With --head the package brings a head architecture, for any task. Nothing that exists is
+    written over.
     """
     from medusa_core.workflows.new_plugin import new_plugin
 
     result = new_plugin(
-        name, into=into, dataset=dataset, licence=licence, author=author, dry_run=dry_run
+        name,
+        into=into,
+        dataset=dataset,
+        head=head,
+        licence=licence,
+        author=author,
+        dry_run=dry_run,
     )
 
     def human(console: Console) -> None:
@@ -71,7 +81,8 @@ def command(
         if not dry_run:
             place = shlex.quote(folder if Path(folder).is_absolute() else f"./{folder}")
             data = f" --data {result['task']}_data" if dataset else ""
+            use = f"depth --head {result['head']}" if head else f"{result['task']}{data}"
             console.print(f"Next: pip install -e {place} && pytest {place}")
-            console.print(f"Then: medusa add-task {result['task']}{data}")
+            console.print(f"Then: medusa add-task {use}")
 
     emit(result, as_json, human)

@@ -21,6 +21,9 @@ from medusa_core.testing.main_job import plugin_host
 from medusa_core.workflows.new_plugin import LICENCES, new_plugin
 
 ROOT = Path(medusa_core.__file__).parents[1]
+KINDS = pytest.mark.parametrize(
+    "options", [{}, {"dataset": True}, {"head": True}], ids=["task", "task-and-data", "head"]
+)
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -31,13 +34,15 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("dataset", [False, True], ids=["task", "task-and-data"])
-def test_the_package_is_complete(tmp_path, dataset):
-    made = new_plugin("wall-paint", into=tmp_path, dataset=dataset, author="A  Name")
+@KINDS
+def test_the_package_is_complete(tmp_path, options):
+    made = new_plugin("wall-paint", into=tmp_path, author="A  Name", **options)
     folder = tmp_path / "medusa-wall-paint"
     written = files(folder)
     assert sorted(written) == made["files"]
-    assert ("src/medusa_wall_paint/dataset.py" in written) == dataset
+    assert ("src/medusa_wall_paint/dataset.py" in written) == ("dataset" in options)
+    assert made["head" if "head" in options else "task"] == "wall_paint"
+    assert made["task" if "head" in options else "head"] is None
     for path, text in written.items():
         if path.endswith(".py"):
             compile(text, path, "exec")
@@ -107,6 +112,14 @@ def test_a_data_set_of_a_name_that_is_taken_is_refused(tmp_path):
     assert new_plugin("ripple", into=tmp_path, host=host)["task"] == "ripple"
 
 
+def test_a_head_may_have_the_name_of_a_task_but_not_of_a_head(tmp_path):
+    assert new_plugin("depth", into=tmp_path, head=True)["head"] == "depth"
+    with pytest.raises(NameTakenError, match="has a head 'linear' already"):
+        new_plugin("linear", into=tmp_path, head=True)
+    with pytest.raises(UsageError, match="not with a head"):
+        new_plugin("disc", into=tmp_path, head=True, dataset=True)
+
+
 def test_nothing_that_exists_is_written_over(tmp_path):
     (tmp_path / "medusa-disc").mkdir()
     (tmp_path / "medusa-ring").symlink_to(tmp_path / "nowhere")
@@ -139,6 +152,8 @@ def test_what_to_do_next_is_said(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "Next: pip install -e ./medusa-disc && pytest ./medusa-disc" in out
     assert "Then: medusa add-task disc --data disc_data" in out
+    assert main(["plugins", "new", "ring", "--head"]) == 0
+    assert "Then: medusa add-task depth --head ring\n" in capsys.readouterr().out
 
 
 def bound_at_the_top(source: str) -> list[str]:
@@ -157,21 +172,23 @@ def bound_at_the_top(source: str) -> list[str]:
 @pytest.fixture(scope="module")
 def words_of_the_package(tmp_path_factory) -> list[str]:
     """Every word of the generated modules that could be the name of a task, and Python's own."""
-    folder = tmp_path_factory.mktemp("words")
-    new_plugin("wall-paint", into=folder, dataset=True)
-    written = files(folder)
-    code = "\n".join(text for path, text in written.items() if path.endswith(".py"))
+    code = ""
+    for options in ({"dataset": True}, {"head": True}):
+        folder = tmp_path_factory.mktemp("words")
+        new_plugin("wall-paint", into=folder, **options)
+        code += "\n".join(text for path, text in files(folder).items() if path.endswith(".py"))
     words = {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", word) for word in re.findall(r"[A-Za-z]\w*", code)}
     words |= {*keyword.kwlist, *dir(builtins)}
     names = {word.lower().strip("_").replace("_", "-") for word in words}
     return sorted(name for name in names if re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name))
 
 
-def test_no_name_of_a_task_collides_with_what_the_modules_use(tmp_path, words_of_the_package):
+@pytest.mark.parametrize("options", [{"dataset": True}, {"head": True}], ids=["task", "head"])
+def test_no_name_collides_with_what_the_modules_use(tmp_path, words_of_the_package, options):
     host = load_host([])
     for name in words_of_the_package:
         try:
-            made = new_plugin(name, into=tmp_path, dataset=True, host=host)
+            made = new_plugin(name, into=tmp_path, host=host, **options)
         except UsageError:
             continue
         for path, text in files(Path(made["folder"])).items():
@@ -181,7 +198,7 @@ def test_no_name_of_a_task_collides_with_what_the_modules_use(tmp_path, words_of
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"dataset": True}], ids=["task", "task-and-data"])
+@KINDS
 def test_the_package_passes_its_own_tests(tmp_path, options):
     made = new_plugin("wall-paint", into=tmp_path, **options)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -197,10 +214,10 @@ def test_the_package_passes_its_own_tests(tmp_path, options):
     assert " failed" not in done.stdout
 
 
-@pytest.mark.parametrize("dataset", [False, True], ids=["task", "task-and-data"])
-def test_the_package_is_tidy(tmp_path, dataset):
+@KINDS
+def test_the_package_is_tidy(tmp_path, options):
     pytest.importorskip("ruff")
-    made = new_plugin("wall-paint", into=tmp_path, dataset=dataset)
+    made = new_plugin("wall-paint", into=tmp_path, **options)
     rules = ["--isolated", "--line-length", "100", "--config", 'src = ["src"]']
     for command in (
         ["check", "--select", "E,F,I,UP,B,C4,SIM,PT", *rules],
