@@ -236,6 +236,10 @@ class Training(ABC):
                 f"{label}: stopped at step {self.step} of {steps}; step {self.outcome.best_step} "
                 "was the best."
             )
+        elif self.outcome.best_step < self.step:
+            progress.message(
+                f"{label}: the weights of step {self.outcome.best_step}, the best, are kept."
+            )
         if self.outcome.skipped_batches == self.step:
             raise TrainingError(
                 f"{label}: none of {self.step} batches had a valid pixel.",

@@ -416,3 +416,18 @@ def test_batches_without_a_valid_pixel_that_the_loss_is_taken_on_are_skipped(mak
     with pytest.raises(TrainingError, match="none of 10 batches") as caught:
         run.run(SilentProgress(), "x")
     assert "every second or fourth row" in caught.value.hint
+
+
+@pytest.mark.parametrize("last_is_best", [False, True])
+def test_which_weights_are_kept_is_said_where_they_are_not_the_last(
+    make, monkeypatch, last_is_best
+):
+    said = []
+    progress = SilentProgress()
+    monkeypatch.setattr(progress, "message", said.append)
+    run = make()
+    monkeypatch.setattr(run, "improved", lambda figures: last_is_best)
+    outcome = run.run(progress, "depth")
+    told = f"depth: the weights of step {outcome.best_step}, the best, are kept."
+    assert said == ([] if last_is_best else [told])
+    assert (outcome.best_step == 10) == last_is_best
