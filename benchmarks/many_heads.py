@@ -48,7 +48,7 @@ def make_models(root: Path, backbone: str) -> dict[int, Path]:
         data = [f"rooms:{SIZE[0]}x{SIZE[1]}"]
         add_task("depth", model=models[count], data=data, steps=1, limit=4, views=1)
         export_head("depth", root / f"{count}.medusa", model=models[count])
-        remove_task(models[count], ["depth"])
+        remove_task("depth", model=models[count])
         fill(models[count], root / f"{count}.medusa", count)
     return models
 

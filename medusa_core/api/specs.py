@@ -238,7 +238,9 @@ class TaskSpec(Registered):
 class HeadSpec(Registered):
     """A head architecture: `implementation(features: FeatureInfo, out_channels: int, config)`.
 
-    `config` is an instance of the pydantic model named by `config_model`.
+    `config` is an instance of the pydantic model named by `config_model`. blind: the head says the
+    same of every image, so it is trained on whole pictures alone: of one that is shown enlarged,
+    where things seem nearer, it would learn what it cannot see.
     """
 
     name: Name
@@ -246,6 +248,7 @@ class HeadSpec(Registered):
     description: str = ""
     implementation: ImportString
     config_model: ImportString
+    blind: bool = False
 
 
 class DatasetSpec(Registered):

@@ -29,9 +29,9 @@ def command(heads: tuple[str, ...], model: Path, yes: bool, dry_run: bool, as_js
     from medusa_core.workflows.heads import remove_task
 
     if not dry_run:
-        plan = remove_task(model, heads, dry_run=True)
+        plan = remove_task(heads, model=model, dry_run=True)
         confirm(f"Remove {', '.join(heads)} ({count(plan['bytes'])}B) from {model}?", yes)
-    result = remove_task(model, heads, dry_run=dry_run)
+    result = remove_task(heads, model=model, dry_run=dry_run)
 
     def human(console: Console) -> None:
         verb = "Would remove" if dry_run else "Removed"

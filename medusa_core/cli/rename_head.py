@@ -23,5 +23,5 @@ def command(old: str, new: str, model: Path, as_json: bool) -> None:
     """Give the head OLD the name NEW. Its weights stay as they are."""
     from medusa_core.workflows.heads import rename_head
 
-    result = rename_head(model, old, new)
+    result = rename_head(old, new, model=model)
     emit(result, as_json, lambda console: console.print(f"{old} is now called {new}."))

@@ -32,7 +32,7 @@ def command(model: Path, repair: bool, as_json: bool) -> None:
     from medusa_core.model.verification import NOT_REPLAYED
     from medusa_core.workflows.verify import verify
 
-    result = verify(model, repair)
+    result = verify(model, repair=repair)
 
     def human(console: Console) -> None:
         for path in result["removed"]:

@@ -14,7 +14,10 @@ from medusa_core.heads.configs import BaselineConfig
 
 
 class ConstantHead(Head):
-    """The best constant: what a task scores without looking at the image."""
+    """A learned constant: what a task scores without looking at the image.
+
+    The best one by the loss of the task, not by its metric.
+    """
 
     upsamples = True
 

@@ -15,9 +15,10 @@ def medusa_register_heads() -> list[HeadSpec]:
         ),
         HeadSpec(
             name="constant",
-            title="The best constant, blind to the image",
+            title="A learned constant, blind to the image",
             implementation="medusa_core.heads.baselines:ConstantHead",
             config_model="medusa_core.heads.configs:BaselineConfig",
+            blind=True,
         ),
         HeadSpec(
             name="linear",

@@ -109,7 +109,6 @@ class _Verification:
 def _report(path: Path, problems: list[Problem], probes: dict[str, str]) -> dict[str, Any]:
     unique = list(dict.fromkeys(problems))
     return {
-        "schema_version": 1,
         "model": str(path),
         "ok": all(p.kind == "stray" for p in unique),
         "problems": [{"path": p.path, "kind": p.kind, "message": p.message} for p in unique],

@@ -15,7 +15,7 @@ from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout, checked_name
 from medusa_core.workflows import preparation
-from medusa_core.workflows.head_plan import TrainOptions, make_plan
+from medusa_core.workflows.head_plan import make_plan, train_options
 from medusa_core.workflows.head_run import HeadRun
 from medusa_core.workflows.init import as_ensured, ensure
 
@@ -60,7 +60,7 @@ def add_task(
             committed before.
     """
     host, progress = host or default_host(), progress or SilentProgress()
-    how = TrainOptions(**options)
+    how = train_options("add_task", options)
     model = Path(model)
     wanted = _names([tasks] if isinstance(tasks, str) else list(tasks), name)
     refs = preparation.parse_data(data)
@@ -110,7 +110,7 @@ def add_task(
         split=split,
         replace=replace,
     )
-    result: dict[str, Any] = {"schema_version": 1, "model": str(model), "dry_run": dry_run}
+    result: dict[str, Any] = {"model": str(model), "dry_run": dry_run}
     result["already_there"] = there
     if dry_run:
         heads = {p.name: {**run.describe(p), "before": before[p.name]} for p in plans}

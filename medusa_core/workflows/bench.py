@@ -77,7 +77,6 @@ def bench(
         images = torch.rand(batch, 3, height, width).to(opened.backbone.mean.device)
         seconds = _measure(opened, images, names, rounds, progress or SilentProgress())
         return {
-            "schema_version": 1,
             "model": str(opened.path),
             "backbone": opened.record.name,
             "execution": str(opened.execution),

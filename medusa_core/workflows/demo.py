@@ -55,15 +55,14 @@ def demo(model: str | Path = "medusa-demo", progress: Progress | None = None) ->
             _add(model, task, f"{task}_{head}", head, host, progress)
     scores = evaluate(model, limit=VAL_IMAGES, host=host, progress=progress)["heads"]
     baselines = [f"{task}_{head}" for task in added for head in ("linear", "constant")]
-    remove_task(model, baselines, host=host)
+    remove_task(baselines, model=model, host=host)
     before = digests(model)
     _draw(model, host, added)
-    remove_task(model, [added[-1]], host=host)
+    remove_task(added[-1], model=model, host=host)
     after = digests(model)
     reports = [Layout(model).report(name) for name in ("demo", *added)]
     unchanged = {name: before[name] == after[name] for name in after}
     return {
-        "schema_version": 1,
         "model": str(model),
         "backbone": {"trained_on": card["trained_on"], "never_saw": card["held_out"]},
         "scores": {

@@ -62,7 +62,6 @@ def doctor(model: str | Path = "medusa-model") -> dict[str, Any]:
         except FAILURES as err:
             findings.append(Finding(name, "problem", describe(err)))
     return {
-        "schema_version": 1,
         "ok": all(finding.state != "problem" for finding in findings),
         "checks": [asdict(finding) for finding in findings],
     }

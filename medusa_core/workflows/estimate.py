@@ -22,7 +22,7 @@ from medusa_core.engine.feature_cache import CachedTask, cache_tasks
 from medusa_core.engine.head_training import HeadTraining, score_head
 from medusa_core.engine.outcome import TrainSettings
 from medusa_core.engine.scores import Scores
-from medusa_core.errors import DataError, UsageError
+from medusa_core.errors import DataError
 from medusa_core.model.assembly import make_head
 from medusa_core.model.devices import own_chance
 from medusa_core.model.opening import restore_backbone
@@ -30,7 +30,7 @@ from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows import preparation
-from medusa_core.workflows.head_plan import Plan, TrainOptions, make_plan
+from medusa_core.workflows.head_plan import Plan, TrainOptions, make_plan, train_options
 from medusa_core.workflows.init import as_ensured
 
 _NOT_TAKEN = {"views", "tensorboard", "resume", "patience", "smaller_batches", "cuda_graphs"}
@@ -67,15 +67,12 @@ def estimate(
 
     Raises:
         DataError: the few samples have nothing to measure by.
-        UsageError: an option that short trainings do not take.
+        UnknownNameError: no such option, or short trainings do not take it.
         MedusaError: as `add_task`.
     """
     started = time.perf_counter()
     host, progress = host or default_host(), progress or SilentProgress()
-    refused = sorted(_NOT_TAKEN & options.keys())
-    if refused:
-        raise UsageError(f"Estimates make short trainings of their own, without {refused[0]}.")
-    how = TrainOptions(**options)
+    how = train_options("estimate", options, _NOT_TAKEN)
     refs = preparation.parse_data(data)
     name = task.rpartition(":")[2]
     preparation.require_bindings_used(refs, (task, name))
@@ -106,7 +103,6 @@ def estimate(
     ratios = (plan.steps / runs[1]["steps"], len(train) / len(few))
     result = _estimated(plan, runs, ratios, len(selection))
     return {
-        "schema_version": 1,
         "task": task,
         "head": plan.ref.model_dump(mode="json"),
         "model": str(model),

@@ -111,7 +111,6 @@ def evaluate(
         model.host.tell(_event(model.path, name, row))
     verdicts = [_check(heads, *check, model=model) for check in checks]
     return {
-        "schema_version": 1,
         "model": str(model.path),
         "heads": heads,
         "comparisons": list(_comparisons(heads, scores, model)),

@@ -56,7 +56,6 @@ def export_head(
         manifest = folder.heads[name]
     outside.write(path, data, partial(_check_free, model=Path(model), replace=replace))
     return {
-        "schema_version": 1,
         "model": str(model),
         "name": name,
         "file": str(path),
@@ -131,7 +130,7 @@ def add_head(
     described = {**_describe(found), "name": name, "fits": fits}
     for line in _lines(file, described):
         progress.message(line)
-    result: dict[str, Any] = {"schema_version": 1, "model": str(model), "file": str(file)}
+    result: dict[str, Any] = {"model": str(model), "file": str(file)}
     result |= {"dry_run": dry_run, "head": described, "problems": []}
     try:
         if not fits:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from medusa_core.data.geometry import MAX_VIEWS
 from medusa_core.engine.binding import Binding
 from medusa_core.engine.datasets import DataRef, check_target, selection_split
 from medusa_core.engine.scores import require_figures
-from medusa_core.errors import UsageError
+from medusa_core.errors import UnknownNameError, UsageError
 from medusa_core.model.assembly import choose_architecture, complete_head_ref, make_task
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
@@ -89,11 +89,33 @@ class TrainOptions:
         preparation.check_on_bad_sample(self.on_bad_sample)
 
 
+def train_options(
+    verb: str, given: Mapping[str, Any], without: Collection[str] = (), **defaults: Any
+) -> TrainOptions:
+    """Options that a function was called with by name.
+
+    Args:
+        verb: the function.
+        given: option → value.
+        without: fields of `TrainOptions` that it does not take.
+        **defaults: where they are others than those of `TrainOptions`.
+
+    Raises:
+        UnknownNameError: it takes no option of that name. UsageError: a value is not possible.
+    """
+    known = {field.name for field in fields(TrainOptions)} - set(without)
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(f"option of {verb}()", name, known)
+    return TrainOptions(**{**defaults, **given})
+
+
 @dataclass(frozen=True)
 class Plan:
     """One head to be trained, checked before any work starts.
 
     data: what `dataset` is made of.
+    zooms: views may show a part of a picture enlarged.
     """
 
     name: str
@@ -101,6 +123,7 @@ class Plan:
     labels: LabelSchema | None
     ref: HeadRef
     head_owner: str
+    zooms: bool
     dataset: Dataset
     data: Sequence[DataRef]
     size: tuple[int, int]
@@ -136,5 +159,7 @@ def make_plan(
     )
     size = preparation.training_size(dataset, options.size, options.batch)
     require_figures(Binding(task, labels), selection=True)
-    owner = choose_architecture(host, spec, options.head).provider.distribution
-    return Plan(name, task, labels, ref, owner, dataset, data, size, steps, skipped)
+    head = choose_architecture(host, spec, options.head)
+    zooms = spec.target.zoom != "invalid" and not head.spec.blind
+    owner = head.provider.distribution
+    return Plan(name, task, labels, ref, owner, zooms, dataset, data, size, steps, skipped)

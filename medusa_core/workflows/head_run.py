@@ -391,10 +391,7 @@ def _require_score(plan: Plan, figures: Mapping[str, float]) -> None:
 
 
 def _views(plan: Plan, options: TrainOptions) -> Any:
-    views = fixed_views(options.views)
-    if plan.task.spec.target.zoom == "invalid":  # a part of a picture would teach nothing
-        views = tuple(view for view in views if view.zoom == 1)
-    return views
+    return tuple(view for view in fixed_views(options.views) if plan.zooms or view.zoom == 1)
 
 
 def _patience(patience: int | None) -> dict[str, Any]:

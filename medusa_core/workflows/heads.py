@@ -14,13 +14,17 @@ from medusa_core.store.layout import Layout, unknown_head
 
 
 def remove_task(
-    model: str | Path, names: str | Iterable[str], dry_run: bool = False, host: Host | None = None
+    names: str | Iterable[str],
+    *,
+    model: str | Path = "medusa-model",
+    dry_run: bool = False,
+    host: Host | None = None,
 ) -> dict[str, Any]:
     """Remove heads from a model folder; the others are not touched. Observers are told.
 
     Args:
-        model: the model folder.
         names: of heads, damaged ones included.
+        model: the model folder.
         dry_run: check everything, remove nothing.
         host: tells the observers; None: the installed plugins.
 
@@ -43,7 +47,6 @@ def remove_task(
         for name in names:
             host.tell(HeadRemoved(Path(model), name))
     return {
-        "schema_version": 1,
         "model": str(model),
         "removed": names,
         "bytes": sum(sizes),
@@ -52,13 +55,13 @@ def remove_task(
     }
 
 
-def rename_head(model: str | Path, old: str, new: str) -> dict[str, Any]:
+def rename_head(old: str, new: str, *, model: str | Path = "medusa-model") -> dict[str, Any]:
     """Give a head another name; its weights stay as they are.
 
     Args:
-        model: the model folder.
         old: name of the head.
         new: name it gets.
+        model: the model folder.
 
     Returns:
         The folder and both names.
@@ -68,4 +71,4 @@ def rename_head(model: str | Path, old: str, new: str) -> dict[str, Any]:
         NameTakenError: there is a head `new` already.
     """
     commit.rename_head(model, old, new)
-    return {"schema_version": 1, "model": str(model), "old": old, "new": new}
+    return {"model": str(model), "old": old, "new": new}

@@ -158,7 +158,6 @@ def record_of(net: Backbone, provenance: dict[str, Any]) -> tuple[BackboneRecord
 def report(model: Path, record: BackboneRecord, left_over: list[str]) -> dict[str, Any]:
     """What `init` returns."""
     return {
-        "schema_version": 1,
         "model": str(model),
         "backbone": record.model_dump(mode="json"),
         "left_over_keys": left_over,

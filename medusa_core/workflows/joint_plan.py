@@ -162,7 +162,6 @@ def describe_plan(host: Host, plan: JointPlan) -> dict[str, Any]:
     with own_chance("cpu", plan.options.seed):
         heads = fresh_heads(host, plan)
     return {
-        "schema_version": 1,
         "model": str(plan.model),
         "dry_run": True,
         "backbone": {

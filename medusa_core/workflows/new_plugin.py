@@ -100,7 +100,6 @@ def new_plugin(
     if not dry_run:
         _write(folder, files)
     return {
-        "schema_version": 1,
         "dry_run": dry_run,
         "folder": str(folder),
         "distribution": distribution,

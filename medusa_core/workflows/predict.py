@@ -119,7 +119,6 @@ def predict(
         progress.message(f"{len(todo.skipped)} left out: their results are there.")
     networks.tell_unused_tile()
     return {
-        "schema_version": 1,
         "model": str(model.path),
         "out": str(places.folder),
         "images": done,

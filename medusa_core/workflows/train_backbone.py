@@ -15,7 +15,7 @@ from medusa_core.engine.joint_training import JointTask, JointTraining
 from medusa_core.engine.outcome import Outcome, TrainSettings
 from medusa_core.engine.report import joint_report
 from medusa_core.engine.training_log import json_lines
-from medusa_core.errors import StoreError, UsageError
+from medusa_core.errors import StoreError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import added
@@ -29,12 +29,14 @@ from medusa_core.store.layout import JOINT, Layout
 from medusa_core.store.manifest import BackboneRecord
 from medusa_core.store.transaction import training
 from medusa_core.workflows import finishing, preparation
-from medusa_core.workflows.head_plan import TrainOptions
+from medusa_core.workflows.head_plan import train_options
 from medusa_core.workflows.init import record_of
 from medusa_core.workflows.joint_plan import JointPlan, describe_plan, fresh_heads, make_plan
 
 DEFAULT_BATCH = 16
 DEFAULT_LR = 1e-3
+_NOT_TAKEN = {"views", "patience", "smaller_batches"}
+"""Options of `add_task` alone."""
 
 
 def train_backbone(
@@ -62,8 +64,7 @@ def train_backbone(
         host: None: the installed plugins.
         progress: follows caching and training.
         **options: how to train, fields of `TrainOptions`, but other defaults: 3000 steps of 16
-            images, a learning rate of 0.001. `patience` and `smaller_batches` are refused, `views`
-            has no meaning.
+            images, a learning rate of 0.001. Not `views`, `patience` and `smaller_batches`.
 
     Returns:
         Selection scores of every task, fingerprints before and after, times.
@@ -75,9 +76,7 @@ def train_backbone(
         TrainingError: the training diverged. The model folder is as it was, as after any error.
     """
     host, progress = host or default_host(), progress or SilentProgress()
-    how = TrainOptions(**{"batch": DEFAULT_BATCH, "lr": DEFAULT_LR, **options})
-    if how.patience is not None or how.smaller_batches:
-        raise UsageError("Joint trainings have neither patience nor smaller_batches.")
+    how = train_options("train_backbone", options, _NOT_TAKEN, batch=DEFAULT_BATCH, lr=DEFAULT_LR)
     plan = make_plan(host, Path(model), tasks, data, split, balance, how, progress)
     if dry_run:
         return describe_plan(host, plan)
@@ -99,7 +98,6 @@ def train_backbone(
     layout = Layout(plan.model)
     log = json_lines(outcome.log)
     return {
-        "schema_version": 1,
         "model": str(plan.model),
         "dry_run": False,
         "fingerprint_before": plan.record.fingerprint,

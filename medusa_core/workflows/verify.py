@@ -11,7 +11,7 @@ from medusa_core.store import commit
 
 
 def verify(
-    model: str | Path = "medusa-model", repair: bool = False, host: Host | None = None
+    model: str | Path = "medusa-model", *, repair: bool = False, host: Host | None = None
 ) -> dict[str, Any]:
     """Re-hash every file and replay every head's probe.
 

@@ -168,7 +168,7 @@ def test_values_of_whole_images_are_exported_for_one_size(medusa, model, monkeyp
 
 def test_the_name_of_what_is_read_cannot_be_that_of_a_head(medusa, model, monkeypatch):
     monkeypatch.chdir(model.parent)
-    medusa_core.rename_head(model, "depth", "images")
+    medusa_core.rename_head("depth", "images", model=model)
     done = medusa("export")
     assert done.code == USAGE
     assert "rename-head images" in done.hint

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import medusa_core
-from medusa_core.errors import FAILED, USAGE, UnknownNameError, UsageError
+from medusa_core.errors import FAILED, USAGE, UnknownNameError
 
 from .conftest import FAST, ROOMS, TINY
 
@@ -129,14 +129,22 @@ def test_a_plain_string_is_one_name(model, photos):
     checked = medusa_core.evaluate(model, data=ROOMS[1], minimum="depth.rmse=9", limit=2)
     assert len(checked["checks"]) == 1
     with pytest.raises(UnknownNameError, match="'nothing'"):
-        medusa_core.remove_task(model, "nothing")
+        medusa_core.remove_task("nothing", model=model)
     with pytest.raises(UnknownNameError, match="'nowhere'"):
         medusa_core.add_task("edges", model=model, data="nowhere")
-    medusa_core.remove_task(model, ["depth", "semseg"])
+    medusa_core.remove_task(["depth", "semseg"], model=model)
     with pytest.raises(UnknownNameError, match="'nothing'"):
         medusa_core.train_backbone(model, tasks="nothing", dry_run=True)
-    with pytest.raises(UsageError, match="patience"):
-        medusa_core.train_backbone(model, tasks="depth", patience=1)
+
+
+def test_options_that_a_function_does_not_take_are_refused(model):
+    with pytest.raises(UnknownNameError, match="'stpes'. Did you mean 'steps'"):
+        medusa_core.add_task("edges", model=model, stpes=3)
+    for name in ("views", "patience", "smaller_batches"):
+        with pytest.raises(UnknownNameError, match=f"train_backbone.* '{name}'"):
+            medusa_core.train_backbone(model, tasks="depth", **{name: 1})
+    with pytest.raises(UnknownNameError, match=r"estimate\(\) 'resume'"):
+        medusa_core.estimate("edges", model=model, resume=True)
 
 
 def test_the_home_folder_is_known_without_a_shell(medusa, model, monkeypatch):

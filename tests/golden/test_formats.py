@@ -70,8 +70,8 @@ def test_it_can_be_changed_by_this_version(golden):
     with ModelFolder.open(model) as folder:
         assert folder.read_head_bytes("again") == folder.read_head_bytes("rooms_classes")
         assert folder.head_document("again") == folder.head_document("rooms_classes")
-    rename_head(model, "depth", "metres")
-    remove_task(model, ["again"])
+    rename_head("depth", "metres", model=model)
+    remove_task(["again"], model=model)
     assert check(model) == []
     assert verify(model)["ok"]
     export_head("rooms_classes", golden / "new.medusa", model=model)

@@ -312,14 +312,14 @@ class Changes(RuleBasedStateMachine):
     def _remove(self, of: int) -> tuple[Callable[[Path], object], Heads]:
         name = _pick(self.known, of)
         return (
-            lambda path: remove_task(path, [name]),
+            lambda path: remove_task([name], model=path),
             {n: known for n, known in self.known.items() if n != name},
         )
 
     def _rename(self, of: int, new: str) -> tuple[Callable[[Path], object], Heads]:
         name = _pick(self.known, of)
         return (
-            lambda path: rename_head(path, name, new),
+            lambda path: rename_head(name, new, model=path),
             {(new if n == name else n): known for n, known in self.known.items()},
         )
 

@@ -15,6 +15,7 @@ from medusa_core.engine.head_training import HeadTraining
 from medusa_core.errors import DataError, MedusaWarning, StoreError, TrainingError, UsageError
 from medusa_core.plugin_host.host import Host
 from medusa_core.store.folder import ModelFolder
+from medusa_core.workflows import head_run
 
 TINY = {"width": 4, "fused_width": 8}
 QUICK = {"settings": TINY, "steps": 3, "batch": 2, "limit": 6, "size": (64, 64), "views": 2}
@@ -53,6 +54,19 @@ def test_heads_added_together_are_those_added_apart(make_model, own_cache, monke
         medusa_core.add_task(name, model=apart, data=ROOMS, **QUICK)
     assert weights(together) == weights(apart)
     assert len(weights(apart)) == 3
+
+
+@pytest.mark.parametrize(("head", "whole"), [("constant", True), ("linear", False)])
+def test_a_head_that_sees_nothing_learns_from_whole_pictures(make_model, monkeypatch, head, whole):
+    """What is shown enlarged seems nearer: a constant would learn half of that."""
+    sources, real = [], head_run.Source
+    monkeypatch.setattr(head_run, "Source", lambda *a: sources.append(real(*a)) or sources[-1])
+    options = {"steps": 3, "batch": 2, "limit": 6, "size": (64, 64), "head": head}
+    medusa_core.add_task("depth", model=make_model(), data=ROOMS, **options)
+    for source in sources:
+        whole_pictures = [view.zoom == 1 for view in source.views]
+        assert whole_pictures == [True, True] + [False, False] * (not whole)
+    assert sources
 
 
 @pytest.mark.parametrize(
