@@ -14,3 +14,9 @@ def some(names: Sequence[str], shown: int = 20) -> str:
     """Names in a line: the first ones where they are many."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
+
+
+def shortened(text: object, most: int = 200) -> str:
+    """Text from outside for a line, which it must not flood."""
+    line = str(text)
+    return line if len(line) <= most else f"{line[:most]}… ({len(line)} characters)"

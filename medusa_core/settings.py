@@ -19,6 +19,10 @@ from medusa_core.problems import problems
 VARIABLE = "MEDUSA_CONFIG"
 
 
+LONGEST = 1 << 20
+"""Bytes of the file."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -76,7 +80,11 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     path = settings_file(environ)
     try:
-        content = path.read_bytes().removeprefix(codecs.BOM_UTF8).strip()
+        with path.open("rb") as file:
+            read = file.read(LONGEST + 1)
+        if len(read) > LONGEST:
+            raise UsageError(f"The settings {path} have more than {LONGEST} bytes.")
+        content = read.removeprefix(codecs.BOM_UTF8).strip()
         return Settings.model_validate_json(content or b"{}")
     except (FileNotFoundError, NotADirectoryError):
         return Settings()

@@ -34,6 +34,11 @@ def run(group: click.Group, args: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     _replace_closed_streams()
     _tolerate_unprintable()
+    try:
+        os.getcwd()
+    except OSError:  # libraries fail in odd ways there
+        print_error("The current folder is not there any more.", "Change to one that is.")
+        return FAILED
     with _readers_may_leave(), _terminated_like_interrupted():
         return _run(group, args)
 

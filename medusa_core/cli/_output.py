@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from medusa_core.errors import UsageError
+from medusa_core.errors import MedusaError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,14 +104,23 @@ def emit(
         result: what `--json` prints, without `schema_version`.
         json: whether to print one JSON document.
         human: prints for people otherwise; it gets a rich console on stdout.
+
+    Raises:
+        MedusaError: stdout cannot be written to.
     """
-    if json:
-        document = jsonable({"schema_version": SCHEMA_VERSION, **result})
-        text = jsonlib.dumps(document, indent=2, sort_keys=True, allow_nan=False)
-        click.echo(text, file=_stdout())
-    elif human is not None:
-        human(stdout_console())
-    _stdout().flush()
+    try:
+        if json:
+            document = jsonable({"schema_version": SCHEMA_VERSION, **result})
+            text = jsonlib.dumps(document, indent=2, sort_keys=True, allow_nan=False)
+            click.echo(text, file=_stdout())
+        elif human is not None:
+            human(stdout_console())
+        _stdout().flush()
+    except OSError as err:
+        raise MedusaError(
+            f"What was done could not be written to stdout: {err.strerror}.",
+            hint="What the command did stays done.",
+        ) from err
 
 
 def jsonable(value: Any) -> Any:

@@ -11,6 +11,7 @@ import click
 from medusa_core.cli._options import examples, json_option, model_option
 from medusa_core.cli._output import clean, count, emit, figure
 from medusa_core.cli._table import table
+from medusa_core.names import shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,10 +118,10 @@ def _state(head: HeadManifest, host: Host) -> tuple[str, list[str]]:
 
 
 def _missing(what: str, owner: Owner, host: Host) -> str:
-    reports = [r for r in host.reports if r.distribution == owner.distribution]
-    unloaded = next((r for r in reports if r.state != "loaded"), None)
+    unloaded = host.unloaded(owner.distribution)
     if unloaded is not None:
-        return str(unloaded)
+        return unloaded[0]
+    reports = [r for r in host.reports if r.distribution == owner.distribution]
     need = shlex.quote(f"{owner.distribution}=={owner.version}")
     if reports:
         return f"{what} is not in {reports[0].provider}; run: pip install {need}"
@@ -173,5 +174,5 @@ def _cells(head: dict[str, Any]) -> tuple[object, ...]:
         None if head["gmacs"] is None else f"{head['gmacs']:.3f}",
         None if head["share"] is None else f"{head['share']:.1%}",
         metric,
-        ", ".join(head["data"]) or None,
+        shortened(", ".join(head["data"])) or None,
     )

@@ -30,7 +30,8 @@ def decode(
     if raw.shape[:2] != size:
         raise DataError(
             f"{path}: {raw.shape[1]}×{raw.shape[0]} but its image is {size[1]}×{size[0]}.",
-            hint="Image and targets must have the same size.",
+            hint="Image and targets must have the same size. To leave such samples out: "
+            "--on-bad-sample skip",
         )
     axes = {LinearTarget: (2, 3), VectorTarget: (3,)}.get(type(target), (2,))
     if raw.ndim not in axes:
@@ -86,7 +87,9 @@ def _decode_vector(path: Path, raw: np.ndarray, target: VectorTarget, stored: bo
     if not stored:
         value = value * np.float32(target.scale) + np.float32(target.offset)
     _require_finite(path, value, ~missing[..., None] & np.ones_like(value, bool))
-    length = np.sqrt((value * value).sum(axis=2, keepdims=True))
+    with np.errstate(over="ignore"):
+        length = np.sqrt((value * value).sum(axis=2, keepdims=True))
+    _require_finite(path, length, ~missing[..., None])
     unit = value / np.maximum(length, np.float32(1e-6))
     return np.where(missing[..., None] | (length < 1e-6), np.float32(np.nan), unit)
 

@@ -56,7 +56,9 @@ class AngularErrors(Metric):
 
 
 def angle_between(first: Tensor, second: Tensor) -> Tensor:
-    """Angle in degrees between `(B, C, …)` vectors of any length along axis 1, `(B, …) float64`.
+    """Angle in degrees between `(B, C, …)` vectors along axis 1, `(B, …) float64`.
+
+    Their lengths may be from 1e-6 to 1e18; a shorter vector counts as up to 90° from all others.
 
     Uses 2 atan2(|a - b|, |a + b|) of unit vectors (Kahan), exact to rounding at every angle, where
     the arc cosine of a float32 dot product cannot tell angles below 0.02 degrees apart.

@@ -19,8 +19,8 @@ class DepthErrors(Metric):
 
     All are pooled over the valid pixels of the whole set, not averaged over images. `absrel` is
     |p - t| / t, `rmse_log` uses natural logarithms, `delta1` is the fraction of pixels with
-    max(p / t, t / p) < 1.25 (Eigen, Puhrsch & Fergus, NeurIPS 2014). A prediction that is NaN makes
-    all of them NaN.
+    max(p / t, t / p) < 1.25 (Eigen, Puhrsch & Fergus, NeurIPS 2014). In logarithms and ratios,
+    predictions below 1e-6 count as that. A prediction that is NaN makes all of them NaN.
 
     Statistics: sums of squared, relative and squared log errors, hits, pixels (`K = 5`). The sums
     of an image are rounded to multiples of 2^-20, so that they add exactly up to 2^33. For an image
@@ -32,10 +32,10 @@ class DepthErrors(Metric):
         """Sums over `(B, H, W) float32` maps of positive values; see `Metric.statistics`."""
         check_shapes(decoded, target, valid)
         one = torch.ones((), dtype=torch.float64, device=target.device)
-        predicted = torch.where(valid, decoded.double(), one).clamp_min(_SMALLEST)
+        predicted = torch.where(valid, decoded.double(), one)
         true = torch.where(valid, target.double(), one).clamp_min(_SMALLEST)
         error = predicted - true
-        ratio = predicted / true
+        ratio = predicted.clamp_min(_SMALLEST) / true
         near = (ratio < _DELTA) & (ratio > 1 / _DELTA) & valid
         terms = (error.square(), error.abs() / true, ratio.log().square(), near, valid)
         return torch.stack([sum_per_image(term) for term in terms], dim=1)

@@ -213,10 +213,11 @@ def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
     ):
         provided = [e.provider.distribution for e in registry if e.spec.name == wanted]
         if owner.distribution not in provided:
+            why, advice = host.unloaded(owner.distribution) or ("", _pip_line(owner))
             raise PluginError(
                 f"Head {name!r} needs the {kind} {wanted!r} of {owner.distribution} "
-                f"{owner.version}, which is not available.",
-                hint=_pip_line(owner),
+                f"{owner.version}, which is not available." + (f" {why}." if why else ""),
+                hint=advice,
             )
     try:
         return host.tasks.get(stored.task, distribution=stored.owner.distribution)

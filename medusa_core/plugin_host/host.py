@@ -37,6 +37,7 @@ OBSERVERS: dict[type[Event], str] = {
 }
 """Event → the hook that is told of it."""
 
+_SEE = "What to do about each: medusa plugins list"
 Hook = tuple[Provider, Callable[[object], object]]
 
 
@@ -64,6 +65,19 @@ class Host:
             if report.failed
         )
         return (*failed, *self.notes)
+
+    def unloaded(self, distribution: str) -> tuple[str, str] | None:
+        """What of an installed distribution was not loaded, and what to do; None: nothing."""
+        reports = [
+            report
+            for report in self.reports
+            if report.distribution == distribution and report.state is not PluginState.LOADED
+        ]
+        if len(reports) < 2:
+            return (str(reports[0]), reports[0].remedy) if reports else None
+        names = ", ".join(report.name for report in reports)
+        why = "; ".join(dict.fromkeys(r.why or str(r.state) for r in reports))
+        return f"Plugins of {distribution} are not loaded: {names} ({why})", _SEE
 
     def owner(self, spec: Spec) -> Provider:
         """The distribution (and its version) that provides a spec of this host."""

@@ -57,7 +57,7 @@ def create(
         StoreError: there is something at `path`, or it cannot be written.
         FingerprintError: a head belongs to another backbone.
     """
-    layout = Layout(Path(path).resolve())
+    layout = Layout(Path(os.path.realpath(path)))
     contents = _contents(layout, heads)
     _check_backbone(backbone, backbone_bytes, heads)
     require_free(path)
@@ -244,13 +244,27 @@ def require_free(path: PathLike) -> None:
     Raises:
         StoreError: something else is there, and belongs to somebody.
     """
-    layout = Layout(Path(path).resolve())
+    layout = Layout(Path(os.path.realpath(path)))
     if files.exists(layout.root) and not (files.is_folder(layout.root) and _is_empty(layout)):
         what = "a model" if files.exists(layout.model) else "something"
         raise StoreError(
             f"{path} is an output folder in use: {what} is there already.",
             hint="Name a folder that does not exist, or is empty.",
         )
+    for above in layout.root.parents:
+        if files.exists(Layout(above).model) and _is_model(above):
+            raise StoreError(
+                f"{path} lies in the model folder {above}, whose files Medusa deletes.",
+                hint="Name a folder outside of it.",
+            )
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        records.read_model(Layout(folder))
+    except StoreError:
+        return False
+    return True
 
 
 def _create(

@@ -32,16 +32,16 @@ def write(path: Path, data: bytes, check: Callable[[Path], None]) -> None:
 
 
 def require_free(path: Path, model: Path, replace: bool) -> None:
-    """Refuse a place in the model folder, what is no file, and one that is there, if not replaced.
+    """A file may be written there: outside of the model folder, and free or to be replaced.
 
     Raises:
-        StoreError: as said.
+        StoreError: it may not.
     """
     if not path.parent.is_dir():
         raise StoreError(
             f"{path.parent}: no such folder.", hint="Make the folder first, or name another place."
         )
-    if path.resolve().is_relative_to(model.resolve()):
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(model)):
         raise StoreError(f"{path} lies in the model folder.", hint="Name another place with -o.")
     if os.path.exists(path) and not os.path.isfile(path):  # where a link leads to counts
         raise StoreError(f"{path} is there, and is not a file.", hint="Name another place with -o.")

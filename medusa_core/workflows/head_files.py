@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medusa_core.errors import MedusaError, StoreError
-from medusa_core.names import some
+from medusa_core.names import shortened, some
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store import commit, files, head_file, outside, records
 from medusa_core.store.commit import NewHead
@@ -198,6 +198,8 @@ def _try(
             f"{task.spec.output.unit!r}.",
             _ASK,
         )
+    if found.manifest.labels is not None and not task.spec.has_labels:
+        raise WeightsError(f"Head {name!r} records classes, its task has none.", _ASK)
     for key, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"Head {name!r} has values that are not finite: {key}.", _ASK)
@@ -254,7 +256,7 @@ def _lines(file: str | Path, head: dict[str, Any]) -> Iterator[str]:
 
 
 def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return shortened(", ".join(map(str, value)) if isinstance(value, list) else value)
 
 
 def _results(head: dict[str, Any]) -> str:

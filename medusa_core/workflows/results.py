@@ -126,8 +126,15 @@ def _writer(
     if form == "json":
         text = json.dumps(summary(result), indent=1, allow_nan=False) + "\n"
         return lambda file: file.write(text.encode())
-    picture = task.render(image, result.value) if form == "png" else as_16_bit(task.spec, result)
+    picture = _drawn(task, image, result) if form == "png" else as_16_bit(task.spec, result)
     return lambda file: Image.fromarray(picture).save(file, format="PNG")
+
+
+def _drawn(task: Task, image: np.ndarray, result: Result) -> np.ndarray:
+    """The picture; whoever draws it cannot change what other files say."""
+    value = result.value.view()
+    value.flags.writeable = False
+    return task.render(image, value)
 
 
 def as_16_bit(spec: TaskSpec, result: Result) -> np.ndarray:

@@ -24,6 +24,25 @@ def test_an_output_folder_in_use(medusa, unchanged, photos):
         assert sorted(os.listdir(folder)) == before
 
 
+def test_a_model_in_a_model_is_refused(medusa, unchanged):
+    """A change of the outer one would delete it: it has the name of an old revision."""
+    for inner in ("inner", "heads/depth/0123456789abcdef"):
+        line = ("init", unchanged / inner, "--backbone", "test_resnet", "--from-scratch")
+        done = medusa(*line)
+        assert done.code == FAILED
+        assert f"lies in the model folder {unchanged}" in done.error
+
+
+def test_links_that_lead_to_themselves(medusa, unchanged, tmp_path):
+    loop = tmp_path / "loop.medusa"
+    loop.symlink_to(loop)
+    done = medusa("init", loop, "--backbone", "test_resnet", "--from-scratch")
+    assert done.code == FAILED
+    assert "Too many levels of symbolic links" in done.error
+    assert medusa("export-head", "depth", "-o", loop, "--replace").code == 0
+    assert loop.is_file()
+
+
 @pytest.fixture
 def no_writing(unchanged, monkeypatch):
     """The model folder refuses every write, as it does to people who do not own it."""

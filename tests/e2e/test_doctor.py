@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from medusa_core.engine.checkpoint import save_state
+from medusa_core.plugin_host import default_host
 from medusa_core.workflows import doctor
 
 from .conftest import tree
@@ -45,6 +46,16 @@ def test_a_damaged_head_and_an_unfinished_training(medusa, model):
     assert (unfinished["state"], unfinished["message"]) == ("note", "edges")
     assert "head depth" in done.error
     assert tree(model) == before
+
+
+@pytest.mark.parametrize("kind", ["file", "loop"])
+def test_a_cache_that_cannot_be_made(medusa, tmp_path, monkeypatch, kind):
+    place = tmp_path / "place"
+    place.symlink_to(place) if kind == "loop" else place.write_text("")
+    monkeypatch.setenv("MEDUSA_CACHE", str(place))
+    done = medusa("doctor", "--json")
+    assert done.code == 1
+    assert states(done.document)["cache disk"] == "problem"
 
 
 def test_a_torchvision_of_another_torch(medusa, monkeypatch):
@@ -143,3 +154,17 @@ def test_names_that_two_plugins_claim_and_heads_that_nobody_has(medusa, model, i
         "Plugin medusa-flow 1.0: the default head of 'flow': Unknown head architecture 'medussa'."
     )
     assert "Did you mean 'medusa'" in problem["message"]
+
+
+def test_all_plugins_of_a_distribution_that_are_disabled_are_named(medusa, model, monkeypatch):
+    """Of which one a head is cannot be known: it was not loaded."""
+    monkeypatch.setenv("MEDUSA_DISABLE_PLUGINS", "medusa-data,medusa-heads")
+    default_host.cache_clear()
+    why = "Plugins of medusa-heads are not loaded: medusa-data, medusa-heads (named in MEDUSA_DISA"
+    assert why in medusa("list").out
+    [found] = [
+        c for c in medusa("doctor", "--json").document["checks"] if c["name"] == "head depth"
+    ]
+    assert why in found["message"]
+    assert "medusa plugins list" in found["hint"]
+    default_host.cache_clear()

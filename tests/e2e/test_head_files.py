@@ -130,7 +130,7 @@ def test_a_missing_plugin_is_named(medusa, receiver, file, monkeypatch):
     done = medusa("add-task", file, "-m", receiver)
     assert done.code == 3
     assert "needs the task 'depth' of medusa-heads" in done.error
-    assert "pip install" in done.hint
+    assert "medusa plugins enable medusa-tasks" in done.hint
     assert tree(receiver) == before
 
 
@@ -150,6 +150,7 @@ def repacked(file: Path, change) -> None:
         (lambda r: r["head"]["config"].update(width=1024), "Cannot load"),
         (lambda r: r["head"]["config"].update(width=1024, fused_width=1024), "Cannot load"),
         (lambda r: r.update(unit="ft"), "records results in 'ft'"),
+        (lambda r: r.update(labels={"names": ["a"]}), "records classes"),
         (lambda r: r.update(params=1), "parameters"),
         (lambda r: r["probe"].update(values="AAAA"), "does not compute"),
         (lambda r: r["owner"].update(distribution="\x1b[2Jevil"), "not available"),
@@ -163,6 +164,7 @@ def repacked(file: Path, change) -> None:
         "width",
         "memory",
         "unit",
+        "labels",
         "params",
         "probe",
         "plugin",

@@ -198,6 +198,15 @@ def test_the_mean_absolute_error_equals_numpy(shape: tuple[int, ...]) -> None:
     assert figures == {"mae": pytest.approx(np.nanmean(errors), rel=1e-6)}
 
 
+def test_depths_that_are_not_positive_are_as_wrong_as_they_are() -> None:
+    target, valid = torch.ones(1, 2, 2), torch.ones(1, 2, 2, dtype=torch.bool)
+    metric = DepthErrors()
+    figures = metric.compute(metric.statistics(torch.full((1, 2, 2), -1.0), target, valid)[0])
+    assert figures["rmse"] == figures["absrel"] == 2
+    assert figures["rmse_log"] == pytest.approx(math.log(1e6))
+    assert figures["delta1"] == 0
+
+
 def test_angular_errors_equal_numpy() -> None:
     metric, decoded, target, _ = _angles(torch.Generator().manual_seed(1))
     valid = _valid()

@@ -212,6 +212,26 @@ def test_a_full_disk_under_the_result_is_an_error_and_under_stderr_is_not(tmp_pa
             assert subprocess.run(line, **streams, **others, check=False).returncode == code
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_result_that_cannot_be_written_does_not_undo_what_was_done(tmp_path):
+    line = [sys.executable, "-c", WORKING, tmp_path / "done", "0", "json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert "could not be written to stdout: No space left" in done.stderr
+    assert "stays done" in done.stderr
+
+
+def test_a_current_folder_that_is_gone_is_said(tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    code = "import os, sys, medusa_core.cli as c; os.rmdir(os.getcwd()); sys.exit(c.main(['list']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "The current folder is not there any more." in done.stderr
+
+
 def test_completion_comes_from_the_table():
     environ = {
         **os.environ,

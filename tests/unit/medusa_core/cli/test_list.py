@@ -110,6 +110,13 @@ def test_a_disabled_plugin_is_the_reason_given(medusa, make_folder, make_head, m
     assert head["notes"] == ["Plugin medusa-good 0.2 is disabled: named in MEDUSA_DISABLE_PLUGINS"]
 
 
+def test_a_note_of_a_stranger_does_not_flood_the_table(medusa, make_folder, make_head):
+    folder = make_folder(zeta=make_head(provenance={"data": "x" * 100_000}))
+    _, out, _ = medusa("list", "-m", folder)
+    assert len(out) < 5_000
+    assert "(100000 characters)" in out.replace("\n", "")
+
+
 def test_a_head_of_another_plugin_version_is_marked(medusa, make_folder, make_head):
     folder = make_folder(zeta=make_head(owner=Owner(distribution="medusa-good", version="0.1")))
     _, out, _ = medusa("list", "-m", folder)

@@ -50,6 +50,11 @@ def test_npy_files_hold_decoded_values(root: Path) -> None:
     np.testing.assert_allclose(_single(root, "normals", vectors), expected, atol=1e-6)
 
 
+def test_vectors_too_long_to_be_measured_are_refused(root: Path) -> None:
+    with pytest.raises(DataError, match="NaN or infinite"):
+        _single(root, "normals", np.full((*SIZE, 3), 1e25))
+
+
 def test_numbers_of_several_channels_keep_their_length(root: Path) -> None:
     albedo = np.random.default_rng(0).uniform(0, 1, (*SIZE, 3)).astype(np.float32)
     albedo[1, 2, 0] = -1

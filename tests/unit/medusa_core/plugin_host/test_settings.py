@@ -107,6 +107,7 @@ def test_the_file_is_in_the_users_folder_of_configuration(monkeypatch, tmp_path)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("{}" + " " * 2**20, "more than 1048576 bytes"),
         ("{", "EOF while parsing"),
         ("[]", "Input should be an object"),
         ('{"modle": "x"}', "modle: Extra inputs are not permitted"),

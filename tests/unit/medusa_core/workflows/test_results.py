@@ -17,6 +17,7 @@ from medusa_core.errors import UsageError
 from medusa_core.model.medusa_model import Result
 from medusa_core.workflows import new_plugin, results
 from medusa_tasks.depth.spec import DEPTH
+from medusa_tasks.depth.task import Depth as DepthTask
 
 IMAGE = np.zeros((16, 16, 3), np.uint8)
 
@@ -45,6 +46,20 @@ def test_a_picture_without_a_finite_value_has_a_summary(tmp_path) -> None:
     result = Result("head", "task", np.full((4, 4), np.nan, np.float32), "m", None)
     results.write(None, tmp_path, "a", IMAGE, result, ["json"])
     assert json.loads((tmp_path / "a.head.json").read_text())["size"] == [4, 4]
+
+
+def test_whoever_draws_a_value_cannot_change_the_other_files(tmp_path) -> None:
+    class Careless(DepthTask):
+        def render(self, image, value):
+            value -= value.min()
+            return image
+
+    result = Result("head", "task", np.arange(4, dtype=np.float32).reshape(2, 2) + 1, "m", None)
+    with pytest.raises(ValueError, match="read-only"):
+        results.write(Careless(DEPTH), tmp_path, "a", IMAGE, result, ["png"])
+    results.write(Careless(DEPTH), tmp_path, "a", IMAGE, result, ["npy"])
+    assert np.load(tmp_path / "a.head.npy").min() == 1
+    result.value[0, 0] = 5  # still the caller's
 
 
 def metres(low: float | None, high: float | None) -> TaskSpec:
