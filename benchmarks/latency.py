@@ -29,7 +29,7 @@ from benchmarks.peers.host import peers_host
 from benchmarks.report import machine, save
 from medusa_core.backbones.timm_backbone import Backbone, build, describe
 from medusa_core.heads.base import Head
-from medusa_core.model.execution import SIDE_BY_SIDE, Execution, joined
+from medusa_core.model.execution import MOST_JOINED, Execution, joined
 from medusa_core.model.inference import keep_memory, prepare
 from medusa_core.model.recorded_calls import Network
 from medusa_core.model.recording import PATIENCE, Desk, repeating
@@ -143,7 +143,7 @@ def run(fast: Any, images: Tensor, networks: Sequence[Network]) -> None:
 def recorded_on(fast: Any, images: Tensor, modules: Sequence[nn.Module]) -> Callable[[], None]:
     """The same from recordings, as models do it: heads that can be are run side by side."""
     desk = Desk()
-    groups = [modules[i : i + SIDE_BY_SIDE] for i in range(0, len(modules), SIDE_BY_SIDE)]
+    groups = [modules[i : i + MOST_JOINED] for i in range(0, len(modules), MOST_JOINED)]
     plans = [([as_network(module) for module in group], joining(group)) for group in groups]
     wanted = [networks for networks, join in plans if join]
 

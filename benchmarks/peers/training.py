@@ -29,9 +29,10 @@ from medusa_core.engine.scores import Scores
 from medusa_core.heads.base import Head
 from medusa_core.model.assembly import make_task
 from medusa_core.model.costs import head_gmacs, parameters
-from medusa_core.model.devices import own_chance
-from medusa_core.model.images import finish, resized, upsample, working_size
+from medusa_core.model.devices import seeded
+from medusa_core.model.images import finish, resized, working_size
 from medusa_core.model.medusa_model import MedusaModel
+from medusa_core.model.upsampling import upsample
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
 
@@ -151,7 +152,7 @@ def train_coupled(
         Source(dataset, size, (IDENTITY,)), list(bindings.values()), progress
     )
     parts = selection_split(dataset)
-    with own_chance(device, settings.seed):
+    with seeded(device, settings.seed):
         module = decoder(backbone.info, {n: b.task.out_channels for n, b in bindings.items()})
         training = CoupledTraining(
             backbone,

@@ -40,3 +40,10 @@ class FeatureInfo:
         """By how much each level is upsampled: 1 where it is as it was computed."""
         pairs = zip(self.computed, self.strides, strict=True)
         return tuple(computed // stride for computed, stride in pairs)
+
+    def shapes(self, size: tuple[int, int]) -> list[tuple[int, int, int]]:
+        """`(C, h, w)` of each level as computed, of an image (H, W) padded to `max(strides)`."""
+        coarsest = max(self.strides)
+        height, width = (side + -side % coarsest for side in size)
+        pairs = zip(self.channels, self.computed, strict=True)
+        return [(channels, height // stride, width // stride) for channels, stride in pairs]

@@ -38,7 +38,7 @@ class Spec(BaseModel):
 class Registered(Spec):
     """Base of `TaskSpec`, `HeadSpec` and `DatasetSpec`: the plugin API that it was written for.
 
-    api_version: one that says nothing was written for the first version.
+    api_version: plugin API that the spec was written for; 1.0 if left out.
     """
 
     api_version: ApiVersion = "1.0"

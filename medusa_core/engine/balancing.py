@@ -42,12 +42,12 @@ class Balance(nn.Module):
         """What a record of the training says about it."""
         return {"method": self.name, "weights": self.weights()}
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """JSON-able state besides parameters."""
         return {}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Restore what `memory` gave."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` gave."""
 
 
 class Fixed(Balance):
@@ -160,15 +160,15 @@ class DynamicAverage(Balance):
         """With the multipliers on top of the fixed weights."""
         return {**super().report(), "multipliers": self.multipliers()}
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Steps seen, running means, and the last two means of every task."""
-        return {"steps": self.steps, "means": self.means.memory(), "past": self.past}
+        return {"steps": self.steps, "means": self.means.state(), "past": self.past}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Go on where `memory` was taken."""
-        self.steps = memory["steps"]
-        self.means.recall(memory["means"])
-        self.past = {name: list(memory["past"][name]) for name in self.past}
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.steps = state["steps"]
+        self.means.restore(state["means"])
+        self.past = {name: list(state["past"][name]) for name in self.past}
 
 
 def make_balance(name: str, weights: Mapping[str, float], period: int) -> Balance:

@@ -41,7 +41,7 @@ class Source:
         return len(self.dataset) * len(self.views)
 
     def identities(self, data: str) -> list[dict[str, Any]]:
-        """A view: what the content of a file of it depends on; `data` is the digest of what."""
+        """What the content of the file of each view depends on; `data` is a digest."""
         return [
             {
                 "version": CACHE_VERSION,

@@ -13,7 +13,7 @@ from medusa_core.engine.binding import Binding
 from medusa_core.engine.feature_cache import as_target
 from medusa_core.engine.scores import Scores
 from medusa_core.errors import DataError
-from medusa_core.model.images import magnified
+from medusa_core.model.images import undo_zoom
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.progress import Progress
 
@@ -65,7 +65,7 @@ def evaluate(
                     decoded = binding.task.decode(raw)
                     if long_side is not None:
                         spec, trained = binding.task.spec, model.require(name).size
-                        decoded = magnified(decoded, spec, trained, image.shape[:2], long_side)
+                        decoded = undo_zoom(decoded, spec, trained, image.shape[:2], long_side)
                     results[name].scores.add(decoded.cpu(), as_target(target[None]), valid)
             for name in targets.keys() - set(wanted):
                 results[name].missing += 1

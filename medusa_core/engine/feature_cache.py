@@ -6,6 +6,7 @@ stride-2 convolution is not symmetric.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,9 +55,7 @@ class CachedTask:
         """Levels `(B, C, h, w) float32` as computed, target, `(B, H, W) bool` mask of some rows."""
         flat = torch.from_numpy(np.stack([self.features[row] for row in rows]))
         levels, start = [], 0
-        padded = padded_size(self.source.size, max(self.info.strides))
-        for channels, stride in zip(self.info.channels, self.info.computed, strict=True):
-            height, width = padded[0] // stride, padded[1] // stride
+        for channels, height, width in self.info.shapes(self.source.size):
             part = flat[:, start : start + channels * height * width].float()
             start += channels * height * width
             levels.append(part.view(len(rows), height, width, channels).permute(0, 3, 1, 2))
@@ -73,11 +72,6 @@ def as_target(target: np.ndarray) -> Tensor:
     tensor = torch.from_numpy(target)
     tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
     return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
-
-
-def padded_size(size: Size, stride: int) -> Size:
-    """(H, W) rounded up to multiples of the stride."""
-    return size[0] + -size[0] % stride, size[1] + -size[1] % stride
 
 
 def cache_tasks(
@@ -156,7 +150,7 @@ def _required(found: _Cached | BaseException) -> _Cached:
 def _feature_inputs(backbone: Backbone, fingerprint: str, size: Size) -> Inputs:
     return Inputs(
         {"kind": "features", "backbone": fingerprint},
-        (_row_length(backbone, size),),
+        (sum(math.prod(shape) for shape in backbone.info.shapes(size)),),
         np.dtype(np.float16),
         _Features(backbone),
     )
@@ -250,11 +244,3 @@ class _Features:
         levels = self._network(batch)
         flat = torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in levels], dim=1)
         return flat.clamp(-65504, 65504).to(torch.float16).cpu().numpy()
-
-
-def _row_length(backbone: Backbone, size: Size) -> int:
-    height, width = padded_size(size, backbone.stride)
-    return sum(
-        channels * (height // stride) * (width // stride)
-        for channels, stride in zip(backbone.info.channels, backbone.info.computed, strict=True)
-    )

@@ -25,10 +25,10 @@ class Means:
         self.sums = {}
         return means
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """JSON-able state."""
         return {name: list(found) for name, found in self.sums.items()}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Restore what `memory` gave."""
-        self.sums = {name: list(found) for name, found in memory.items()}
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` gave."""
+        self.sums = {name: list(found) for name, found in state.items()}

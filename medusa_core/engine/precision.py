@@ -66,7 +66,7 @@ class Precision:
             return nullcontext()
         return torch.autocast(self.device.type, _DTYPES[self.name])
 
-    def descend(
+    def backward_and_step(
         self, loss: Tensor, optimizer: torch.optim.Optimizer, clipped: Iterable[nn.Parameter]
     ) -> None:
         """Gradients of a loss, their norm clipped at `MAX_GRADIENT`, and a step.
@@ -85,11 +85,11 @@ class Precision:
         self.scaler.step(optimizer)
         self.scaler.update()
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """JSON-able state: that of the loss scale."""
         return self.scaler.state_dict() if self.scaler is not None else {}
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        """Restore what `memory` gave."""
-        if self.scaler is not None and memory:
-            self.scaler.load_state_dict(memory)
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore what `state` gave."""
+        if self.scaler is not None and state:
+            self.scaler.load_state_dict(state)

@@ -140,10 +140,10 @@ class Training(ABC):
         self.step = facts["step"]
         if not 0 <= self.step <= self.settings.steps:
             raise ValueError(f"step {self.step} of {self.settings.steps}")
-        self._means.recall(facts["means"])
-        self._line.recall(facts["line"])
-        self.balance.recall(facts["balance"])
-        self.precision.recall(facts["precision"])
+        self._means.restore(facts["means"])
+        self._line.restore(facts["line"])
+        self.balance.restore(facts["balance"])
+        self.precision.restore(facts["precision"])
         self.outcome = Outcome(**facts["outcome"])
         if facts.get("diverged"):
             self.outcome.restarts.append({"step": self.step, "lr": self.settings.lr})
@@ -160,10 +160,10 @@ class Training(ABC):
         facts = {
             "identity": self.identity,
             "step": self.step,
-            "means": self._means.memory(),
-            "line": self._line.memory(),
-            "balance": self.balance.memory(),
-            "precision": self.precision.memory(),
+            "means": self._means.state(),
+            "line": self._line.state(),
+            "balance": self.balance.state(),
+            "precision": self.precision.state(),
             "outcome": asdict(self.outcome),
         }
         checkpoint.save_state(self.work, tensors, facts, name)
@@ -275,7 +275,7 @@ class Training(ABC):
         first, *rest = torch.stack([x.detach().float() for x in (total, *losses.values())]).tolist()
         values = dict(zip(losses, rest, strict=True))
         self._require_finite(first, values)
-        self.precision.descend(total, self.optimizer, self._trained)
+        self.precision.backward_and_step(total, self.optimizer, self._trained)
         self.balance.observe(values)
         for means in (self._means, self._line):
             means.add({"loss": first, **{f"loss.{name}": v for name, v in values.items()}})

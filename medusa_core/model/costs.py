@@ -28,11 +28,7 @@ def backbone_gmacs(backbone: Backbone) -> float:
 def head_gmacs(head: Head, features: FeatureInfo) -> float:
     """10⁹ multiply-accumulates of a head for one `COST_SIZE` image, the backbone not included."""
     twin = copy.deepcopy(head).to("meta").eval().requires_grad_(False)
-    height, width = COST_SIZE
-    levels = [
-        torch.empty(1, channels, height // stride, width // stride, device="meta")
-        for channels, stride in zip(features.channels, features.computed, strict=True)
-    ]
+    levels = [torch.empty(1, *shape, device="meta") for shape in features.shapes(COST_SIZE)]
     return _gmacs(twin, twin.given(levels))
 
 

@@ -29,7 +29,7 @@ def choose_device(name: str | None) -> str:
 
 
 @contextmanager
-def own_chance(device: str | torch.device, seed: int) -> Iterator[None]:
+def seeded(device: str | torch.device, seed: int) -> Iterator[None]:
     """Random numbers from a seed, and the former ones again afterwards; other cards stay asleep."""
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -30,7 +30,7 @@ from medusa_core.plugin_host.attribution import head_output, running
 
 ENGINES = ("torch", "openvino", "plain")
 INFERENCE_PRECISIONS = ("fp32", "bf16")
-SIDE_BY_SIDE = 8
+MOST_JOINED = 8
 """Heads that are run as one network."""
 LIMITS = {"fp32": 1e-3, "bf16": 0.05}
 """Precision → how far predictions may move: RMS of the difference / RMS of the plain prediction."""
@@ -190,9 +190,9 @@ class Runner:
                 if head.family is not None:
                     families.setdefault((type(head), head.family), []).append(name)
         groups = [
-            names[start : start + SIDE_BY_SIDE]
+            names[start : start + MOST_JOINED]
             for names in families.values()
-            for start in range(0, len(names), SIDE_BY_SIDE)
+            for start in range(0, len(names), MOST_JOINED)
         ]
         return [group for group in groups if len(group) > 1]
 

@@ -93,7 +93,22 @@ def _describe(packed: nn.Module, plain: nn.Module) -> None:
     vars(packed).update(asked)
 
 
-class PackedConv2d(nn.Module):
+class _Packed(nn.Module):
+    """A layer that keeps its weights twice: as they are, and as the CPU's library wants them."""
+
+    _packed: Any = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As in `nn.Module`: weights change their format, so they are packed anew."""
+        self._packed = None
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the packed weights, which cannot be copied."""
+        return {**self.__dict__, "_packed": None}
+
+
+class PackedConv2d(_Packed):
     """A convolution whose weights lie as the CPU's library wants them for the shape last seen.
 
     PyTorch otherwise rearranges them at every call. Which layout is best depends on the shape of
@@ -134,17 +149,8 @@ class PackedConv2d(nn.Module):
 
     __call__ = forward  # nobody hooks it
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """As in `nn.Module`: weights change their format, so they are packed anew."""
-        self._packed = None
-        return super()._apply(fn, recurse)
 
-    def __getstate__(self) -> dict[str, object]:
-        """Without the packed weights, which cannot be copied."""
-        return {**self.__dict__, "_packed": None}
-
-
-class PackedLinear(nn.Module):
+class PackedLinear(_Packed):
     """A matrix product whose weights lie as the CPU's library wants them, for every shape.
 
     PyTorch gives products of one thread to a slower library, but one that is called for a tenth:
@@ -173,15 +179,6 @@ class PackedLinear(nn.Module):
         return result
 
     __call__ = forward  # nobody hooks it
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """As in `nn.Module`: weights change their format, so they are packed anew."""
-        self._packed = None
-        return super()._apply(fn, recurse)
-
-    def __getstate__(self) -> dict[str, object]:
-        """Without the packed weights, which cannot be copied."""
-        return {**self.__dict__, "_packed": None}
 
 
 class PackedPointwise(PackedLinear):

@@ -34,13 +34,13 @@ from medusa_core.model.images import (
     MIN_SIDE,
     as_image,
     finish,
-    magnified,
     resized,
     to_tensor,
-    upsample,
+    undo_zoom,
     working_size,
 )
 from medusa_core.model.tiles import blended
+from medusa_core.model.upsampling import upsample
 from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host
 from medusa_core.store import commit
@@ -317,7 +317,7 @@ class MedusaModel(nn.Module):
         self, name: str, raw: Tensor, picture: Sequence[int], long_side: int | None
     ) -> Result:
         task, stored = self.tasks[name], self._manifests[name]
-        value = magnified(task.decode(raw), task.spec, stored.size, picture, long_side)
+        value = undo_zoom(task.decode(raw), task.spec, stored.size, picture, long_side)
         return Result(name, task.spec.name, value[0].cpu().numpy(), stored.unit, task.labels)
 
     def take(self, name: str, folder: ModelFolder) -> None:

@@ -64,7 +64,16 @@ def open_model(
 
 
 def restore_backbone(record: BackboneRecord, tensors: Mapping[str, Tensor]) -> Backbone:
-    """The frozen backbone of a model folder; what was measured must be what is recorded."""
+    """The backbone of a model folder, frozen."""
+    return build_backbone(record, tensors).freeze()
+
+
+def build_backbone(record: BackboneRecord, tensors: Mapping[str, Tensor]) -> Backbone:
+    """The backbone of a model folder, to be trained on.
+
+    Raises:
+        WeightsError: the weights do not fit. StoreError: its levels are not those recorded.
+    """
     with torch.random.fork_rng(devices=[]):
         backbone = build(description_of(record), sum(t.numel() for t in tensors.values()))
     load_strictly(backbone.net, tensors, f"backbone {record.name!r}")
@@ -73,4 +82,4 @@ def restore_backbone(record: BackboneRecord, tensors: Mapping[str, Tensor]) -> B
             f"Backbone {record.name!r} gives channels {backbone.info.channels} with this timm, "
             f"the model folder records {record.channels}."
         )
-    return backbone.freeze()
+    return backbone

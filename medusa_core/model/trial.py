@@ -54,11 +54,8 @@ def try_head(
 def _noise(features: FeatureInfo) -> list[Tensor]:
     """Levels of a small image, the same every time; a backbone that is to be trained is not run."""
     generator = torch.Generator().manual_seed(0)
-    shapes = zip(features.channels, features.computed, strict=True)
-    return [
-        torch.randn(1, channels, *[max(1, PROBE_SIZE // stride)] * 2, generator=generator)
-        for channels, stride in shapes
-    ]
+    shapes = features.shapes((PROBE_SIZE, PROBE_SIZE))
+    return [torch.randn(1, *shape, generator=generator) for shape in shapes]
 
 
 def _require_gradient(head: torch.nn.Module, levels: list[Tensor]) -> None:

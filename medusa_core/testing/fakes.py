@@ -25,12 +25,9 @@ LABELS = LabelSchema(
 
 
 def fake_features(info: FeatureInfo, size: tuple[int, int], batch: int = 2) -> list[Tensor]:
-    """Levels as computed of images of (H, W), multiples of all strides; the same every time."""
+    """Levels as computed of images of (H, W); the same every time."""
     generator = torch.Generator().manual_seed(sum(info.channels))
-    return [
-        torch.randn(batch, channels, size[0] // stride, size[1] // stride, generator=generator)
-        for channels, stride in zip(info.channels, info.computed, strict=True)
-    ]
+    return [torch.randn(batch, *shape, generator=generator) for shape in info.shapes(size)]
 
 
 def fake_image(size: tuple[int, int], seed: int = 0) -> np.ndarray:

@@ -90,7 +90,7 @@ class TaskSubject:
 
     @property
     def dense(self) -> bool:
-        """Whether a pixel has a value, rather than an image."""
+        """Whether the task predicts one value a pixel, not one an image."""
         return self.spec.output.kind == "dense"
 
     def make(self) -> Task:

@@ -24,7 +24,7 @@ from medusa_core.engine.outcome import TrainSettings
 from medusa_core.engine.scores import Scores
 from medusa_core.errors import DataError
 from medusa_core.model.assembly import make_head
-from medusa_core.model.devices import own_chance
+from medusa_core.model.devices import seeded
 from medusa_core.model.opening import restore_backbone
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
@@ -130,7 +130,7 @@ def _short(
     settings = TrainSettings(
         steps, options.batch, options.lr, options.seed, evaluations=1, precision=options.precision
     )
-    with tempfile.TemporaryDirectory() as work, own_chance(device, options.seed):
+    with tempfile.TemporaryDirectory() as work, seeded(device, options.seed):
         head = make_head(host, plan.ref, features, plan.task.out_channels, plan.head_owner)
         run = HeadTraining(plan.task, head, cached, parts, settings, {}, Path(work), device)
         run.resumable = False

@@ -27,7 +27,7 @@ from medusa_core.errors import MedusaError, NameTakenError, StoreError, Training
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import added, make_head
-from medusa_core.model.devices import own_chance
+from medusa_core.model.devices import seeded
 from medusa_core.model.memory import is_out_of_memory
 from medusa_core.model.trial import try_head
 from medusa_core.plugin_host.host import Host
@@ -319,7 +319,7 @@ class HeadRun:
             "backbone": self.record.fingerprint,
         }
         work = Layout(self.model).work(plan.name)
-        with own_chance(self.device, options.seed):
+        with seeded(self.device, options.seed):
             head = make_head(
                 self.host, plan.ref, self.backbone.info, plan.task.out_channels, plan.head_owner
             )

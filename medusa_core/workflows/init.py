@@ -21,7 +21,7 @@ from medusa_core.backbones.fingerprint import fingerprint
 from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.errors import StoreError, UsageError, WeightsError
 from medusa_core.model import costs
-from medusa_core.model.devices import own_chance
+from medusa_core.model.devices import seeded
 from medusa_core.names import some
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
@@ -108,7 +108,7 @@ def init(
             hint="One of: --pretrained, --weights FILE.safetensors, --from-scratch",
         )
     description = timm_backbone.describe(backbone)
-    with own_chance("cpu", seed):
+    with seeded("cpu", seed):
         net = timm_backbone.build(description)
         timm_backbone.require_any_size(net)
     left_over: list[str] = []

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from medusa_core.api import Dataset, HeadRef, TaskSpec
-from medusa_core.backbones.timm_backbone import Backbone, build
+from medusa_core.backbones.timm_backbone import Backbone
 from medusa_core.engine import checkpoint
 from medusa_core.engine.balancing import check_balance
 from medusa_core.engine.binding import Binding
@@ -22,12 +20,11 @@ from medusa_core.model import costs
 from medusa_core.model.assembly import (
     choose_architecture,
     complete_head_ref,
-    description_of,
-    load_strictly,
     make_head,
     make_task,
 )
-from medusa_core.model.devices import own_chance
+from medusa_core.model.devices import seeded
+from medusa_core.model.opening import build_backbone
 from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress
@@ -91,9 +88,7 @@ def make_plan(
             )
         record = folder.manifest.backbone
         tensors = folder.read_backbone()
-        with torch.random.fork_rng(devices=[]):
-            backbone = build(description_of(record), sum(t.numel() for t in tensors.values()))
-        load_strictly(backbone.net, tensors, f"backbone {record.name!r}")
+        backbone = build_backbone(record, tensors)
     device = preparation.training_device(
         options.device, options.precision, options.tensorboard, options.cuda_graphs
     )
@@ -144,7 +139,7 @@ def _specs(host: Host, tasks: str | Sequence[str]) -> list[TaskSpec]:
 
 
 def fresh_heads(host: Host, plan: JointPlan) -> dict[str, Head]:
-    """Heads with fresh weights; inside `own_chance`, with the seed."""
+    """Heads with fresh weights; inside `seeded`, with the seed."""
     return {
         name: make_head(
             host,
@@ -159,7 +154,7 @@ def fresh_heads(host: Host, plan: JointPlan) -> dict[str, Head]:
 
 def describe_plan(host: Host, plan: JointPlan) -> dict[str, Any]:
     """What would be trained, and what it would cost."""
-    with own_chance("cpu", plan.options.seed):
+    with seeded("cpu", plan.options.seed):
         heads = fresh_heads(host, plan)
     return {
         "model": str(plan.model),

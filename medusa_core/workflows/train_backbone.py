@@ -19,7 +19,7 @@ from medusa_core.errors import StoreError
 from medusa_core.heads.base import Head
 from medusa_core.model import probe
 from medusa_core.model.assembly import added
-from medusa_core.model.devices import own_chance
+from medusa_core.model.devices import seeded
 from medusa_core.model.trial import try_head
 from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
@@ -135,7 +135,7 @@ def _train(
 ) -> tuple[dict[str, Head], Outcome, int]:
     """The trained heads (and, in the plan, backbone), and how many norms were unfolded."""
     options = plan.options
-    with own_chance(plan.device, options.seed):
+    with seeded(plan.device, options.seed):
         heads = fresh_heads(host, plan)
         joint = {
             name: JointTask(binding, heads[name], *rows)

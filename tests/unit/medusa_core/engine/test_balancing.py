@@ -107,11 +107,11 @@ def test_dwa_goes_on_where_its_memory_was_taken():
     first, second = DynamicAverage(WEIGHTS, 3), DynamicAverage(WEIGHTS, 3)
     for step in range(11):
         if step == 7:
-            second.recall(json.loads(json.dumps(first.memory())))
+            second.restore(json.loads(json.dumps(first.state())))
         first.observe(dict.fromkeys(WEIGHTS, 1.0 / (1 + step)))
         if step >= 7:
             second.observe(dict.fromkeys(WEIGHTS, 1.0 / (1 + step)))
-    assert first.memory() == second.memory()
+    assert first.state() == second.state()
 
 
 def test_unknown_balances_are_refused():

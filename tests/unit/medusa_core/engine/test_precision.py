@@ -35,7 +35,9 @@ def test_networks_run_in_the_chosen_format(name, dtype):
 def test_gradients_are_clipped():
     weight = nn.Parameter(torch.zeros(4))
     optimizer = torch.optim.SGD([weight], lr=1.0)
-    Precision("fp32", torch.device("cpu")).descend((100 * weight).sum(), optimizer, [weight])
+    Precision("fp32", torch.device("cpu")).backward_and_step(
+        (100 * weight).sum(), optimizer, [weight]
+    )
     assert float(weight.detach().norm()) == pytest.approx(MAX_GRADIENT, rel=1e-4)
 
 
@@ -56,10 +58,10 @@ def test_a_float16_step_is_that_of_float32():
         weight = nn.Parameter(torch.ones(4, device="cuda"))
         optimizer = torch.optim.SGD([weight], lr=1.0)
         precision = Precision(name, torch.device("cuda"))
-        precision.descend((0.25 * weight).sum(), optimizer, [weight])
+        precision.backward_and_step((0.25 * weight).sum(), optimizer, [weight])
         weights.append(weight.detach().cpu())
     torch.testing.assert_close(*weights)
-    assert precision.memory()["scale"] > 0
+    assert precision.state()["scale"] > 0
 
 
 def test_the_command_line_offers_them_all():

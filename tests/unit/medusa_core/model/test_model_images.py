@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medusa_core.losses.cross_entropy import SIDE_BY_SIDE
-from medusa_core.model.images import FEW_CHANNELS, upsample
+from medusa_core.losses.cross_entropy import CLASSES_LAST
+from medusa_core.model.upsampling import FEW_CHANNELS, upsample
 
 SIZES = [((4, 6), (16, 24)), ((5, 3), (7, 11)), ((1, 8), (9, 8)), ((8, 9), (4, 3))]
 
@@ -36,7 +36,7 @@ def test_nothing_is_done_where_the_size_agrees() -> None:
     assert upsample(raw, (4, 6)) is raw
 
 
-@pytest.mark.parametrize("channels", [15, SIDE_BY_SIDE])
+@pytest.mark.parametrize("channels", [15, CLASSES_LAST])
 @pytest.mark.parametrize("cells", [(8, 12), (16, 24)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_gradient_at_a_stride_lies_as_the_prediction_does(
@@ -53,7 +53,7 @@ def test_the_gradient_at_a_stride_lies_as_the_prediction_does(
 
 
 @pytest.mark.parametrize("stride", [2, 4, 8])
-@pytest.mark.parametrize("channels", [1, 3, 15, SIDE_BY_SIDE])
+@pytest.mark.parametrize("channels", [1, 3, 15, CLASSES_LAST])
 def test_what_lags_behind_cells_is_every_stride_th_pixel(stride: int, channels: int) -> None:
     """Values and gradients of predictions with a cell for each pixel that is kept."""
     generator = torch.Generator().manual_seed(0)

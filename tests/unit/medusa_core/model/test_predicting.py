@@ -22,9 +22,9 @@ from medusa_core.model.images import (
     finish,
     resized,
     to_tensor,
-    upsample,
     working_size,
 )
+from medusa_core.model.upsampling import upsample
 from medusa_core.progress import SilentProgress
 from medusa_core.testing.fakes import FakeDataset
 

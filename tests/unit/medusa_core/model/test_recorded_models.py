@@ -273,7 +273,7 @@ def test_heads_whose_joining_fails_are_run_alone(
 def test_more_heads_than_are_run_side_by_side_are_run_in_groups(
     wide: MedusaModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution_, "SIDE_BY_SIDE", 2)
+    monkeypatch.setattr(execution_, "MOST_JOINED", 2)
     together = _groups(monkeypatch)
     expected = wide(_images(0))
     for _ in range(2):
