@@ -114,7 +114,7 @@ def measure(case: dict[str, Any], folder: Path) -> dict[str, Any]:
     progress = LineProgress()
     guess = estimate(case["task"], model=model, data=[data], progress=progress, **options)
     done = add_task(
-        case["task"], model=model, data=[data], replace=True, views=2, progress=progress, **options
+        case["task"], model=model, data=[data], replace=True, progress=progress, **options
     )
     [head] = done["heads"].values()
     truth = head["metrics"][head["primary"]]
