@@ -48,7 +48,7 @@ from medusa_core.model.assembly import complete_head_ref, make_head, make_task
 from medusa_core.model.inference import keep_memory
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import SilentProgress
-from medusa_core.workflows.head_plan import DEFAULT_STEPS
+from medusa_core.workflows.training.head_plan import DEFAULT_STEPS
 
 TASKS = ("semseg", "depth", "normals", "edges", "saliency", "human_parts")
 """Of the joint model; the last ones are added, one at a time."""

@@ -29,8 +29,8 @@ from medusa_core.model.opening import open_model
 from medusa_core.plugin_host import default_host
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows.add_task import add_task
-from medusa_core.workflows.head_plan import DEFAULT_STEPS
 from medusa_core.workflows.init import init
+from medusa_core.workflows.training.head_plan import DEFAULT_STEPS
 
 Detector = Callable[[Sample], np.ndarray]
 """`(H, W) float32` probabilities in `[0, 1]` of a boundary."""

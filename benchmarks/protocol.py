@@ -43,9 +43,9 @@ from medusa_core.store.manifest import HeadManifest
 from medusa_core.workflows import preparation
 from medusa_core.workflows.add_task import add_task
 from medusa_core.workflows.evaluate import score
-from medusa_core.workflows.head_plan import DEFAULT_LR, DEFAULT_VIEWS
 from medusa_core.workflows.init import init
 from medusa_core.workflows.train_backbone import train_backbone
+from medusa_core.workflows.training.head_plan import DEFAULT_LR, DEFAULT_VIEWS
 
 JUDGED_BY = {"edges": "odsf"}
 """Metrics to compare by where that is not the primary one, which has to be quick."""

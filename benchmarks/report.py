@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from medusa_core.workflows.finishing import versions
+from medusa_core.workflows.training.finishing import versions
 
 RESULTS = Path(__file__).parent / "results"
 SINGLE_TASK = "single-task"

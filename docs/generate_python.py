@@ -14,7 +14,7 @@ from typing import Any
 
 import medusa_core
 from medusa_core.model.medusa_model import Result
-from medusa_core.workflows.head_plan import TrainOptions
+from medusa_core.workflows.training.head_plan import TrainOptions
 
 TARGET = Path(__file__).parent / "reference" / "python.md"
 WIDTH = 88

@@ -223,7 +223,7 @@ def _untrained_head(
     from medusa_core.model.assembly import complete_head_ref, make_head, make_task
     from medusa_core.model.opening import restore_backbone
     from medusa_core.store.folder import ModelFolder
-    from medusa_core.workflows import finishing
+    from medusa_core.workflows.training import finishing
 
     host = host or default_host()
     with ModelFolder.open(model) as folder:

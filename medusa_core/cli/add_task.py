@@ -87,7 +87,7 @@ def command(
         return
     from medusa_core.engine.datasets import DataRef
     from medusa_core.workflows.add_task import add_task
-    from medusa_core.workflows.head_plan import DEFAULT_BATCH
+    from medusa_core.workflows.training.head_plan import DEFAULT_BATCH
 
     given = {key: value for key, value in options.items() if value is not None}
     if given.get("batch") == "auto":

@@ -15,9 +15,9 @@ from medusa_core.store import commit
 from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout, checked_name
 from medusa_core.workflows import preparation
-from medusa_core.workflows.head_plan import make_plan, train_options
-from medusa_core.workflows.head_run import HeadRun
 from medusa_core.workflows.init import as_ensured, ensure
+from medusa_core.workflows.training.head_plan import make_plan, train_options
+from medusa_core.workflows.training.head_run import HeadRun
 
 
 def add_task(

@@ -30,8 +30,8 @@ from medusa_core.plugin_host.host import Host, default_host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.store.folder import ModelFolder
 from medusa_core.workflows import preparation
-from medusa_core.workflows.head_plan import Plan, TrainOptions, make_plan, train_options
 from medusa_core.workflows.init import as_ensured
+from medusa_core.workflows.training.head_plan import Plan, TrainOptions, make_plan, train_options
 
 _NOT_TAKEN = {"views", "tensorboard", "resume", "patience", "smaller_batches", "cuda_graphs"}
 """Options of `add_task` that say nothing of the score, or that short trainings have no use for."""

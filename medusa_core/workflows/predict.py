@@ -18,11 +18,12 @@ from medusa_core.names import as_names
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES
 from medusa_core.progress import Progress, SilentProgress
-from medusa_core.workflows import naming, preparation, results
-from medusa_core.workflows.inputs import Picture, count, find_files, is_video, pictures
-from medusa_core.workflows.made_with import Making, makings
-from medusa_core.workflows.overlap import Views, overlapped
-from medusa_core.workflows.places import Places
+from medusa_core.workflows import preparation
+from medusa_core.workflows.prediction import naming, results
+from medusa_core.workflows.prediction.inputs import Picture, count, find_files, is_video, pictures
+from medusa_core.workflows.prediction.made_with import Making, makings
+from medusa_core.workflows.prediction.overlap import Views, overlapped
+from medusa_core.workflows.prediction.places import Places
 
 
 def predict(

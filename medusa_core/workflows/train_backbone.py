@@ -28,10 +28,16 @@ from medusa_core.store.commit import NewHead
 from medusa_core.store.layout import JOINT, Layout
 from medusa_core.store.manifest import BackboneRecord
 from medusa_core.store.transaction import training
-from medusa_core.workflows import finishing, preparation
-from medusa_core.workflows.head_plan import train_options
+from medusa_core.workflows import preparation
 from medusa_core.workflows.init import record_of
-from medusa_core.workflows.joint_plan import JointPlan, describe_plan, fresh_heads, make_plan
+from medusa_core.workflows.training import finishing
+from medusa_core.workflows.training.head_plan import train_options
+from medusa_core.workflows.training.joint_plan import (
+    JointPlan,
+    describe_plan,
+    fresh_heads,
+    make_plan,
+)
 
 DEFAULT_BATCH = 16
 DEFAULT_LR = 1e-3

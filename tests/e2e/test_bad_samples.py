@@ -139,7 +139,7 @@ def test_one_image_with_the_target_is_too_few(medusa, unchanged, folder):
 def test_training_images_without_a_valid_pixel(medusa, unchanged, folder, monkeypatch):
     """Depth in the selection part alone."""
     monkeypatch.setattr(
-        "medusa_core.workflows.head_run.labelled_split", lambda *_: ([0, 1, 2, 3, 4], [5])
+        "medusa_core.workflows.training.head_run.labelled_split", lambda *_: ([0, 1, 2, 3, 4], [5])
     )
     for number in range(5):
         np.save(folder / "depth" / f"im{number}.npy", np.zeros((64, 64), np.float32))

@@ -8,7 +8,7 @@ import pytest
 
 from medusa_core.engine import head_training
 from medusa_core.errors import INTERRUPTED, USAGE
-from medusa_core.workflows.head_plan import DEFAULT_LR
+from medusa_core.workflows.training.head_plan import DEFAULT_LR
 
 from .conftest import ADD, FAST, ROOMS, TINY
 

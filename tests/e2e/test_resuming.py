@@ -9,7 +9,7 @@ import pytest
 
 from medusa_core.engine import head_training, training
 from medusa_core.errors import INTERRUPTED, USAGE
-from medusa_core.workflows import finishing
+from medusa_core.workflows.training import finishing
 
 from .conftest import ADD, FAST, ROOMS, TINY
 

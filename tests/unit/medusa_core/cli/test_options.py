@@ -12,7 +12,8 @@ from medusa_core.cli import init as init_command
 
 
 def test_the_defaults_that_help_shows_are_those_of_the_workflows():
-    from medusa_core.workflows import head_plan, joint_plan, train_backbone
+    from medusa_core.workflows import train_backbone
+    from medusa_core.workflows.training import head_plan, joint_plan
 
     heads = head_plan.DEFAULT_STEPS, head_plan.DEFAULT_LR, head_plan.TrainOptions().batch
     joint = joint_plan.DEFAULT_STEPS, train_backbone.DEFAULT_LR, train_backbone.DEFAULT_BATCH
@@ -25,7 +26,7 @@ def test_the_defaults_that_help_shows_are_those_of_the_workflows():
 def test_the_choices_and_limits_of_options_are_those_of_what_they_set():
     from medusa_core.data import geometry
     from medusa_core.model import execution, tiles
-    from medusa_core.workflows import head_plan
+    from medusa_core.workflows.training import head_plan
 
     assert options.ENGINES == execution.ENGINES
     assert options.INFERENCE_PRECISIONS == execution.INFERENCE_PRECISIONS

@@ -15,7 +15,7 @@ from medusa_core.engine.head_training import HeadTraining
 from medusa_core.errors import DataError, MedusaWarning, StoreError, TrainingError, UsageError
 from medusa_core.plugin_host.host import Host
 from medusa_core.store.folder import ModelFolder
-from medusa_core.workflows import head_run
+from medusa_core.workflows.training import head_run
 
 TINY = {"width": 4, "fused_width": 8}
 QUICK = {"settings": TINY, "steps": 3, "batch": 2, "limit": 6, "size": (64, 64), "views": 2}
@@ -94,7 +94,7 @@ def test_a_decode_without_a_scale_is_told(make_model, monkeypatch, capfd, decode
 
 def test_what_the_range_is_told_by_ends_no_training(make_model, monkeypatch):
     """Whole numbers have no mean, and a plugin's decode may want maps of one size."""
-    from medusa_core.workflows import target_range
+    from medusa_core.workflows.training import target_range
     from medusa_tasks.depth.task import Depth
 
     real, seen = target_range._tell_reach, []

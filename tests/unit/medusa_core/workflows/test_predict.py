@@ -17,9 +17,9 @@ from medusa_core.errors import DataError, UnknownNameError, UsageError
 from medusa_core.model import MedusaModel
 from medusa_core.model.execution import Execution
 from medusa_core.model.medusa_model import Result
-from medusa_core.workflows import results
-from medusa_core.workflows.inputs import find_files
 from medusa_core.workflows.predict import predict
+from medusa_core.workflows.prediction import results
+from medusa_core.workflows.prediction.inputs import find_files
 
 from .conftest import HEADS, Told
 

@@ -14,8 +14,8 @@ import pytest
 from medusa_core.errors import DataError, ExecutionError, UsageError
 from medusa_core.model import MedusaModel
 from medusa_core.model.execution import Execution
-from medusa_core.workflows import results
 from medusa_core.workflows.predict import predict
+from medusa_core.workflows.prediction import results
 
 from .conftest import Told
 

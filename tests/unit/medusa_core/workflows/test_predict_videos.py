@@ -12,8 +12,8 @@ import pytest
 
 from medusa_core.data.video import read_frames
 from medusa_core.model import MedusaModel, open_model
-from medusa_core.workflows.inputs import find_files
 from medusa_core.workflows.predict import predict
+from medusa_core.workflows.prediction.inputs import find_files
 
 HEADS = ("depth", "semseg", "normals")
 

@@ -22,7 +22,7 @@ from medusa_core.data.files import read_json
 from medusa_core.errors import DataError
 from medusa_core.model.medusa_model import MedusaModel
 from medusa_core.store import files
-from medusa_core.workflows.results import write_whole
+from medusa_core.workflows.prediction.results import write_whole
 
 MAX_BYTES = 1 << 16
 TICK = 0.02

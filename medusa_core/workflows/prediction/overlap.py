@@ -14,7 +14,7 @@ from medusa_core.errors import ExecutionError, MedusaError, PluginError, UsageEr
 from medusa_core.model.memory import is_out_of_memory
 from medusa_core.plugin_host.importing import FAILURES
 from medusa_core.progress import Progress
-from medusa_core.workflows.inputs import Picture
+from medusa_core.workflows.prediction.inputs import Picture
 
 AHEAD = 4
 """So many images are read before they are needed, and so many results wait to be written."""

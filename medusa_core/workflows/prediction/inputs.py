@@ -16,7 +16,7 @@ from medusa_core.data import video
 from medusa_core.errors import DataError, UsageError
 from medusa_core.model.images import as_image
 from medusa_core.progress import Progress, SilentProgress
-from medusa_core.workflows import naming
+from medusa_core.workflows.prediction import naming
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".avif", ".tif"}
 IMAGES |= {".tiff", ".jp2", ".gif", ".ppm", ".pgm"}

@@ -13,9 +13,9 @@ from PIL import Image
 
 from medusa_core.data.images import _FORMATS
 from medusa_core.errors import UsageError
-from medusa_core.workflows.inputs import IMAGES, find_files
+from medusa_core.workflows.prediction.inputs import IMAGES, find_files
 
-from .conftest import Told
+from ..conftest import Told
 
 
 def test_patterns_reach_into_folders_and_take_images_only(photos: Path) -> None:

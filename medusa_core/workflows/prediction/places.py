@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medusa_core.errors import DataError, UsageError
-from medusa_core.workflows import naming, results
-from medusa_core.workflows.inputs import is_video
+from medusa_core.workflows.prediction import naming, results
+from medusa_core.workflows.prediction.inputs import is_video
 
 
 @dataclass(frozen=True)

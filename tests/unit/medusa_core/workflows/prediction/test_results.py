@@ -15,7 +15,8 @@ import pytest
 from medusa_core.api import OutputSpec, TargetSpec, TaskSpec
 from medusa_core.errors import UsageError
 from medusa_core.model.medusa_model import Result
-from medusa_core.workflows import new_plugin, results
+from medusa_core.workflows import new_plugin
+from medusa_core.workflows.prediction import results
 from medusa_tasks.depth.spec import DEPTH
 from medusa_tasks.depth.task import Depth as DepthTask
 

@@ -32,8 +32,8 @@ from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import JOINT, Layout
 from medusa_core.store.manifest import BackboneRecord
 from medusa_core.workflows import preparation
-from medusa_core.workflows.head_plan import TrainOptions
-from medusa_core.workflows.joint_data import joint_dataset
+from medusa_core.workflows.training.head_plan import TrainOptions
+from medusa_core.workflows.training.joint_data import joint_dataset
 
 DEFAULT_STEPS = 3000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medusa_core.errors import DataError
-from medusa_core.workflows.naming import choose, record, recorded, without_results
+from medusa_core.workflows.prediction.naming import choose, record, recorded, without_results
 
 
 def test_no_name_is_lost_where_many_runs_record_at_once(tmp_path: Path) -> None:

@@ -39,8 +39,9 @@ from medusa_core.store.folder import ModelFolder
 from medusa_core.store.layout import Layout
 from medusa_core.store.manifest import BackboneRecord, HeadManifest
 from medusa_core.store.transaction import training
-from medusa_core.workflows import finishing, preparation, target_range
-from medusa_core.workflows.head_plan import Plan, TrainOptions
+from medusa_core.workflows import preparation
+from medusa_core.workflows.training import finishing, target_range
+from medusa_core.workflows.training.head_plan import Plan, TrainOptions
 
 PATIENT_EVALUATIONS = 20
 """Evaluations of a training that may stop early: as often as it can."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from medusa_core.data.files import read_json
 from medusa_core.errors import DataError
 from medusa_core.store import files
-from medusa_core.workflows.results import FORMATS, write_whole
+from medusa_core.workflows.prediction.results import FORMATS, write_whole
 
 RECORD = "inputs.json"
 """Beside the results: which image each name belongs to."""

@@ -1,0 +1,1 @@
+"""What `predict` consists of: which files, read how, under which names, written how."""
