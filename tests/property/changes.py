@@ -24,7 +24,6 @@ from torch import Tensor
 
 from benchmarks.reliability.faults import Crash, FaultyOS, PowerFailure
 from medusa_core.backbones.fingerprint import fingerprint
-from medusa_core.cli.list import describe
 from medusa_core.errors import FingerprintError, NameTakenError, StoreError, UnknownNameError
 from medusa_core.model import MedusaModel, open_model
 from medusa_core.model.execution import Execution
@@ -37,6 +36,7 @@ from medusa_core.workflows.add_task import add_task
 from medusa_core.workflows.head_files import add_head, export_head
 from medusa_core.workflows.heads import remove_task, rename_head
 from medusa_core.workflows.init import init
+from medusa_core.workflows.listing import describe
 
 NAMES = ("alpha", "beta", "train", "float", "a" * 41)
 """Some would clash with attributes of `nn.Module`, were they its children's names."""
