@@ -17,7 +17,9 @@ from medusa_core.plugin_host import default_host
 from medusa_core.plugin_host.host import Host
 from medusa_core.store.commit import NewHead, commit_head, create
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner, Probe
-from medusa_core.testing.fixtures import SWITCHES
+from medusa_core.testing.fixtures import medusa_cli, medusa_environment
+
+__all__ = ["medusa_cli", "medusa_environment"]  # fixtures
 
 WEIGHTS = b"not tensors: nothing here reads them"
 FINGERPRINT = "f" * 64
@@ -30,16 +32,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No settings, caches or switches of whoever runs the tests."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in SWITCHES:
-            patch.delenv(name, raising=False)
-        patch.setenv("MEDUSA_CACHE", str(home / "cache"))
-        patch.setenv("MEDUSA_CONFIG", str(home / "config"))
-        patch.setenv("COLUMNS", "100")
-        yield
+def isolated_environment(medusa_environment: Path) -> None:
+    """Every test has an environment of its own."""
 
 
 @pytest.fixture(autouse=True)

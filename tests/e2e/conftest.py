@@ -25,15 +25,9 @@ def add(task: str, data: Path, *more: str) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def medusa(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def medusa(medusa_cli: Callable[..., Done]) -> Callable[..., Done]:
     """Runs a command line; arguments may be paths."""
-
-    def run(*args: object) -> Done:
-        capsys.readouterr()
-        code = main([str(arg) for arg in args])
-        return Done(code, *capsys.readouterr())
-
-    return run
+    return medusa_cli
 
 
 @pytest.fixture(scope="session")
