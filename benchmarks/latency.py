@@ -78,7 +78,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row a network: CPU seconds, and the ratio to the backbone of the same round."""
     ready = prepare(backbone)
-    as_models_run_it = repeating(lambda tensors: list(ready(tensors[0])), backbone)
+    as_models_run_it = repeating(lambda tensors: list(ready(tensors[0])), ready)
     names = list(OUTPUTS)
     modules = {m: modules_of(decoder_of(host, m, backbone.info, names)) for m in methods}
     many = [names[i % len(names)] for i in range(MANY)]

@@ -22,7 +22,7 @@ STEP = 4
 """How many times longer, and on how many times more images, the second short training is."""
 GROWTH = 0.65
 """Share of the observed gain that a further factor `STEP` of both image visits and images adds."""
-SPREAD = (0.5, 0.1, 1.46)
+SPREAD = (0.5, 0.1, 1.55)
 """Error of an estimate: share of the extrapolated gain, least error, and the factor for `LEVEL`."""
 LEVEL = 0.8
 """How often the truth shall fall inside."""

@@ -22,6 +22,7 @@ from medusa_core.plugin_host.attribution import AttributedTask
 from medusa_core.plugin_host.host import Host
 from medusa_core.plugin_host.importing import FAILURES, attributed
 from medusa_core.plugin_host.registry import Entry
+from medusa_core.plugin_host.report import PluginState
 from medusa_core.problems import problems
 from medusa_core.store.manifest import BackboneRecord, HeadManifest, Owner
 
@@ -205,7 +206,7 @@ def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
     """The spec of a stored head's task, from the distribution it was trained with.
 
     Raises:
-        PluginError: nobody provides it (the hint is the pip line), or its plugin twice.
+        PluginError: nobody provides it (the hint is what to load or install), or its plugin twice.
     """
     for kind, registry, wanted, owner in (
         ("task", host.tasks, stored.task, stored.owner),
@@ -213,7 +214,10 @@ def find_task(host: Host, name: str, stored: HeadManifest) -> TaskSpec:
     ):
         provided = [e.provider.distribution for e in registry if e.spec.name == wanted]
         if owner.distribution not in provided:
-            why, advice = host.unloaded(owner.distribution) or ("", _pip_line(owner))
+            why, advice = host.unloaded(owner.distribution) or ("", "")
+            known = {r.distribution for r in host.reports if r.state is PluginState.LOADED}
+            if not why or owner.distribution in known:  # it may be another version that has it
+                advice = ". Or: ".join(filter(None, (advice, _pip_line(owner))))
             raise PluginError(
                 f"Head {name!r} needs the {kind} {wanted!r} of {owner.distribution} "
                 f"{owner.version}, which is not available." + (f" {why}." if why else ""),

@@ -323,7 +323,7 @@ def _torch(module: Backbone | Head, example: list[Tensor], execution: Execution)
     if execution.compiled:
         return _as_network(torch.compile(fast), module)
     network = _as_network(fast, module)
-    return repeating(network, module) if isinstance(module, Backbone) else network
+    return repeating(network, fast) if isinstance(module, Backbone) else network
 
 
 def joined(heads: Sequence[Head], execution: Execution) -> Network | None:

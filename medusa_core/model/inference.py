@@ -109,7 +109,7 @@ class _Packed(nn.Module):
 
 
 class PackedConv2d(_Packed):
-    """A convolution whose weights lie as the CPU's library wants them for the shape last seen.
+    """A convolution whose weights lie as the CPU's library wants them for the two shapes last seen.
 
     PyTorch otherwise rearranges them at every call. Which layout is best depends on the shape of
     the input; another can be many times slower.
@@ -129,23 +129,25 @@ class PackedConv2d(_Packed):
             _pair(plain.dilation),
             plain.groups,
         )
-        self._packed: tuple[torch.Size, Tensor, Tensor | None] | None = None
+        self._packed: dict[torch.Size, tuple[Tensor, Tensor | None]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` → `(B, outputs, h, w)` in the number format of the weights."""
-        packed = self._packed
-        if packed is None or packed[0] != x.shape:
-            weight = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, *self.geometry, list(x.shape)
-            )
-            packed = self._packed = (x.shape, weight, self.bias)
-        _, weight, bias = packed
+        weight, bias = (self._packed or {}).get(x.shape) or self._pack(x.shape)
         if x.dtype is not weight.dtype:
             x = x.to(weight.dtype)
         result: Tensor = _operator("_convolution_pointwise")(
             x, weight, bias, *self.geometry, "none", [], ""
         )
         return result
+
+    def _pack(self, shape: torch.Size) -> tuple[Tensor, Tensor | None]:
+        """Weights for a shape; the ones before are kept, too: pictures are wide or high."""
+        reorder = torch.ops.mkldnn._reorder_convolution_weight
+        packed = reorder(self.weight, *self.geometry, list(shape)), self.bias
+        before = list((self._packed or {}).items())[-1:]  # another thread may add one, too
+        self._packed = {**dict(before), shape: packed}
+        return packed
 
     __call__ = forward  # nobody hooks it
 

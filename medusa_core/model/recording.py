@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
 
 import torch
 from torch import Tensor, nn
 
+from medusa_core.heads.side_by_side import has_hooks
 from medusa_core.model.recorded_calls import Listener, Network, Recording, planned
 
 LARGEST = 1 << 21
@@ -140,20 +141,32 @@ class Desk:
         return recording.run(self._scratch)
 
 
+def repeats(backbone: nn.Module, images: Tensor) -> bool:
+    """Whether such images are given to a recording of the backbone once enough have come."""
+    small = images.device.type == "cpu" and images.numel() <= SMALL
+    modules = list(backbone.modules())
+    light = sum(weights.numel() for weights in backbone.parameters()) <= LIGHT
+    return small and light and not any(has_hooks(module) for module in modules)
+
+
 def repeating(network: Network, backbone: nn.Module) -> Network:
     """The same; where its weights are few, from a recording once a shape of small images repeats.
 
+    Not where hooks would be heard once and never called again.
+
     Args:
         network: what the backbone does, prepared: images to feature levels.
-        backbone: as it was built.
+        backbone: prepared.
     """
-    if sum(weights.numel() for weights in backbone.parameters()) > LIGHT:
+    if not repeats(backbone, torch.empty(0)):
         return network
-    own = Desk(PATIENCE, SMALL)
+    own, refused = Desk(PATIENCE, SMALL), False
 
     def repeated(images: Sequence[Tensor]) -> list[Tensor]:
-        with own.holding(images) as desk:
+        nonlocal refused
+        with nullcontext() if refused else own.holding(images) as desk:
             features = None if desk is None else desk.run(network)
+            refused = refused or (desk is not None and features is None)
         return network(images) if features is None else features
 
     return repeated

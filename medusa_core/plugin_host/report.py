@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from medusa_core.plugin_host.settings import ALLOW, DISABLE
+
 
 class PluginState(StrEnum):
     """Whether a plugin's tasks, heads and data sets can be used; enabled: nobody has tried yet."""
@@ -97,6 +99,9 @@ class PluginReport:
     def way_out(self) -> str:
         """What to do about it."""
         if self.state is PluginState.DISABLED:
+            variable = (self.why or "").rpartition(" ")[2]
+            if variable in (ALLOW, DISABLE):  # goes before the settings
+                return f"To have it: change or unset {variable}"
             return f"To have it: medusa plugins enable {shlex.quote(self.name)}"
         if self.state is PluginState.INCOMPATIBLE:
             wanted = " ".join(map(shlex.quote, self.upgrade or (self.distribution,)))

@@ -252,19 +252,12 @@ def require_free(path: PathLike) -> None:
             hint="Name a folder that does not exist, or is empty.",
         )
     for above in layout.root.parents:
-        if files.exists(Layout(above).model) and _is_model(above):
+        outer = Layout(above)
+        if files.exists(outer.model) and files.exists(outer.heads):
             raise StoreError(
                 f"{path} lies in the model folder {above}, whose files Medusa deletes.",
                 hint="Name a folder outside of it.",
             )
-
-
-def _is_model(folder: Path) -> bool:
-    try:
-        records.read_model(Layout(folder))
-    except StoreError:
-        return False
-    return True
 
 
 def _create(

@@ -93,6 +93,7 @@ def export(
     progress.message(f"Exporting {opened.record.name} with {', '.join(names)} …")
     data, moved = exported(Decoded(opened, names), ending, shape, json.dumps(about))
     outside.write(path, data, may_write)
+    del about["schema_version"]  # of the file
     return {
         **about,
         "model": str(model),

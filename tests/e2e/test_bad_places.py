@@ -33,6 +33,13 @@ def test_a_model_in_a_model_is_refused(medusa, unchanged):
         assert f"lies in the model folder {unchanged}" in done.error
 
 
+def test_a_model_in_one_that_cannot_be_read_is_refused(medusa, model):
+    (model / "model.json").write_text("{")
+    done = medusa("init", model / "inner", "--backbone", "test_resnet", "--from-scratch")
+    assert done.code == FAILED
+    assert "lies in the model folder" in done.error
+
+
 def test_links_that_lead_to_themselves(medusa, unchanged, tmp_path):
     loop = tmp_path / "loop.medusa"
     loop.symlink_to(loop)

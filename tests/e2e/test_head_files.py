@@ -130,7 +130,7 @@ def test_a_missing_plugin_is_named(medusa, receiver, file, monkeypatch):
     done = medusa("add-task", file, "-m", receiver)
     assert done.code == 3
     assert "needs the task 'depth' of medusa-heads" in done.error
-    assert "medusa plugins enable medusa-tasks" in done.hint
+    assert "change or unset MEDUSA_DISABLE_PLUGINS" in done.hint
     assert tree(receiver) == before
 
 

@@ -131,10 +131,14 @@ def _writer(
 
 
 def _drawn(task: Task, image: np.ndarray, result: Result) -> np.ndarray:
-    """The picture; whoever draws it cannot change what other files say."""
-    value = result.value.view()
-    value.flags.writeable = False
-    return task.render(image, value)
+    """The picture; whoever draws it cannot change what other files show or say."""
+    return task.render(_unchangeable(image), _unchangeable(result.value))
+
+
+def _unchangeable(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def as_16_bit(spec: TaskSpec, result: Result) -> np.ndarray:

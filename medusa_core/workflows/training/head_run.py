@@ -316,7 +316,7 @@ class HeadRun:
             "data": plan.dataset.digest,
             "images": len(parts[0]),
             "size": list(plan.size),
-            "views": options.views,
+            "views": len(_views(plan, options)),
             "backbone": self.record.fingerprint,
         }
         work = Layout(self.model).work(plan.name)
@@ -349,7 +349,7 @@ class HeadRun:
             "batch": batch,
             "lr": options.lr,
             "seed": options.seed,
-            "views": options.views,
+            "views": len(_views(plan, options)),
             "precision": options.precision,
             **({"skipped": preparation.shown_skipped(plan.skipped)} if plan.skipped else {}),
         }

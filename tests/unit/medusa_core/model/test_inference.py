@@ -287,3 +287,23 @@ def test_one_output_is_computed_in_the_format_of_its_weights() -> None:
     plain = nn.Conv2d(6, 1, 1)
     found = PackedProduct(plain).bfloat16()(_images(2, 6, 9, 12))
     assert found.dtype == torch.bfloat16
+
+
+@torch.no_grad()
+def test_weights_stay_packed_for_two_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide and high pictures take turns, or threads do."""
+    torch.manual_seed(0)
+    plain = nn.Conv2d(16, 16, 3, padding=1)
+    fast = prepare(nn.Sequential(plain))
+    packed: list[list[int]] = []
+    pack = inference.PackedConv2d._pack
+    monkeypatch.setattr(
+        inference.PackedConv2d,
+        "_pack",
+        lambda self, shape: packed.append(shape) or pack(self, shape),
+    )
+    shapes = [(1, 16, 8, 12), (1, 16, 12, 8), (1, 16, 8, 8)]
+    for shape in [*shapes[:2] * 3, shapes[2]]:
+        x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+        assert torch.allclose(fast(x), plain(x), atol=1e-5)
+    assert packed == [torch.Size(shape) for shape in shapes]

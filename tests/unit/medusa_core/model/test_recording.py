@@ -320,7 +320,7 @@ def test_places_in_use_at_once_do_not_overlap(drawn: list[tuple[int, int, int]])
 def _repeating(backbone: nn.Module, patience: int, monkeypatch: pytest.MonkeyPatch) -> Network:
     monkeypatch.setattr(recording, "PATIENCE", patience)
     fast = prepare(backbone)
-    return recording.repeating(lambda images: list(fast(images[0])), backbone)
+    return recording.repeating(lambda images: list(fast(images[0])), fast)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_byobnet", "mobilenetv2_035"])
@@ -350,6 +350,27 @@ def test_features_of_one_image_stay_when_the_next_is_given(monkeypatch: pytest.M
     expected = [[level.clone() for level in network([image])] for image in images]
     found = [network([image]) for image in images]
     assert all(map(torch.equal, chain(*found), chain(*expected)))
+
+
+@torch.no_grad()
+def test_hooks_of_a_backbone_are_called_for_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, heard = build(describe("test_resnet")).freeze(), []
+    backbone.net.register_forward_hook(lambda *_: heard.append(1))
+    network = _repeating(backbone, 2, monkeypatch)
+    heard.clear()
+    for _ in range(5):
+        network([torch.rand(1, 3, 64, 64)])
+    assert len(heard) == 5
+
+
+@torch.no_grad()
+def test_a_backbone_that_cannot_be_recorded_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+    monkeypatch.setattr(recording, "recorded", lambda *given: tried.append(given))
+    network = _repeating(build(describe("test_resnet")).freeze(), 1, monkeypatch)
+    for size in (64, 64, 96, 96):
+        assert len(network([torch.rand(1, 3, size, size)])) == 4
+    assert len(tried) == 1
 
 
 @pytest.mark.parametrize(("limit", "most"), [("LIGHT", 0), ("SMALL", 3 * 64 * 64 - 1)])

@@ -52,12 +52,18 @@ def test_a_picture_without_a_finite_value_has_a_summary(tmp_path) -> None:
 def test_whoever_draws_a_value_cannot_change_the_other_files(tmp_path) -> None:
     class Careless(DepthTask):
         def render(self, image, value):
+            image[:] = 255
+            return image
+
+    class Other(Careless):
+        def render(self, image, value):
             value -= value.min()
             return image
 
     result = Result("head", "task", np.arange(4, dtype=np.float32).reshape(2, 2) + 1, "m", None)
-    with pytest.raises(ValueError, match="read-only"):
-        results.write(Careless(DEPTH), tmp_path, "a", IMAGE, result, ["png"])
+    for task in (Careless(DEPTH), Other(DEPTH)):
+        with pytest.raises(ValueError, match="read-only"):
+            results.write(task, tmp_path, "a", IMAGE, result, ["png"])
     results.write(Careless(DEPTH), tmp_path, "a", IMAGE, result, ["npy"])
     assert np.load(tmp_path / "a.head.npy").min() == 1
     result.value[0, 0] = 5  # still the caller's
