@@ -141,24 +141,20 @@ class Desk:
         return recording.run(self._scratch)
 
 
-def repeats(backbone: nn.Module, images: Tensor) -> bool:
-    """Whether such images are given to a recording of the backbone once enough have come."""
-    small = images.device.type == "cpu" and images.numel() <= SMALL
-    modules = list(backbone.modules())
-    light = sum(weights.numel() for weights in backbone.parameters()) <= LIGHT
-    return small and light and not any(has_hooks(module) for module in modules)
+def is_light(backbone: nn.Module) -> bool:
+    """Whether a backbone is worth recording, and nothing is called that would not be heard."""
+    few = sum(weights.numel() for weights in backbone.parameters()) <= LIGHT
+    return few and not any(has_hooks(module) for module in backbone.modules())
 
 
 def repeating(network: Network, backbone: nn.Module) -> Network:
-    """The same; where its weights are few, from a recording once a shape of small images repeats.
-
-    Not where hooks would be heard once and never called again.
+    """The same; where the backbone is light, from a recording once a shape of small images repeats.
 
     Args:
         network: what the backbone does, prepared: images to feature levels.
         backbone: prepared.
     """
-    if not repeats(backbone, torch.empty(0)):
+    if not is_light(backbone):
         return network
     own, refused = Desk(PATIENCE, SMALL), False
 

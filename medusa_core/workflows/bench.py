@@ -16,7 +16,7 @@ from medusa_core.errors import UsageError
 from medusa_core.model.execution import Execution
 from medusa_core.model.images import MIN_SIDE
 from medusa_core.model.medusa_model import MedusaModel
-from medusa_core.model.recording import PATIENCE, repeats
+from medusa_core.model.recording import PATIENCE, is_light
 from medusa_core.plugin_host.host import Host
 from medusa_core.progress import Progress, SilentProgress
 from medusa_core.workflows import preparation
@@ -101,9 +101,9 @@ def _measure(
     progress: Progress,
 ) -> dict[Part, list[float]]:
     backbone, heads, everything = model.parts(images, names)
-    if model.execution == Execution() and repeats(model.backbone, images):
-        for _ in range(PATIENCE):  # it is timed as it is run from then on
-            backbone()
+    with torch.inference_mode():
+        for _ in range(PATIENCE if is_light(model.backbone) else 0):
+            backbone()  # it is timed as it is run from then on
     runs: dict[Part, Callable[[], object]] = {
         BACKBONE: backbone,
         **{("head", name): head for name, head in heads.items()},
