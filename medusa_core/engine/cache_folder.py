@@ -88,6 +88,12 @@ def partial_files(path: Path) -> list[Path]:
     return sorted(file for file in found if _stat(file) is not None)
 
 
+def remove_partials(path: Path) -> None:
+    """Delete what was left unfinished of a file that is there whole, unless it is being written."""
+    for other in partial_files(path):
+        remove_unused(other)
+
+
 def make_room(folder: Path, needed: int, keep: Collection[Path] = ()) -> int:
     """Delete old files until `needed` bytes fit below the limit and on the disk.
 

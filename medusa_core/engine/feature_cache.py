@@ -25,6 +25,7 @@ from medusa_core.engine.cache_files import File, Inputs, Rows, Source, files_of
 from medusa_core.engine.cache_folder import (
     cache_folder,
     make_room,
+    remove_partials,
     shown_bytes,
     this_boot,
     touch,
@@ -176,6 +177,7 @@ def _cached_rows(
         found |= {file: w.rows for file, w in writers.items() if w.rows is not None}
     for file in found:
         touch(file.path)
+        remove_partials(file.path)  # of a pass that was killed while another one was faster
     if bindings and len(failed) == len(bindings):
         return Rows([]), [failed[number] for number in range(len(bindings))]
 

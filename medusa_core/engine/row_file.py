@@ -22,7 +22,7 @@ from medusa_core.engine.cache_folder import (
     claim,
     partial_files,
     partial_prefix,
-    remove_unused,
+    remove_partials,
     this_boot,
 )
 from medusa_core.errors import StoreError
@@ -121,8 +121,7 @@ class RowWriter:
             os.replace(self.temporary, self.path)
             if self.rows is None:
                 self.rows = read_rows(self.path)[0]
-        for other in partial_files(self.path):
-            remove_unused(other)
+        remove_partials(self.path)
 
     def _leave(self, error: BaseException | None) -> None:
         """Keep rows that can be gone on with, but not on a full disk."""

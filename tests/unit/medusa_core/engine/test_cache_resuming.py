@@ -7,7 +7,7 @@ import pytest
 from medusa_core.data.geometry import fixed_views
 from medusa_core.engine import feature_cache, row_file
 from medusa_core.engine.cache_files import Source
-from medusa_core.engine.cache_folder import this_boot
+from medusa_core.engine.cache_folder import partial_prefix, this_boot
 from medusa_core.engine.feature_cache import cache_each
 from medusa_core.errors import DataError
 from medusa_core.progress import SilentProgress
@@ -147,3 +147,15 @@ def test_a_pass_that_is_interrupted_at_its_end_is_not_lost(
     fill(backbone, dataset, [bind("depth")])
     assert dataset.loads == []
     assert not list(cache.glob(".*"))
+
+
+@needs_locks
+def test_what_a_slower_pass_left_goes_when_its_file_is_used(cache, backbone, memory, bind):
+    """It was being written while another pass finished, and then killed: nobody goes on with it."""
+    fill(backbone, memory(20), [bind("depth")])
+    [*files] = cache.glob("*.safetensors")
+    for file in files:
+        (cache / f"{partial_prefix(file)}left").write_bytes(b"rows")
+    fill(backbone, memory(20), [bind("depth")])
+    assert not list(cache.glob(".*"))
+    assert sorted(cache.iterdir()) == sorted(files)
