@@ -162,6 +162,8 @@ def _cached_rows(
 ) -> tuple[Rows, list[tuple[Rows, Rows] | BaseException]]:
     files = files_of(source, inputs, bindings)
     found = {file: rows for file in files if (rows := file.open()) is not None}
+    for file in found:
+        remove_partials(file.path)  # of a pass that was killed while another one was faster
     failed: dict[int, BaseException] = {}
     if missing := [file for file in files if file not in found]:
         _make_folder()
@@ -177,7 +179,6 @@ def _cached_rows(
         found |= {file: w.rows for file, w in writers.items() if w.rows is not None}
     for file in found:
         touch(file.path)
-        remove_partials(file.path)  # of a pass that was killed while another one was faster
     if bindings and len(failed) == len(bindings):
         return Rows([]), [failed[number] for number in range(len(bindings))]
 

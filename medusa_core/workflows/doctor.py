@@ -154,13 +154,13 @@ def _cache() -> Iterator[Finding]:
 
 
 def _space(name: str, folder: Path) -> Finding:
-    from medusa_core.engine.cache_folder import free_space, nearest
+    from medusa_core.engine.cache_folder import free_space
 
     above = (folder, *folder.absolute().parents)
-    blocked = next(path for path in above if os.path.lexists(path))
-    if not blocked.is_dir():
-        return Finding(name, "problem", f"{blocked} is no folder", "Name another place.")
-    there, free = nearest(folder), free_space(folder)
+    there = next(path for path in above if os.path.lexists(path))
+    if not there.is_dir():
+        return Finding(name, "problem", f"{there} is no folder", "Name another place.")
+    free = free_space(there)
     message = f"{free / 1e9:.1f} GB free at {there}"
     if not os.access(there, os.W_OK):
         return Finding(name, "problem", f"{there} cannot be written to", "Check its permissions.")

@@ -91,9 +91,9 @@ def export(
         )
     about = describe(opened, names, shape)
     progress.message(f"Exporting {opened.record.name} with {', '.join(names)} …")
-    data, moved = exported(Decoded(opened, names), ending, shape, json.dumps(about))
+    stored = json.dumps({"schema_version": 1, **about})
+    data, moved = exported(Decoded(opened, names), ending, shape, stored)
     outside.write(path, data, may_write)
-    del about["schema_version"]  # of the file
     return {
         **about,
         "model": str(model),
@@ -112,7 +112,6 @@ def describe(
     stride = model.backbone.stride
     batch, (height, width) = shape or (None, (None, None))
     return {
-        "schema_version": 1,
         "medusa": __version__,
         "backbone": model.record.name,
         "fingerprint": model.record.fingerprint,

@@ -85,14 +85,15 @@ def _state(head: HeadManifest, host: Host) -> tuple[str, list[str]]:
 
 
 def _missing(what: str, owner: Owner, host: Host) -> str:
-    unloaded = host.unloaded(owner.distribution)
-    if unloaded is not None:
-        return unloaded[0]
-    reports = [r for r in host.reports if r.distribution == owner.distribution]
-    need = shlex.quote(f"{owner.distribution}=={owner.version}")
-    if reports:
-        return f"{what} is not in {reports[0].provider}; run: pip install {need}"
-    return f"plugin {owner.distribution} is missing; run: pip install {need}"
+    mine = [r for r in host.reports if r.distribution == owner.distribution]
+    loaded = [r.provider for r in mine if r.state == "loaded"]
+    told = list(host.unloaded(owner.distribution) or ())[:1]
+    if loaded or not told:  # it may be another version that has it
+        missing = f"plugin {owner.distribution} is missing"
+        need = shlex.quote(f"{owner.distribution}=={owner.version}")
+        gone = f"{what} is not in {loaded[0]}" if loaded else missing
+        told.append(f"{gone}; run: pip install {need}")
+    return "; or ".join(told)
 
 
 def _metric(head: HeadManifest, host: Host) -> dict[str, Any] | None:
